@@ -1,0 +1,132 @@
+"""What every command shares: Hydra as the door, and one line instead of a traceback for a user's mistake."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ripu_lightning.errors import UserError, suggest
+
+
+def conf_dir() -> Path:
+    """The folder of configs: inside an installed wheel, beside ``src`` in a clone."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
+    """Compose the config from the command line and run ``job``; mistakes print one line and exit with 1.
+
+    Set ``HYDRA_FULL_ERROR=1`` to see the whole traceback of a mistake.
+    """
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in {"", "0"}
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would swallow the exception and print its own lines
+
+    def fail(error: Exception) -> None:
+        line = explain(error, config_name)
+        if line is None or wants_traceback:
+            raise error
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)
+
+    def checked(config: DictConfig) -> None:
+        try:
+            require_values(config)
+            job(config)
+        except Exception as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # the sweep goes on with its other jobs
+            fail(error)  # here and not outside, because Hydra would announce the error with lines of its own
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
+    except Exception as error:
+        fail(error)
+
+
+def require_values(config: DictConfig) -> None:
+    """Refuse a config with values still missing (``???``) or references that lead nowhere, before torch is loaded."""
+    missing = list(_missing(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no value; add {missing[0]}=... to the command")
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'config'}: {_first_line(error)}") from error
+
+
+def explain(error: BaseException, config_name: str) -> str | None:
+    """The line for a user's mistake, or None where it is a fault of the program."""
+    for cause in _causes(error):
+        if isinstance(cause, UserError):
+            return _last_of_worker_traceback(str(cause))
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _bad_override(error, config_name)
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    name = error.missing_cfg_file
+    if not isinstance(name, str) or "/" not in name:
+        return _first_line(error)
+    group, option = name.rsplit("/", 1)
+    return f"{group}: no option {option!r}; {suggest(option, error.options or ())}"
+
+
+def _bad_override(error: Exception, config_name: str) -> str:
+    found = re.search(r"Could not override '([^']+)'", str(error))
+    if found is None:
+        return _first_line(error)
+    key = found.group(1)
+    return f"no key {key!r} in the config; {suggest(key, _known_keys(config_name))} (--help lists all keys)"
+
+
+def _known_keys(config_name: str) -> list[str]:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return list(_flatten(hydra.compose(config_name)))
+
+
+def _missing(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, config.keys()):
+        if OmegaConf.is_missing(config, key):
+            yield f"{prefix}{key}"
+        elif not OmegaConf.is_interpolation(config, key) and isinstance(config[key], DictConfig):
+            yield from _missing(config[key], f"{prefix}{key}.")
+
+
+def _flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, config.keys()):
+        name = f"{prefix}{key}"
+        yield name
+        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
+            continue
+        if isinstance(config[key], DictConfig):
+            yield from _flatten(config[key], f"{name}.")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _last_of_worker_traceback(message: str) -> str:
+    # A DataLoader re-raises a worker's exception with the whole traceback as its message.
+    return message.strip().splitlines()[-1].split("UserError: ", 1)[-1]

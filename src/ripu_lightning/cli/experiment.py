@@ -1,0 +1,80 @@
+"""One experiment from a valid config: build, train round by round, report."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import WandbLogger
+
+from ripu_lightning.cli.build import build, build_module, plain
+from ripu_lightning.report.curve import save_curve
+from ripu_lightning.report.pictures import RoundPictures
+from ripu_lightning.report.table import print_rounds
+from ripu_lightning.training import ActiveLearningLoop, Stages
+from ripu_lightning.training.history import write_history
+
+
+def run_experiment(config: DictConfig) -> None:
+    """Train as configured and leave a run folder; a folder whose checkpoint exists goes on from there.
+
+    Raises:
+        UserError: a mistake in the config or the data, before any training.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)  # one and the same on all ranks
+    seed_everything(config.seed, workers=True, verbose=False)
+    budget = build(config, "budget")
+    stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
+    strategy = build(config, "strategy")
+    datamodule = build(config, "data")
+    module = build_module(config, datamodule)
+    annotator = build(config, "annotator", dataset=datamodule.target)
+    loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed)
+    trainer = _trainer(config, folder, loop, len(stages.spans))
+    if trainer.is_global_zero:
+        OmegaConf.save(OmegaConf.create(plain(config)), folder / "config.yaml")
+        datamodule.check()
+    last = folder / "checkpoints" / "last.ckpt"
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    finally:
+        _close_loggers(trainer)
+    if trainer.is_global_zero:
+        _report(config, folder, loop)
+
+
+def _trainer(config: DictConfig, folder: Path, loop: ActiveLearningLoop, epochs: int) -> Trainer:
+    callbacks: list[Callback] = [loop]
+    if config.pictures:
+        callbacks.append(RoundPictures(folder / "pictures", config.pictures))
+    if config.trainer.enable_progress_bar:
+        callbacks.append(TQDMProgressBar(leave=True))
+    callbacks.append(ModelCheckpoint(folder / "checkpoints", filename="last", enable_version_counter=False))
+    trainer: Trainer = build(
+        config,
+        "trainer",
+        callbacks=callbacks,
+        logger=[build(config.logger, name) for name in config.logger],
+        default_root_dir=str(folder),
+        max_epochs=epochs,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+    )
+    return trainer
+
+
+def _close_loggers(trainer: Trainer) -> None:
+    # In a sweep the next job of this process would write into this run.
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+            logger.experiment.finish()
+
+
+def _report(config: DictConfig, folder: Path, loop: ActiveLearningLoop) -> None:
+    write_history(folder / "rounds.csv", loop.history)
+    save_curve(loop.history, folder / "curve.png")
+    print_rounds(loop.history, per_class=config.per_class)
+    print(f"run folder: {folder}")

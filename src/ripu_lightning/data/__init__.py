@@ -1,0 +1,17 @@
+"""Data: data sets, class maps, pools and the DataModule."""
+
+from ripu_lightning.data.classes import ClassMap, load_class_map
+from ripu_lightning.data.datamodule import ActiveDataModule
+from ripu_lightning.data.dataset import IGNORE, SegmentationDataset
+from ripu_lightning.data.folder import FolderDataset
+from ripu_lightning.data.streets import Streets
+
+__all__ = [
+    "IGNORE",
+    "ActiveDataModule",
+    "ClassMap",
+    "FolderDataset",
+    "SegmentationDataset",
+    "Streets",
+    "load_class_map",
+]

@@ -1,0 +1,23 @@
+"""The one exception for mistakes a user can mend: a single line that names the file or key and the mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake in input, configuration or environment; the command line prints it without a traceback."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """``"did you mean 'x'?"`` for a misspelt name, else the list of known names.
+
+    >>> suggest("entropi", ["entropy", "random"])
+    "did you mean 'entropy'?"
+    >>> suggest("zzz", ["entropy", "random"])
+    'known: entropy, random'
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(match) for match in close) + "?"
+    return "known: " + ", ".join(names)

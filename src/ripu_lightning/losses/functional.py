@@ -1,0 +1,150 @@
+"""The losses as pure functions of logits ``(B, C, H, W)`` and labels ``(B, H, W)``; they need torch alone.
+
+All compute in float32 (float64 stays float64), never return NaN for an empty set, and keep the graph: a loss
+over nothing is 0 with zero gradients.
+"""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = 255
+EPSILON = 1e-6  # inside logarithms, as in the public implementation
+
+Norm = Literal["l1", "kl"]
+Boundary = Literal["clean", "official", "everywhere"]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the pixels that are not ignored; 0 where all are.
+
+    Args:
+        logits: ``(B, C, H, W)``, floating point.
+        labels: ``(B, H, W)`` uint8 or int64: ``0..C-1``, 255 ignored.
+
+    Raises:
+        ValueError: shapes or dtypes other than these.
+
+    >>> logits = torch.tensor([2.0, 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 2)
+    >>> round(cross_entropy(logits, torch.tensor([[[0, 255]]])).item(), 4)
+    0.1269
+    """
+    _check_logits(logits)
+    _check_labels(logits, labels)
+    total = F.cross_entropy(_promote(logits), labels.long(), ignore_index=IGNORE, reduction="sum")
+    return total / (labels != IGNORE).sum().clamp(min=1)
+
+
+def local_consistency(logits: Tensor, labels: Tensor, norm: Norm = "l1", boundary: Boundary = "clean") -> Tensor:
+    """How far each pixel's prediction is from the mean of its 3×3 square, averaged over boundary pixels.
+
+    The source-domain regulariser of Xie et al. (CVPR 2022).
+
+    Args:
+        logits: ``(B, C, H, W)``, floating point.
+        labels: ``(B, H, W)`` uint8 or int64, 255 ignored; only tells where the boundaries are.
+        norm: ``"l1"``, the sum over classes of absolute differences, or ``"kl"``, the divergence from the mean.
+        boundary: which pixels count. ``"clean"``: those with an 8-neighbour of another class; ``"official"``:
+            those where the Laplacian of the label map is not 0, as in the public code; ``"everywhere"``:
+            every pixel, as in the paper.
+
+    Raises:
+        ValueError: shapes, dtypes or names other than these.
+
+    >>> logits = torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]])
+    >>> labels = torch.tensor([[[0, 1]]])
+    >>> round(local_consistency(logits, labels).item(), 4)
+    0.6667
+    """
+    _check_logits(logits)
+    _check_labels(logits, labels)
+    _check_name("norm", norm, get_args(Norm))
+    probabilities = _promote(logits).softmax(dim=1)
+    means = F.avg_pool2d(F.pad(probabilities, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
+    if norm == "l1":
+        distance = (probabilities - means).abs().sum(dim=1)
+    else:
+        distance = (probabilities * (probabilities / (means + EPSILON) + EPSILON).log()).sum(dim=1)
+    return _masked_mean(distance, boundary_mask(labels, boundary))
+
+
+def negative_learning(logits: Tensor, threshold: float = 0.05) -> Tensor:
+    """Push down the probabilities that are small already: the mean of ``-log(1 - p)`` over ``p < threshold``.
+
+    The target-domain regulariser of Xie et al. (CVPR 2022); which (pixel, class) pairs count carries no gradient.
+
+    Args:
+        logits: ``(B, C, H, W)``, floating point.
+        threshold: in ``[0, 1]``.
+
+    Raises:
+        ValueError: shapes, dtypes or a threshold other than these.
+
+    >>> round(negative_learning(torch.tensor([4.0, 0.0]).reshape(1, 2, 1, 1)).item(), 4)
+    0.0181
+    """
+    _check_logits(logits)
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold: expected a probability in [0, 1], got {threshold}")
+    probabilities = _promote(logits).softmax(dim=1)
+    return _masked_mean(-(1 - probabilities + EPSILON).log(), probabilities.detach() < threshold)
+
+
+def boundary_mask(labels: Tensor, boundary: Boundary = "clean") -> Tensor:
+    """``(B, H, W)`` bool: the pixels that count as boundary, see :func:`local_consistency`.
+
+    Raises:
+        ValueError: an unknown boundary.
+
+    >>> boundary_mask(torch.tensor([[[0, 0, 1, 255, 2]]])).int().tolist()
+    [[[0, 1, 1, 0, 0]]]
+    """
+    _check_name("boundary", boundary, get_args(Boundary))
+    if boundary == "everywhere":
+        return torch.ones_like(labels, dtype=torch.bool)
+    centre = labels.long()
+    if boundary == "official":
+        different = sum(_neighbours(centre, padding=0)) != 8 * centre
+    else:
+        different = torch.zeros_like(centre, dtype=torch.bool)
+        for neighbour in _neighbours(centre, padding=IGNORE):
+            different |= (neighbour != centre) & (neighbour != IGNORE)
+    return different & (centre != IGNORE)
+
+
+def _neighbours(labels: Tensor, padding: int) -> list[Tensor]:
+    """The 8 neighbours of every pixel, each as a ``(B, H, W)`` view of the padded map."""
+    height, width = labels.shape[-2:]
+    padded = F.pad(labels, (1, 1, 1, 1), value=padding)
+    offsets = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
+    return [padded[..., row : row + height, column : column + width] for row, column in offsets]
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _promote(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _check_logits(logits: Tensor) -> None:
+    if logits.ndim != 4 or not logits.is_floating_point():
+        raise ValueError(f"logits: expected floating point (B, C, H, W), got {logits.dtype} {tuple(logits.shape)}")
+
+
+def _check_labels(logits: Tensor, labels: Tensor) -> None:
+    batch, _, height, width = logits.shape
+    if labels.shape != (batch, height, width):
+        raise ValueError(
+            f"labels: expected (B, H, W) = {(batch, height, width)} to match the logits, got {tuple(labels.shape)}"
+        )
+    if labels.dtype not in (torch.uint8, torch.int64):
+        raise ValueError(f"labels: expected uint8 or int64, got {labels.dtype}")
+
+
+def _check_name(argument: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {value!r}")

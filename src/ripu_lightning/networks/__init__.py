@@ -1,0 +1,15 @@
+"""Networks: anything that maps ``(B, 3, H, W)`` to :class:`SegmentationOutput`; see ``contract``."""
+
+from ripu_lightning.networks.batchnorm import set_batchnorm_eval
+from ripu_lightning.networks.contract import SegmentationNetwork, SegmentationOutput
+from ripu_lightning.networks.deeplab import DeepLabV2, DeepLabV3Plus
+from ripu_lightning.networks.small import SmallNet
+
+__all__ = [
+    "DeepLabV2",
+    "DeepLabV3Plus",
+    "SegmentationNetwork",
+    "SegmentationOutput",
+    "SmallNet",
+    "set_batchnorm_eval",
+]

@@ -1,0 +1,17 @@
+"""Checks that networks make on their arguments."""
+
+from ripu_lightning.errors import UserError
+
+
+def at_least(name: str, value: int, minimum: int) -> int:
+    """``value``, if it is ``minimum`` or more.
+
+    Raises:
+        UserError: it is less.
+
+    >>> at_least("num_classes", 19, 2)
+    19
+    """
+    if value < minimum:
+        raise UserError(f"network.{name}: {value}; expected {minimum} or more")
+    return value

