@@ -246,6 +246,15 @@ def test_pictures_go_to_tensorboard(run):
         assert (images[0].width, images[0].height) == saved.size
 
 
+def test_pictures_show_no_rounds_of_later_stages(run):
+    """A run that goes on from an old checkpoint finds rounds in the store that it has not come to."""
+    figure = draw_round(run.trainer.datamodule, 3, np.ones(SIZE, dtype=np.uint8), stage=0)
+    figure.savefig(run.folder / "again.png")
+    before = crops(run.folder / "pictures/round_0/target__3.png", SIZE)[3]
+    assert np.array_equal(crops(run.folder / "again.png", SIZE)[3], before)
+    assert figure.texts[3].get_text().endswith("in 1 round")
+
+
 def test_pictures_without_a_store_say_that_nothing_was_bought():
     datamodule = ActiveDataModule(Blocks("source", 1), Blocks("target", 1), Blocks("eval", 1))
     figure = draw_round(datamodule, 0, np.ones(SIZE, dtype=np.uint8), stage=0)

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,35 @@ from pytorch_lightning.utilities import rank_zero_only
 from tiny_run import CLASSES, tiny_run
 from wandb.proto.wandb_internal_pb2 import Record
 
-from ripu_lightning.report.loggers import define_round_axis, log_picture
 from ripu_lightning.report.pictures import RoundPictures
 from ripu_lightning.training.history import RoundRecord, log_round
+from ripu_lightning.training.loggers import define_round_axis, log_picture
 
 NAMES = [f"active/{name}" for name in ("miou", "share", "pixels", *(f"iou/{name}" for name in CLASSES.names))]
 
 
 def records(folder: Path) -> list[Record]:
-    """The records of the one run below ``folder``: LevelDB's log format in blocks of 32 KiB after 7 bytes."""
+    """The records of the one run below ``folder``, once W&B's own process has written the last of them."""
     (path,) = folder.rglob("*.wandb")
-    content, position, parts, found = path.read_bytes(), 7, b"", []
-    assert content[:4] == b":W&B"
+    for _ in range(100):
+        found = parsed(path.read_bytes())
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no end: {[record.WhichOneof('record_type') for record in found]}")
+
+
+def parsed(content: bytes) -> list[Record]:
+    """The complete records of LevelDB's log format: blocks of 32 KiB, here after 7 bytes that belong to the first."""
+    position, parts, found = 7, b"", []
     while position + 7 <= len(content):
         left = 2**15 - position % 2**15
         if left < 7:  # no room for a header: padding
             position += left
             continue
         _, length, kind = struct.unpack_from("<IHB", content, position)
+        if position + 7 + length > len(content):
+            break
         parts += content[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in {1, 4}:  # a whole record, or the last part of one
@@ -74,7 +86,7 @@ def test_a_run_holds_figures_and_pictures_over_the_round(tmp_path):
     assert all(0 < row["active/miou"] < 1 for row in figures)
     pictures = [row for row in rows(tmp_path) if "pictures/target__2.filenames" in row]
     assert [row["active/round"] for row in pictures] == [0, 1, 2]
-    assert steps(tmp_path)["pictures/target__2"] == "active/round"
+    assert {steps(tmp_path)[name] for name in [*NAMES, "pictures/target__2"]} == {"active/round"}
     for number, row in enumerate(pictures):
         (name,) = row["pictures/target__2.filenames"]
         (media,) = tmp_path.rglob(name)

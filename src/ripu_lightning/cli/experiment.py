@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
 from ripu_lightning.cli.build import build, build_module, plain
+from ripu_lightning.errors import UserError
 from ripu_lightning.report.curve import save_curve
 from ripu_lightning.report.pictures import RoundPictures
 from ripu_lightning.report.table import print_rounds
@@ -26,6 +27,11 @@ def run_experiment(config: DictConfig) -> None:
     seed_everything(config.seed, workers=True, verbose=False)
     budget = build(config, "budget")
     stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
+    if config.schedule.horizon < config.schedule.steps:
+        raise UserError(
+            f"schedule.horizon: {config.schedule.horizon} steps, but the run has {config.schedule.steps}; "
+            "the learning rate would be 0 before the end"
+        )
     strategy = build(config, "strategy")
     datamodule = build(config, "data")
     module = build_module(config, datamodule)

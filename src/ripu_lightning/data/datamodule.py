@@ -124,8 +124,9 @@ class ActiveDataModule(LightningDataModule):
         self, purpose: str, dataset: SegmentationDataset, masks: MaskReader, start: int, stop: int
     ) -> DataLoader[Any]:
         rank, world_size = self._shard()
+        resume = self.trainer.global_step if self.trainer else 0  # inside the span after a checkpoint amid a stage
         sampler = StepBatchSampler(
-            len(dataset), self.batch_size, start, stop, self.seed, purpose, rank=rank, world_size=world_size
+            len(dataset), self.batch_size, start, stop, self.seed, purpose, rank, world_size, resume
         )
         pool = TrainPool(dataset, masks, self._train_transforms[purpose], self.seed, purpose)
         return DataLoader(pool, batch_sampler=sampler, collate_fn=collate_train, **self._loader_options())

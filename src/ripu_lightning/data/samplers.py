@@ -14,7 +14,8 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
     """Batches for the steps ``start <= step < stop`` of a run, as lists of ``(index, draw)``.
 
     All ranks together walk through one endless sequence of shuffled passes over the data; ``draw`` counts along it
-    and seeds the sample's augmentation. A run that starts again at step 700 sees what it would have seen.
+    and seeds the sample's augmentation. A run that goes on at step 700 sees what it would have seen; its length
+    stays ``stop - start``, because Lightning counts the batches before a checkpoint itself.
 
     Args:
         size: number of images, 1 or more.
@@ -25,13 +26,23 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
         purpose: keeps pools apart, for example ``"source"``.
         rank: this process.
         world_size: number of processes.
+        resume: the step to go on from, later than ``start`` where a checkpoint lies between.
     """
 
     def __init__(
-        self, size: int, batch_size: int, start: int, stop: int, seed: int, purpose: str, rank: int, world_size: int
+        self,
+        size: int,
+        batch_size: int,
+        start: int,
+        stop: int,
+        seed: int,
+        purpose: str,
+        rank: int,
+        world_size: int,
+        resume: int = 0,
     ) -> None:
         self.size, self.batch_size = size, batch_size
-        self.start, self.stop = start, stop
+        self.start, self.stop, self.resume = start, stop, resume
         self.seed, self.purpose = seed, purpose
         self.rank, self.world_size = rank, world_size
 
@@ -39,7 +50,7 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(self.start, self.stop):
+        for step in range(max(self.start, self.resume), self.stop):
             first = (step * self.world_size + self.rank) * self.batch_size
             yield [(self._index(draw), draw) for draw in range(first, first + self.batch_size)]
 

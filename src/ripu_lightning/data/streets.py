@@ -97,8 +97,6 @@ def _check(domain: str, length: int, height: int, width: int, seed: int) -> None
     if length < 1:
         raise UserError(f"streets: length {length} gives no image; ask for at least 1")
     if min(height, width) < MIN_SIZE:
-        raise UserError(
-            f"streets: size {height}x{width} is too small to draw; use at least {MIN_SIZE} a side"
-        )
+        raise UserError(f"streets: size {height}x{width} is too small to draw; use at least {MIN_SIZE} a side")
     if seed < 0:
         raise UserError(f"streets: seed {seed} is negative; use 0 or more")

@@ -29,9 +29,7 @@ class Ground:
     def _backdrop(self) -> None:
         camera, width = self.camera, self.camera.width
         left, right = (camera.horizon * camera.height + camera.roll * (u - width / 2) for u in (0, width))
-        self.canvas.polygon(
-            [(-1, -1), (width, -1), (width, right), (-1, left)], Ink(self._color("sky"), Part.SKY)
-        )
+        self.canvas.polygon([(-1, -1), (width, -1), (width, right), (-1, left)], Ink(self._color("sky"), Part.SKY))
         ground = [(-1, left), (width, right), (width, camera.height), (-1, camera.height)]
         self.canvas.polygon(ground, Ink(self._color("terrain"), Part.TERRAIN))
 
@@ -43,9 +41,7 @@ class Ground:
         steps = 40
         columns = np.linspace(-2, camera.width + 2, steps)
         rows = foot + camera.roll * (columns - camera.width / 2)
-        bumps = np.convolve(rng.uniform(0, 14, steps + 4), np.ones(5) / 5, "valid") + rng.uniform(
-            -1.5, 1.5, steps
-        )
+        bumps = np.convolve(rng.uniform(0, 14, steps + 4), np.ones(5) / 5, "valid") + rng.uniform(-1.5, 1.5, steps)
         tops = list(zip(columns.tolist(), (rows - np.maximum(bumps, 1) * unit).tolist(), strict=True))
         ends = [(columns[-1], rows[-1] + unit), (columns[0], rows[0] + unit)]
         for _ in range(rng.poisson(3)):
@@ -76,9 +72,7 @@ class Ground:
         if rng.random() < 0.35:
             near = rng.uniform(7.0, 20.0)
             for x in np.arange(-road + 0.5, road - 0.5, 1.1).tolist():
-                self.canvas.quad(
-                    [(x, 0, near), (x + 0.55, 0, near), (x + 0.55, 0, near + 3), (x, 0, near + 3)], ink
-                )
+                self.canvas.quad([(x, 0, near), (x + 0.55, 0, near), (x + 0.55, 0, near + 3), (x, 0, near + 3)], ink)
 
     def _color(self, name: str) -> Color:
         return self.recipe.color(name, self.rng)

@@ -69,9 +69,7 @@ def building(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def _chimney(canvas: Canvas, x: float, y: float, z: float, ink: Ink) -> None:
-    canvas.quad(
-        [(x - 0.4, y - 0.8, z), (x + 0.4, y - 0.8, z), (x + 0.4, y + 0.9, z), (x - 0.4, y + 0.9, z)], ink
-    )
+    canvas.quad([(x - 0.4, y - 0.8, z), (x + 0.4, y - 0.8, z), (x + 0.4, y + 0.9, z), (x - 0.4, y + 0.9, z)], ink)
 
 
 def _windows(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
@@ -90,9 +88,7 @@ def _windows(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
         for floor in range(floors):
             low = (floor + 0.25) * storey
             pane = Ink(shade(thing.second, rng.uniform(0.7, 1.2)))
-            canvas.quad(
-                [(x, low, start), (x, low, stop), (x, low + tall, stop), (x, low + tall, start)], pane
-            )
+            canvas.quad([(x, low, start), (x, low, stop), (x, low + tall, stop), (x, low + tall, start)], pane)
 
 
 def wall(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
@@ -160,9 +156,7 @@ def tree(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
     columns = column + (across[:, None] + radius * _TURN[0]) * scale
     rows = row - (up[:, None] + radius * _TURN[1]) * scale
     bright = rng.uniform(0.7, 1.0, count) + 0.3 * np.sin(angle)
-    for outline, factor in zip(
-        np.stack([columns, rows], -1).reshape(count, -1).tolist(), bright, strict=True
-    ):
+    for outline, factor in zip(np.stack([columns, rows], -1).reshape(count, -1).tolist(), bright, strict=True):
         canvas.polygon(outline, bark._replace(color=shade(thing.color, float(factor))))
 
 

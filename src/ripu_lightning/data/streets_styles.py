@@ -16,11 +16,7 @@ def finish_source(canvas: Canvas, rng: np.random.Generator) -> UInt8Array:
     """Sunny: a soft gradient, a few white clouds, hardly any noise."""
     image = np.asarray(canvas.image, dtype=np.float32)
     height = image.shape[0]
-    image = (
-        image
-        * np.linspace(1.06, 0.96, height, dtype=np.float32)[:, None, None]
-        * _cast(rng, 0.04, (0.88, 1.08))
-    )
+    image = image * np.linspace(1.06, 0.96, height, dtype=np.float32)[:, None, None] * _cast(rng, 0.04, (0.88, 1.08))
     sky = (canvas.label() == Part.SKY)[..., None]
     clouds = np.clip(_field(rng, height, image.shape[1], 5) - 0.3, 0, 1)[..., None]
     image += sky * clouds * (250 - image) * 0.7

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -24,6 +23,7 @@ class SegmentationConfusion(MulticlassConfusionMatrix):
 def class_iou(confusion: Tensor) -> Tensor:
     """Per-class IoU ``(C,)`` in 0..1 from counts ``(C, C)``; NaN for a class in neither truth nor prediction.
 
+    >>> import torch
     >>> class_iou(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
     tensor([0.7500, 0.8000,    nan], dtype=torch.float64)
     """

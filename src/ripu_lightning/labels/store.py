@@ -184,12 +184,16 @@ class LabelStore:
         found = self._files[number - 1].read(image_id)
         return None if found is None else found[0]
 
-    def mask(self, image_id: str) -> UInt8Array:
+    def mask(self, image_id: str, through: int | None = None) -> UInt8Array:
         """Labels ``(H, W)`` uint8: class index where answered, 255 elsewhere.
 
         Where a pixel was asked more than once, the last answer counts.
+
+        Args:
+            image_id: one of the store's images.
+            through: the last round to count; None counts all.
         """
-        return paint_mask(*self._read(image_id))
+        return paint_mask(*self._read(image_id, through))
 
     def asked(self, image_id: str) -> npt.NDArray[np.uint16]:
         """Number of the (last) round in which each pixel was asked, ``(H, W)``; 0 = never."""
@@ -248,9 +252,7 @@ class LabelStore:
             files.append(self._files[index] if known else open_round(self._folder, entry))
         self._files, self._manifest = tuple(files), manifest
 
-    def _read(
-        self, image_id: str, through: int | None = None
-    ) -> tuple[tuple[int, int], list[tuple[Round, Answers]]]:
+    def _read(self, image_id: str, through: int | None = None) -> tuple[tuple[int, int], list[tuple[Round, Answers]]]:
         """``(H, W)`` of an image and what was answered about it, round by round."""
         files = list(zip(self.rounds, self._files, strict=True))[:through]
         found = [(entry, file.read(image_id)) for entry, file in files]

@@ -3,18 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ripu_lightning.data.datamodule import ActiveDataModule
-from ripu_lightning.data.dataset import UInt8Array
+from ripu_lightning.data.dataset import IGNORE, UInt8Array
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.networks.resize import resize_logits
 from ripu_lightning.report.drawing import bought_panel, class_panel, draw_panels, image_panel
-from ripu_lightning.report.loggers import log_picture
 from ripu_lightning.training.acquire import logits_of
+from ripu_lightning.training.loggers import log_picture
 from ripu_lightning.training.modes import evaluating
 
 
@@ -76,7 +77,7 @@ def draw_round(datamodule: ActiveDataModule, index: int, predicted: UInt8Array, 
     """One target image after a stage: image, truth, prediction ``(H, W)`` and what was bought so far."""
     target, classes = datamodule.target, datamodule.classes
     image, image_id = target.image(index), target.ids[index]
-    labels, asked = _bought(datamodule.store, image_id, target.size(index))
+    labels, asked = _bought(datamodule.store, image_id, target.size(index), stage + 1)
     rounds = int(asked.max())
     share = f"{100 * (asked > 0).mean():.2g} %"
     bought = f"bought: {share} in {rounds} round{'s' * (rounds != 1)}" if rounds else "nothing bought"
@@ -89,7 +90,12 @@ def draw_round(datamodule: ActiveDataModule, index: int, predicted: UInt8Array, 
     return draw_panels(panels, classes)
 
 
-def _bought(store: LabelStore | None, image_id: str, size: tuple[int, int]) -> tuple[UInt8Array, np.ndarray]:
+def _bought(
+    store: LabelStore | None, image_id: str, size: tuple[int, int], through: int
+) -> tuple[UInt8Array, npt.NDArray[np.uint16]]:
+    """Labels and the round in which each was asked; later rounds than ``through`` (of a run resumed) do not show."""
     if store is None:
-        return np.full(size, 255, dtype=np.uint8), np.zeros(size, dtype=np.uint16)
-    return store.mask(image_id), store.asked(image_id)
+        return np.full(size, IGNORE, dtype=np.uint8), np.zeros(size, dtype=np.uint16)
+    asked = store.asked(image_id)
+    asked[asked > through] = 0
+    return store.mask(image_id), asked

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 
 from ripu_lightning.labels import Round
+from ripu_lightning.training.loggers import define_round_axis
 
 IOU_PREFIX = "val/iou/"
 
@@ -60,11 +61,12 @@ class RoundRecord:
         return asdict(self)
 
 
-def log_round(loggers: Iterable[Logger], record: RoundRecord) -> None:
+def log_round(loggers: Sequence[Logger], record: RoundRecord) -> None:
     """Log a record as ``active/*``; ``active/round`` is the axis of the others."""
     values = {name: float(getattr(record, name)) for name in ("round", "queries", "pixels", "void", "share", "miou")}
     metrics = {f"active/{name}": value for name, value in values.items()}
     metrics |= {f"active/iou/{name}": value for name, value in record.iou.items()}
+    define_round_axis(loggers, metrics)
     for logger in loggers:
         logger.log_metrics(metrics, step=record.step)
 

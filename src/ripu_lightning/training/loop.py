@@ -71,6 +71,14 @@ class ActiveLearningLoop(Callback):
             self._store = LabelStore.open(self.folder, classes=classes, images=images)
         datamodule.store, datamodule.spans = self.store, self.stages.spans
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a checkpoint that was trained on labels which this store does not hold."""
+        if len(self.store.rounds) < trainer.current_epoch:
+            raise UserError(
+                f"{self.folder}: holds {len(self.store.rounds)} rounds of labels, but the checkpoint was trained on "
+                f"{trainer.current_epoch}; start again with the store of that run, or in another folder"
+            )
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the stage that ended, then buy the next round."""
         # Decided from counts, not from steps: a resumed run must neither lose a round nor buy one twice.

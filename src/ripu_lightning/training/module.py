@@ -78,11 +78,7 @@ class SegmentationModule(LightningModule):
 
     def training_step(self, batch: Mapping[str, TrainBatch], batch_idx: int) -> Tensor:
         """The weighted sum of the loss terms; only the domains that a term needs are passed through the network."""
-        logits = {
-            domain: self._resized(part)
-            for domain, part in batch.items()
-            if domain in self.losses.domains
-        }
+        logits = {domain: self._resized(part) for domain, part in batch.items() if domain in self.losses.domains}
         total, terms = self.losses(
             StepOutputs(
                 source_logits=logits.get("source"),

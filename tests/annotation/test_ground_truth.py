@@ -1,0 +1,85 @@
+"""The ground-truth annotator against a pixel-by-pixel reference."""
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ripu_lightning.annotation.annotators import GroundTruth, Query, clipped_squares
+from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.data.dataset import SegmentationDataset
+
+
+class Truth(SegmentationDataset):
+    """Labels without images: an annotator looks at no image."""
+
+    classes = ClassMap(("a", "b", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+
+    def __init__(self, labels: list[npt.NDArray[np.uint8]]) -> None:
+        self.labels = labels
+        self.ids = [f"town/{index}" for index in range(len(labels))]
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        raise AssertionError("the annotator read an image")
+
+    def label(self, index: int) -> npt.NDArray[np.uint8]:
+        return self.labels[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = self.labels[index].shape
+        return height, width
+
+
+def truth(seed: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).choice(np.array([0, 1, 2, 255], dtype=np.uint8), (height, width))
+
+
+def query(labels: npt.NDArray[np.uint8], count: int, radius: int, seed: int) -> Query:
+    rng = np.random.default_rng(seed)
+    centres = np.stack([rng.integers(0, side, count) for side in labels.shape], axis=1).reshape(count, 2)
+    scores = np.sort(rng.random(count, dtype=np.float32))[::-1].copy()
+    return Query(1, "town/1", centres, scores, radius)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 6), st.integers(0, 5), st.integers(0, 2**32 - 1))
+def test_answers_against_loops(height: int, width: int, count: int, radius: int, seed: int) -> None:
+    labels = truth(seed, height, width)
+    asked = query(labels, count, radius, seed)
+    answers = GroundTruth(Truth([truth(seed + 1, 11, 11), labels])).answer(asked)
+    boxes, values = [], []
+    for row, column in asked.centres.tolist():
+        rows = [r for r in range(row - radius, row + radius + 1) if 0 <= r < height]
+        columns = [c for c in range(column - radius, column + radius + 1) if 0 <= c < width]
+        boxes.append([rows[0], columns[0], len(rows), len(columns)])
+        values += [int(labels[r, c]) for r in rows for c in columns]
+    assert answers.boxes.tolist() == boxes
+    assert answers.values.tolist() == values
+    assert answers.centres.tolist() == asked.centres.tolist()
+    np.testing.assert_array_equal(answers.scores, asked.scores)
+    assert answers.image_id == "town/1"
+    assert answers.void == values.count(255)
+    assert answers.pixels == len(values)
+
+
+def test_answers_are_a_copy_of_the_truth() -> None:
+    labels = truth(0, 6, 7)
+    before = labels.copy()
+    answers = GroundTruth(Truth([labels, labels])).answer(query(labels, 3, 1, seed=2))
+    answers.values[:] = 77
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_a_corner_by_hand() -> None:
+    labels = np.array([[0, 1, 2], [255, 2, 1], [0, 0, 1]], dtype=np.uint8)
+    asked = Query(0, "town/0", np.array([[0, 0], [2, 1]]), np.array([0.9, 0.5], dtype=np.float32), 1)
+    answers = GroundTruth(Truth([labels])).answer(asked)
+    assert answers.boxes.tolist() == [[0, 0, 2, 2], [1, 0, 2, 3]]
+    assert answers.values.tolist() == [0, 1, 255, 2, 255, 2, 1, 0, 0, 1]
+    assert answers.void == 2
+
+
+def test_clipped_squares_have_the_dtype_of_the_store() -> None:
+    boxes = clipped_squares(np.array([[3, 4]]), 2, (9, 9))
+    assert boxes.dtype == np.int32
+    assert boxes.tolist() == [[1, 2, 5, 5]]
+    assert clipped_squares(np.empty((0, 2), dtype=np.int64), 2, (9, 9)).shape == (0, 4)

@@ -1,0 +1,111 @@
+"""What a mistake on the command line gets: one line with the key or file and the mend, and nothing written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_train_command import SMALL, call, fails_with_one_line
+
+EARLY = "import sys\nsys.modules['torch'] = None\n"
+
+
+@pytest.mark.parametrize("command", ["ripu-train", "ripu-evaluate"])
+def test_help_tells_the_groups_and_keys(command: str, tmp_path: Path) -> None:
+    done = call(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"usage: {command}" in done.stdout
+    assert "trainer:" in done.stdout
+    if command == "ripu-train":
+        assert "strategy: entropy, random, ripu, ripu_point" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("bugdet.ratio=0.1", ["'bugdet.ratio'", "did you mean 'budget.ratio'"]),
+        ("strategy.radios=2", ["'strategy.radios'", "'strategy.radius'"]),
+        ("stratgy=ripu", ["'stratgy'", "'strategy'"]),
+        ("strategy=entropi", ["strategy", "'entropi'", "did you mean 'entropy'"]),
+        ("experiment=demoo", ["experiment", "did you mean 'demo'"]),
+        ("data=folder", ["data.source.root", "has no value"]),
+        ("budget.ratio=[0.1", ["budget.ratio"]),
+    ],
+)
+def test_misspelt_keys_are_answered_with_the_mend(override: str, words: list[str], tmp_path: Path) -> None:
+    done = call("ripu-train", override, cwd=tmp_path)
+    fails_with_one_line(done, *words)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["budget.ratio=0"], ["budget.ratio", "above 0"]),
+        (["budget.ratio=-0.1"], ["budget.ratio"]),
+        (["budget.ratio=1.5"], ["budget.ratio"]),
+        (["budget.ratio=many"], ["budget"]),
+        (["budget=clicks", "budget.clicks=0"], ["budget.clicks"]),
+        (["budget=clicks", "budget.clicks=1000000"], ["budget"]),
+        (["strategy.radius=40"], ["strategy.radius", "64x96"]),
+        (["strategy=ripu_point", "strategy.radius=40"], ["ripu_point", "64x96"]),
+        (["budget.rounds=9"], ["budget.rounds", "schedule"]),
+        (["strategy.name=ripuu"], ["strategy", "did you mean 'ripu'"]),
+        (["trainer.precision=12"], ["trainer"]),
+        (["loss.weights.source_ce=-1"], ["loss.weights.source_ce"]),
+        (["schedule.horizon=3"], ["schedule.horizon"]),
+    ],
+)
+def test_values_that_can_not_be(overrides: list[str], words: list[str], tmp_path: Path) -> None:
+    done = call("ripu-train", *SMALL, *overrides, "output=run", cwd=tmp_path)
+    fails_with_one_line(done, *words)
+    assert not (tmp_path / "run" / "labels").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def folders(root: Path) -> list[str]:
+    generator = np.random.default_rng(0)
+    for domain, split in (("source", "train"), ("target", "train"), ("target", "val")):
+        for kind in ("images", "labels"):
+            (root / domain / kind / split).mkdir(parents=True)
+        for name in "abc":
+            label = generator.integers(0, 2, (32, 48)).astype(np.uint8)
+            Image.fromarray(label).save(root / domain / "labels" / split / f"{name}.png")
+            picture = (label[..., None] * 120 + generator.integers(0, 100, (32, 48, 3))).astype(np.uint8)
+            Image.fromarray(picture).save(root / domain / "images" / split / f"{name}.png")
+    (root / "classes.yaml").write_text(
+        "classes: [{name: ground, color: [1, 2, 3]}, {name: thing, color: [200, 20, 3]}]\nignore: [255]\n"
+    )
+    return [
+        "data=folder", "data.source.root=source", "data.target.root=target", "data.source.classes=classes.yaml",
+        "debug=quick", "network.width=4", "data.num_workers=0", "trainer.accelerator=cpu", "output=run",
+    ]  # fmt: skip
+
+
+def test_folders_and_a_yaml_are_enough(tmp_path: Path) -> None:
+    done = call("ripu-train", *folders(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run" / "curve.png").is_file()
+
+
+def test_a_fault_in_the_data_is_found_before_training(tmp_path: Path) -> None:
+    arguments = folders(tmp_path)
+    bad = tmp_path / "target" / "labels" / "val" / "c.png"
+    Image.fromarray(np.full((32, 48), 7, dtype=np.uint8)).save(bad)
+    done = call("ripu-train", *arguments, cwd=tmp_path)
+    fails_with_one_line(done, "target/labels/val/c.png", "1536 pixels", "7", "classes.yaml")
+    assert not (tmp_path / "run" / "labels").exists()
+
+
+def test_missing_data_is_told_with_the_place(tmp_path: Path) -> None:
+    done = call("ripu-train", "experiment=roads", "network=small", cwd=tmp_path, RIPU_DATA=str(tmp_path / "nowhere"))
+    fails_with_one_line(done, str(tmp_path / "nowhere" / "source"), "wrong root")
+
+
+def test_config_errors_never_load_torch(tmp_path: Path) -> None:
+    """Proof rather than timing: with torch out of reach the answers are the same."""
+    (tmp_path / "sitecustomize.py").write_text(EARLY)
+    done = call("ripu-train", "bugdet.ratio=0.1", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    fails_with_one_line(done, "did you mean 'budget.ratio'")
+    assert call("ripu-train", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path)).returncode == 0

@@ -1,0 +1,205 @@
+"""``ripu-train`` and ``ripu-evaluate`` as real processes on the embedded pair, and what they leave behind."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ripu_lightning.data import Streets, load_class_map
+from ripu_lightning.labels import LabelStore
+
+SCRIPTS = Path(sys.executable).parent
+SMALL = [
+    "debug=quick",
+    "data.source.length=4",
+    "data.target.length=5",
+    "data.target_eval.length=3",
+    "data.source.height=64",
+    "data.source.width=96",
+    "data.eval_batch_size=2",
+    "network.width=8",
+    "trainer.accelerator=cpu",
+]
+
+
+def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(SCRIPTS / arguments[0]), *arguments[1:]]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "WANDB_MODE": "offline", **environment}
+    return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=240, check=False)
+
+
+def fails_with_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """The user sees one line that starts with ``error:`` and nothing that looks like a traceback."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole run with the three loggers but W&B."""
+    folder = tmp_path_factory.mktemp("train")
+    done = call("ripu-train", *SMALL, "output=run", "logger=tensorboard", "per_class=true", cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "stdout.txt").write_text(done.stdout)
+    (folder / "stderr.txt").write_text(done.stderr)
+    return folder / "run"
+
+
+def test_run_folder_is_complete(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["budget"]["rounds"] == 2
+    assert config["data"]["target"]["height"] == 64  # resolved
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert (run / "metrics" / "version_0" / "metrics.csv").is_file()
+    assert list((run / "tensorboard").glob("events.*"))
+    with Image.open(run / "curve.png") as curve:
+        assert np.array(curve.convert("L")).std() > 5
+    for stage in range(3):
+        pictures = sorted((run / "pictures" / f"round_{stage}").glob("*.png"))
+        assert len(pictures) == 3
+        with Image.open(pictures[0]) as picture:
+            assert np.array(picture.convert("RGB")).std() > 20
+
+
+def test_rounds_table_and_csv_agree_with_the_store(run: Path) -> None:
+    with (run / "rounds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    store = LabelStore.open(run / "labels")
+    assert [int(row["round"]) for row in rows] == [0, 1, 2]
+    assert [int(row["pixels"]) for row in rows] == [0, store.rounds[0].pixels, store.pixels]
+    assert float(rows[-1]["share"]) == pytest.approx(store.pixels / (5 * 64 * 96))
+    printed = (run.parent / "stdout.txt").read_text()
+    assert "source only" in printed
+    assert f"{100 * float(rows[-1]['miou']):.1f}" in printed
+    assert all(name in printed for name in load_class_map("streets").names)
+
+
+def test_store_holds_the_truth_of_what_was_asked(run: Path) -> None:
+    store, target = LabelStore.open(run / "labels"), Streets("target", "train", 5, 64, 96)
+    for index, image_id in enumerate(target.ids):
+        asked = store.asked(image_id) > 0
+        assert asked.any()
+        assert np.array_equal(store.mask(image_id), np.where(asked, target.label(index), 255))
+
+
+def test_progress_bars_tell_of_training_and_of_the_pool(run: Path) -> None:
+    printed = (run.parent / "stderr.txt").read_text() + (run.parent / "stdout.txt").read_text()
+    assert "Epoch 2" in printed
+    assert "round 2: ripu" in printed
+
+
+def test_metrics_csv_holds_the_rounds(run: Path) -> None:
+    with (run / "metrics" / "version_0" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["active/round"]]
+    assert [float(row["active/round"]) for row in rows] == [0, 1, 2]
+    assert float(rows[-1]["active/share"]) > float(rows[1]["active/share"]) > 0
+
+
+def test_evaluate_needs_the_checkpoint_alone(run: Path, tmp_path: Path) -> None:
+    done = call(
+        "ripu-evaluate",
+        f"checkpoint={run / 'checkpoints' / 'last.ckpt'}",
+        "output=out",
+        "trainer.accelerator=cpu",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads((tmp_path / "out" / "iou.json").read_text())
+    with (run / "rounds.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert result["miou"] == pytest.approx(float(last["miou"]), abs=1e-6)
+    assert f"{100 * result['miou']:.1f}" in done.stdout
+    val = Streets("target", "val", 3, 64, 96)
+    hit = union = 0
+    for index, image_id in enumerate(val.ids):
+        with Image.open(tmp_path / "out" / "predictions" / f"{image_id}.png") as picture:
+            assert picture.mode == "P"
+            predicted = np.array(picture)
+        hit += ((predicted == 0) & (val.label(index) == 0)).sum()
+        union += ((predicted == 0) | (val.label(index) == 0)).sum()
+    assert result["iou"]["road"] == pytest.approx(hit / union, abs=1e-6)
+
+
+def test_the_same_command_again_finds_everything_done(run: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (run / "labels").glob("*.parquet")}
+    rounds = (run / "rounds.csv").read_bytes()
+    done = call("ripu-train", *SMALL, "output=run", "logger=tensorboard", cwd=run.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name: path.read_bytes() for path in (run / "labels").glob("*.parquet")} == before
+    assert (run / "rounds.csv").read_bytes() == rounds
+
+
+def test_folder_with_the_labels_of_other_data_is_refused(run: Path) -> None:
+    before = sorted((path.name, path.stat().st_size) for path in (run / "labels").iterdir())
+    done = call("ripu-train", *SMALL, "output=run", "data.target.length=4", cwd=run.parent)
+    fails_with_one_line(done, str(run / "labels"))
+    assert sorted((path.name, path.stat().st_size) for path in (run / "labels").iterdir()) == before
+
+
+def test_checkpoint_of_another_class_count(run: Path, tmp_path: Path) -> None:
+    for domain in ("images", "labels"):
+        (tmp_path / "roads" / domain / "val").mkdir(parents=True)
+    picture = np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "roads" / "images" / "val" / "a.png")
+    Image.fromarray(picture[..., 0] % 10).save(tmp_path / "roads" / "labels" / "val" / "a.png")
+    replaced = "{_target_: ripu_lightning.data.FolderDataset, split: val, classes: roads, root: roads}"
+    done = call(
+        "ripu-evaluate", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}",
+        *(f"+data.{name}={replaced}" for name in ("source", "target", "target_eval")),
+        cwd=tmp_path,
+    )  # fmt: skip
+    fails_with_one_line(done, "13 classes", "10")
+
+
+def test_damaged_and_foreign_checkpoints(run: Path, tmp_path: Path) -> None:
+    whole = (run / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.ckpt").write_text("not a checkpoint")
+    with zipfile.ZipFile(tmp_path / "zip.ckpt", "w") as archive:
+        archive.writestr("a.txt", "b")
+    for name in ("half.ckpt", "text.ckpt", "zip.ckpt", "missing.ckpt"):
+        fails_with_one_line(call("ripu-evaluate", f"checkpoint={name}", cwd=tmp_path), name)
+
+
+def test_two_processes_pick_what_one_picks(tmp_path: Path) -> None:
+    """Weights that do not move and frozen BatchNorm leave the world size as the only difference."""
+    still = ["optimizer.lr=1e-30", "optimizer.freeze_batchnorm=true", "pictures=1"]
+    done = {}
+    for ranks in (1, 2):
+        batch = f"data.batch_size={2 // ranks}"
+        done[ranks] = call(
+            "ripu-train", *SMALL, *still, batch, f"trainer.devices={ranks}", f"output=run{ranks}", cwd=tmp_path
+        )
+        assert done[ranks].returncode == 0, done[ranks].stderr[-3000:]
+    one, two = (LabelStore.open(tmp_path / f"run{ranks}" / "labels") for ranks in (1, 2))
+    assert [entry.queries for entry in two.rounds] == [entry.queries for entry in one.rounds]
+    for image_id in Streets("target", "train", 5).ids:
+        for number in (1, 2):
+            ours, theirs = one.answers(image_id, number), two.answers(image_id, number)
+            assert np.array_equal(ours.centres, theirs.centres)
+            assert np.array_equal(ours.values, theirs.values)
+    mious = [list(csv.DictReader((tmp_path / f"run{ranks}" / "rounds.csv").open()))[-1]["miou"] for ranks in (1, 2)]
+    assert float(mious[0]) == pytest.approx(float(mious[1]), abs=1e-6)  # three images over two ranks, none twice
+    assert "ddp" in done[2].stderr.lower()
+    assert done[2].stdout.count("source only") == done[1].stdout.count("source only")  # one table, not two
+
+
+def test_wandb_offline_run_goes_through(tmp_path: Path) -> None:
+    done = call("ripu-train", *SMALL, "output=run", "logger=wandb", "logger.wandb.offline=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    files = list((tmp_path / "run").rglob("*.wandb"))
+    assert len(files) == 1
+    assert files[0].stat().st_size > 1000
+    assert list((tmp_path / "run").rglob("media/images/**/*.png"))

@@ -1,0 +1,218 @@
+"""Transforms: seeded, aligned, and with masks that hold only what was there or 255."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from ripu_lightning.data.transforms import MEAN, STD, Transform, denormalize
+from ripu_lightning.errors import UserError
+
+ALL = ("flip", "scale", "color")
+Bytes = npt.NDArray[np.uint8]
+
+
+def sample(seed: int = 0, height: int = 24, width: int = 32) -> tuple[Bytes, Bytes]:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(1, 256, (height, width, 3), dtype=np.uint8)
+    return image, rng.choice(np.array([3, 7, 11, 255], dtype=np.uint8), (height, width))
+
+
+def painted(height: int = 48, width: int = 64) -> tuple[Bytes, Bytes]:
+    """Grey with one white block off the centre, which the mask marks as class 5; class 2 elsewhere."""
+    image, mask = np.full((height, width, 3), 100, dtype=np.uint8), np.full((height, width), 2, dtype=np.uint8)
+    block = (slice(height // 4, height // 2), slice(width // 8, width // 2))
+    image[block], mask[block] = 255, 5
+    return image, mask
+
+
+def outcomes(names: tuple[str, ...], count: int = 40) -> Iterator[tuple[Bytes, Bytes]]:
+    """Augmented pictures and masks of the painted sample."""
+    transform = Transform(None, names)
+    for seed in range(count):
+        image, mask = transform(*painted(), seed=seed)
+        yield denormalize(image), mask.numpy()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**63 - 1), st.integers(3, 40), st.integers(3, 40), st.sampled_from([None, (16, 20), (50, 31)]))
+def test_masks_keep_their_values(seed: int, height: int, width: int, size: tuple[int, int] | None) -> None:
+    image, mask = sample(seed % 97, height, width)
+    pixels, labels = Transform(size, ALL)(image, mask, seed)
+    assert labels.dtype == torch.uint8
+    assert pixels.dtype == torch.float32
+    assert tuple(labels.shape) == (size or (height, width))
+    assert tuple(pixels.shape) == (3, *labels.shape)
+    assert set(labels.unique().tolist()) <= {3, 7, 11, 255}
+    assert bool(torch.isfinite(pixels).all())
+
+
+def test_inputs_are_left_alone_and_may_be_views() -> None:
+    image, mask = sample()
+    expected = Transform((12, 16), ALL)(np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1]), 4)
+    before = image.copy(), mask.copy()
+    image.setflags(write=False)
+    mask.setflags(write=False)
+    found = Transform((12, 16), ALL)(image[:, ::-1], mask[:, ::-1], seed=4)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(mask, before[1])
+
+
+def drawn(seeds: list[int]) -> dict[int, tuple[Tensor, Tensor]]:
+    transform = Transform((20, 28), ALL)
+    return {seed: transform(*sample(), seed=seed) for seed in seeds}
+
+
+def test_the_seed_decides_in_any_order() -> None:
+    seeds = list(range(12))
+    forth, back = drawn(seeds), drawn(seeds[::-1])
+    for seed in seeds:
+        assert torch.equal(forth[seed][0], back[seed][0])
+        assert torch.equal(forth[seed][1], back[seed][1])
+    assert len({forth[seed][0].numpy().tobytes() for seed in seeds}) >= len(seeds) - 2  # now and then nothing is drawn
+
+
+def test_the_seed_decides_in_another_process() -> None:
+    code = (
+        "import hashlib, random, numpy as np\n"
+        "from ripu_lightning.data.transforms import Transform\n"
+        "np.random.seed(5); random.seed(6)\n"
+        "rng = np.random.default_rng(0)\n"
+        "image = rng.integers(1, 256, (24, 32, 3), dtype=np.uint8)\n"
+        "mask = rng.choice(np.array([3, 7, 11, 255], dtype=np.uint8), (24, 32))\n"
+        "transform = Transform((20, 28), ('flip', 'scale', 'color'))\n"
+        "for seed in (9, 3, 2**62 + 1):\n"
+        "    image_out, mask_out = transform(image, mask, seed=seed)\n"
+        "    print(hashlib.sha256(image_out.numpy().tobytes() + mask_out.numpy().tobytes()).hexdigest())\n"
+        "import os; print(os.environ['NO_ALBUMENTATIONS_UPDATE'])\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    transform = Transform((20, 28), ALL)
+    here = []
+    for seed in (2**62 + 1, 3, 9):
+        image, mask = transform(*sample(), seed=seed)
+        here.append(hashlib.sha256(image.numpy().tobytes() + mask.numpy().tobytes()).hexdigest())
+    assert result.stdout.split() == [*here[::-1], "1"]
+
+
+def test_no_augmentation_ignores_the_seed() -> None:
+    transform = Transform((12, 16))
+    first, second = (transform(*sample(), seed=seed) for seed in (1, 2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+def test_own_size_is_normalised_by_the_plain_formula() -> None:
+    image, mask = sample()
+    pixels, labels = Transform(None)(image, mask, seed=0)
+    expected = (image / 255 - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(pixels.numpy(), expected.transpose(2, 0, 1), atol=1e-5)
+    np.testing.assert_array_equal(labels.numpy(), mask)
+
+
+@pytest.mark.parametrize("size", [(12, 16), (15, 20), (48, 64), (31, 17), (24, 32)])
+def test_resize_is_pillows(size: tuple[int, int]) -> None:
+    """Bicubic with antialiasing, and the nearest pixel's centre: as the published code resizes."""
+    image, mask = sample(3)
+    pixels, labels = Transform(size)(image, mask, seed=0)
+    bicubic = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)).astype(int)
+    difference = np.abs(denormalize(pixels).astype(int) - bicubic)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.05
+    nearest = Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(labels.numpy(), np.array(nearest))
+
+
+@pytest.mark.parametrize("factor", [3, 5])
+def test_resize_keeps_image_and_mask_aligned(factor: int) -> None:
+    image, mask = painted(48 * factor, 64 * factor)
+    pixels, labels = Transform((48, 64))(image, mask, seed=0)
+    np.testing.assert_array_equal(denormalize(pixels)[..., 1] > 178, labels.numpy() == 5)
+
+
+def test_flip_mirrors_both_or_none() -> None:
+    image, mask = painted()
+    flipped = 0
+    for picture, labels in outcomes(("flip",)):
+        mirrored = not np.array_equal(labels, mask)
+        flipped += mirrored
+        np.testing.assert_array_equal(picture, image[:, ::-1] if mirrored else image)
+        np.testing.assert_array_equal(labels, mask[:, ::-1] if mirrored else mask)
+    assert 10 <= flipped <= 30
+
+
+def test_scale_keeps_image_and_mask_aligned_and_ignores_the_outside() -> None:
+    outside = 0
+    for picture, labels in outcomes(("scale",), count=60):
+        green = picture[..., 1].astype(int)
+        # Away from edges, where interpolation mixes: white is class 5, grey class 2, black is ignored.
+        for value, label in ((255, 5), (100, 2), (0, 255)):
+            found = labels[green == value]
+            assert (found == label).sum() >= 0.97 * found.size
+        outside += bool((labels == 255).any())
+        assert not (labels[green > 60] == 255).any()
+    assert outside > 4
+
+
+def test_scale_keeps_proportions_and_only_zooms_in() -> None:
+    height, width = 12, 24  # of the painted block, a quarter and three eighths of the image
+    zooms = []
+    for _, labels in outcomes(("scale",), count=60):
+        rows, columns = np.nonzero(labels == 5)
+        if rows.size and rows.min() > 0 and rows.max() < 47 and columns.min() > 0 and columns.max() < 63:
+            zooms.append((np.ptp(rows) + 1, np.ptp(columns) + 1))
+    assert len(zooms) > 10
+    for found_height, found_width in zooms:
+        assert height - 1 <= found_height <= 2 * height + 1
+        assert abs(found_width - found_height * width / height) <= 3
+    assert max(zooms)[0] > 1.4 * height
+
+
+def test_color_leaves_the_mask_and_the_geometry() -> None:
+    image, mask = painted()
+    changed = 0
+    for picture, labels in outcomes(("color",)):
+        np.testing.assert_array_equal(labels, mask)
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) <= 2
+        changed += not np.array_equal(picture, image)
+    assert changed > 20
+
+
+@pytest.mark.parametrize(("name", "word"), [("flipp", "did you mean 'flip'"), ("blur", "known: color, flip, scale")])
+def test_unknown_augmentation(name: str, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        Transform(None, ["color", name])
+
+
+def test_a_bare_word_is_no_list() -> None:
+    with pytest.raises(UserError, match=r"expected a list such as \[flip\]"):
+        Transform(None, "flip")
+
+
+def test_denormalize_round_trip() -> None:
+    image, mask = sample(8)
+    pixels, _ = Transform(None)(image, mask, seed=0)
+    np.testing.assert_array_equal(denormalize(pixels), image)
+    np.testing.assert_array_equal(denormalize(pixels.double()), image)
+
+
+def test_denormalize_of_known_values() -> None:
+    inputs = torch.tensor([[0.0, -1.0], [100.0, -100.0]]).expand(3, 2, 2)
+    expected = [
+        [[124, 116, 104], [65, 59, 46]],  # 255 * MEAN and 255 * (MEAN - STD), rounded
+        [[255, 255, 255], [0, 0, 0]],
+    ]
+    assert denormalize(inputs).tolist() == expected

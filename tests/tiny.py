@@ -1,0 +1,97 @@
+"""A domain pair in memory and a network of two convolutions: the whole loop in a second."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor, nn
+
+from ripu_lightning.acquisition import Budget, get_strategy
+from ripu_lightning.annotation import GroundTruth
+from ripu_lightning.data import ActiveDataModule, ClassMap, SegmentationDataset
+from ripu_lightning.losses import NegativeLearning, SourceCrossEntropy, TargetCrossEntropy, WeightedLosses
+from ripu_lightning.networks.contract import SegmentationOutput
+from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
+
+CLASSES = ClassMap(names=("road", "sky", "tree"), colors=((128, 64, 128), (70, 130, 180), (107, 142, 35)))
+
+
+class Blocks(SegmentationDataset):
+    """Images of coloured noise whose colour tells the class, with a few ignored pixels."""
+
+    def __init__(self, name: str, length: int = 5, height: int = 24, width: int = 32) -> None:
+        self.classes, self.ids = CLASSES, [f"{name}_{index}" for index in range(length)]
+        self._name, self._size = name, (height, width)
+
+    def label(self, index: int) -> np.ndarray:
+        generator = np.random.default_rng([len(self._name), index])
+        coarse = generator.integers(0, len(CLASSES), size=(self._size[0] // 4, self._size[1] // 4))
+        label = coarse.repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+        label[generator.random(label.shape) < 0.05] = 255
+        return label
+
+    def image(self, index: int) -> np.ndarray:
+        generator = np.random.default_rng([7, len(self._name), index])
+        colours = np.array([*CLASSES.colors, (0, 0, 0)])
+        picture = colours[np.minimum(self.label(index), len(CLASSES))]
+        return np.clip(picture + generator.normal(0, 40, picture.shape), 0, 255).astype(np.uint8)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._size
+
+
+class TwoConvs(nn.Module):
+    """Meets the network contract with a BatchNorm in its backbone."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Conv2d(8, num_classes, 1)
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        features = self.backbone(images)
+        return SegmentationOutput(self.head(features), features)
+
+
+def losses() -> WeightedLosses:
+    terms = {"source": SourceCrossEntropy(), "target": TargetCrossEntropy(), "negative": NegativeLearning()}
+    return WeightedLosses(terms, dict.fromkeys(terms, 1.0))
+
+
+def module(**options: object) -> SegmentationModule:
+    torch.manual_seed(0)
+    arguments = {"lr": 0.05, "head_factor": 2.0, "horizon": 50, **options}
+    return SegmentationModule(TwoConvs(), losses(), CLASSES.names, **arguments)
+
+
+def datamodule(length: int = 5, **options: object) -> ActiveDataModule:
+    source, target, val = Blocks("source", 4), Blocks("target!", length), Blocks("val", 3)
+    return ActiveDataModule(source, target, val, **{"batch_size": 2, "eval_batch_size": 2, **options})
+
+
+def loop(
+    folder: Path, data: ActiveDataModule, strategy: str = "ripu", rounds: int = 2, **options: object
+) -> ActiveLearningLoop:
+    stages = Stages(steps=8, first_round=3, interval=2, rounds=rounds)
+    budget = Budget(ratio=0.1, rounds=rounds)
+    return ActiveLearningLoop(
+        get_strategy(strategy), budget, GroundTruth(data.target), stages, folder, **{"seed": 0, **options}
+    )
+
+
+def trainer(folder: Path, active: ActiveLearningLoop, *callbacks: Callback, **options: object) -> Trainer:
+    arguments = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "reload_dataloaders_every_n_epochs": 1,
+        "max_epochs": len(active.stages.spans),
+        **options,
+    }
+    return Trainer(default_root_dir=folder, callbacks=[active, *callbacks], **arguments)

@@ -1,0 +1,211 @@
+"""The ActiveLearningLoop inside one ``fit``: when labels are bought, how many, when they are used."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import nn
+
+import tiny
+from ripu_lightning.acquisition import Budget, Strategy, get_strategy
+from ripu_lightning.annotation import GroundTruth
+from ripu_lightning.errors import UserError
+from ripu_lightning.labels import LabelStore
+from ripu_lightning.training import ActiveLearningLoop, Stages
+
+
+class Labels(Callback):
+    """The target labels that each training step saw."""
+
+    def __init__(self) -> None:
+        self.labelled: list[int] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.labelled.append(int((batch["target"]["label"] != 255).sum()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_labels_are_used_from_the_very_next_step(tmp_path: Path, workers: int) -> None:
+    data, seen = tiny.datamodule(num_workers=workers), Labels()
+    active = tiny.loop(tmp_path / "labels", data)
+    tiny.trainer(tmp_path, active, seen).fit(tiny.module(), datamodule=data)
+    before, first, second = seen.labelled[:3], seen.labelled[3:5], seen.labelled[5:]
+    assert len(seen.labelled) == 8
+    assert max(before) == 0
+    assert min(first) > 0
+    assert min(second) > max(first)
+
+
+def test_budget_is_exact_and_nothing_is_asked_twice(tmp_path: Path) -> None:
+    data = tiny.datamodule()
+    active = tiny.loop(tmp_path / "labels", data)
+    tiny.trainer(tmp_path, active).fit(tiny.module(), datamodule=data)
+    store = LabelStore.open(tmp_path / "labels")
+    per_round = -(-24 * 32 // 10 // 2 // 9)  # ceil of 10% of the pixels over two rounds of 3x3 squares
+    assert [entry.queries for entry in store.rounds] == [5 * per_round] * 2
+    for index, image_id in enumerate(data.target.ids):
+        times = np.zeros((24, 32), dtype=int)
+        for number in (1, 2):
+            for top, left, height, width in store.answers(image_id, number).boxes:
+                times[top : top + height, left : left + width] += 1
+        truth, mask = data.target.label(index), store.mask(image_id)
+        assert times.max() == 1
+        assert np.array_equal(mask, np.where(times > 0, truth, 255))
+
+
+def test_records_tell_what_each_stage_had(tmp_path: Path) -> None:
+    data = tiny.datamodule()
+    active = tiny.loop(tmp_path / "labels", data)
+    trainer = tiny.trainer(tmp_path, active)
+    trainer.fit(tiny.module(), datamodule=data)
+    store = LabelStore.open(tmp_path / "labels")
+    assert [record.round for record in active.history] == [0, 1, 2]
+    assert [record.step for record in active.history] == [3, 5, 8]
+    assert [record.pixels for record in active.history] == [0, store.rounds[0].pixels, store.pixels]
+    assert active.history[-1].share == pytest.approx(store.pixels / (5 * 24 * 32))
+    assert active.history[-1].void == store.void > 0
+    assert active.history[-1].miou == pytest.approx(trainer.callback_metrics["val/miou"].item())
+    assert set(active.history[-1].iou) == set(tiny.CLASSES.names)
+
+
+@pytest.mark.parametrize("strategy", ["ripu", "entropy", "random"])
+def test_picks_do_not_depend_on_batches_or_workers(tmp_path: Path, strategy: str) -> None:
+    pictures = []
+    for name, options in {"a": {"eval_batch_size": 1}, "b": {"eval_batch_size": 5, "num_workers": 2}}.items():
+        data = tiny.datamodule(**options)
+        active = tiny.loop(tmp_path / name, data, strategy)
+        tiny.trainer(tmp_path, active).fit(tiny.module(), datamodule=data)
+        store = LabelStore.open(tmp_path / name)
+        pictures.append([store.asked(image_id) for image_id in data.target.ids])
+    assert all(np.array_equal(one, other) for one, other in zip(*pictures, strict=True))
+
+
+def test_modes_are_restored_after_scoring(tmp_path: Path) -> None:
+    data, network = tiny.datamodule(), tiny.module()
+    network.network.backbone[0].eval()
+    active, modes = tiny.loop(tmp_path / "labels", data), []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *args) -> None:
+            modes.append([child.training for child in pl_module.network.modules()])
+
+    tiny.trainer(tmp_path, active, Watch()).fit(network, datamodule=data)
+    assert all(mode == modes[0] for mode in modes)
+    assert modes[0].count(False) == 1  # the convolution that was put into eval on purpose
+
+
+def test_any_module_whose_forward_gives_logits(tmp_path: Path) -> None:
+    class Plain(tiny.SegmentationModule):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.network(images).logits
+
+        def training_step(self, batch, batch_idx):
+            part = batch["source"]
+            full = nn.functional.interpolate(self(part["image"]), part["label"].shape[-2:])
+            return nn.functional.cross_entropy(full, part["label"].long(), ignore_index=255)
+
+        def validation_step(self, batch, batch_idx) -> None: ...
+
+        def on_validation_epoch_end(self) -> None: ...
+
+    data = tiny.datamodule()
+    active = tiny.loop(tmp_path / "labels", data)
+    tiny.trainer(tmp_path, active).fit(Plain(tiny.TwoConvs(), tiny.losses(), tiny.CLASSES.names), datamodule=data)
+    assert len(LabelStore.open(tmp_path / "labels").rounds) == 2
+
+
+def test_nan_logits_buy_nothing_and_name_the_image(tmp_path: Path) -> None:
+    data, network = tiny.datamodule(), tiny.module()
+
+    class Break(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *args) -> None:
+            pl_module.network.head.bias.data.fill_(torch.nan)
+
+    trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), Break())
+    with pytest.raises(UserError, match=r"target!_0: .*NaN.*optimizer\.lr"):
+        trainer.fit(network, datamodule=data)
+    assert LabelStore.open(tmp_path / "labels").rounds == ()
+
+
+def test_interrupted_before_its_checkpoint_uses_the_answers_again(tmp_path: Path) -> None:
+    """A run that bought round 1 and died before its checkpoint goes on from the older one, without buying again."""
+
+    def run(folder: str, resume: Path | None = None) -> tuple[ActiveLearningLoop, Path, list]:
+        data = tiny.datamodule()
+        active = tiny.loop(tmp_path / folder, data)
+        saver = ModelCheckpoint(tmp_path / f"{folder}.ckpts", filename="{epoch}", save_top_k=-1)
+        network = tiny.module()
+        trainer = tiny.trainer(tmp_path, active, saver, enable_checkpointing=True)
+        trainer.fit(network, datamodule=data, ckpt_path=resume, weights_only=True)
+        return active, tmp_path / f"{folder}.ckpts", [value.clone() for value in network.state_dict().values()]
+
+    whole, folder, weights = run("labels")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "labels").glob("*.parquet")}
+    again, _, resumed = run("labels", resume=folder / "epoch=0.ckpt")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "labels").glob("*.parquet")} == files
+    assert again.history == whole.history
+    assert all(torch.equal(one, other) for one, other in zip(weights, resumed, strict=True))
+
+
+def test_checkpoint_without_its_labels_is_refused(tmp_path: Path) -> None:
+    for folder in ("labels", "other"):
+        data = tiny.datamodule()
+        saver = ModelCheckpoint(tmp_path / "checkpoints", filename="{epoch}", save_top_k=-1)
+        trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / folder, data), saver, enable_checkpointing=True)
+        if folder == "labels":
+            trainer.fit(tiny.module(), datamodule=data)
+    with pytest.raises(UserError, match="holds 0 rounds of labels, but the checkpoint was trained on 1"):
+        trainer.fit(
+            tiny.module(), datamodule=data, ckpt_path=tmp_path / "checkpoints" / "epoch=0.ckpt", weights_only=True
+        )
+
+
+def run_with(tmp_path: Path, strategy: Strategy, budget: Budget) -> None:
+    data = tiny.datamodule()
+    stages = Stages(steps=8, first_round=3, interval=2, rounds=budget.rounds)
+    active = ActiveLearningLoop(strategy, budget, GroundTruth(data.target), stages, tmp_path / "labels")
+    tiny.trainer(tmp_path, active).fit(tiny.module(), datamodule=data)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "budget", "message"),
+    [
+        (get_strategy("ripu", radius=12), Budget(ratio=0.5, rounds=1), r"strategy\.radius.*at most 11"),
+        (get_strategy("ripu_point", radius=12), Budget(clicks=3, rounds=1), r"strategy ripu_point on images of 24x32"),
+        (get_strategy("random"), Budget(clicks=500, rounds=1), "more than an image of 24x32 holds"),
+        (get_strategy("random", radius=0), Budget(clicks=769, rounds=1), r"budget\.clicks"),
+        (Strategy("flat", lambda given: given.logits, 0, 0), Budget(clicks=3, rounds=1), "expected scores"),
+    ],
+)
+def test_plans_the_images_can_not_hold_are_refused_before_training(
+    tmp_path: Path, strategy: Strategy, budget: Budget, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        run_with(tmp_path, strategy, budget)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [({"max_epochs": 7}, "trainer.max_epochs"), ({"reload_dataloaders_every_n_epochs": 0}, "reload_dataloaders")],
+)
+def test_trainers_that_would_lose_labels_are_refused(tmp_path: Path, options: dict, key: str) -> None:
+    data = tiny.datamodule()
+    trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), **options)
+    with pytest.raises(UserError, match=key):
+        trainer.fit(tiny.module(), datamodule=data)
+
+
+def test_store_of_other_data_is_refused(tmp_path: Path) -> None:
+    for length in (5, 4):
+        data = tiny.datamodule(length)
+        trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data))
+        if length == 5:
+            trainer.fit(tiny.module(), datamodule=data)
+    with pytest.raises(UserError, match="labels"):
+        trainer.fit(tiny.module(), datamodule=data)
+    assert len(LabelStore.open(tmp_path / "labels").rounds) == 2

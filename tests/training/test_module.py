@@ -1,0 +1,121 @@
+"""The LightningModule: loss, schedule, precision, frozen BatchNorm and the metric, against plain formulas."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Callback
+from torch.nn.functional import interpolate
+
+import tiny
+from ripu_lightning.errors import UserError
+from ripu_lightning.losses import SourceCrossEntropy, WeightedLosses
+from ripu_lightning.training import SegmentationModule
+
+
+class Rates(Callback):
+    def __init__(self) -> None:
+        self.rates: list[list[float]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+def test_poly_decay_and_faster_head(tmp_path: Path) -> None:
+    data, rates = tiny.datamodule(), Rates()
+    active = tiny.loop(tmp_path / "labels", data)
+    tiny.trainer(tmp_path, active, rates).fit(tiny.module(), datamodule=data)
+    expected = [[0.05 * (1 - step / 50) ** 0.9, 0.1 * (1 - step / 50) ** 0.9] for step in range(8)]
+    assert rates.rates == [pytest.approx(pair) for pair in expected]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_precisions_train_to_finite_and_close_losses(tmp_path: Path, precision: str) -> None:
+    data = tiny.datamodule()
+    trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), precision=precision)
+    network = tiny.module()
+    trainer.fit(network, datamodule=data)
+    assert np.isfinite(trainer.callback_metrics["train/loss"].item())
+    assert trainer.callback_metrics["val/miou"].item() > 0.2
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+
+def test_frozen_batchnorm_survives_train_and_a_whole_run(tmp_path: Path) -> None:
+    data, network = tiny.datamodule(), tiny.module(freeze_batchnorm=True)
+    norm = network.network.backbone[1]
+    norm.running_mean.fill_(0.3)
+    before = [value.clone() for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)]
+    tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data)).fit(network, datamodule=data)
+    network.train()
+    assert not norm.training
+    assert network.network.backbone[0].training
+    after = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_unfrozen_batchnorm_learns(tmp_path: Path) -> None:
+    data, network = tiny.datamodule(), tiny.module()
+    tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data)).fit(network, datamodule=data)
+    norm = network.network.backbone[1]
+    assert norm.running_mean.abs().sum() > 0
+    assert not torch.equal(norm.weight, torch.ones_like(norm.weight))
+
+
+def test_target_pass_is_left_out_when_no_term_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = SegmentationModule(
+        tiny.TwoConvs(), WeightedLosses({"ce": SourceCrossEntropy()}, {"ce": 1.0}), tiny.CLASSES.names
+    )
+    monkeypatch.setattr(network, "log", lambda *args, **kwargs: None)
+    monkeypatch.setattr(network, "log_dict", lambda *args, **kwargs: None)
+    seen: list[float] = []
+    network.network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean().item()))
+    part = {"image": torch.randn(2, 3, 8, 8), "label": torch.randint(0, 3, (2, 8, 8), dtype=torch.uint8)}
+    other = {"image": part["image"] + 5, "label": torch.full((2, 8, 8), 255, dtype=torch.uint8)}
+    loss = network.training_step({"source": part, "target": other}, 0)
+    logits = interpolate(network(part["image"]).logits, (8, 8), mode="bilinear", align_corners=True)
+    assert loss.item() == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, part["label"].long()).item(), abs=1e-6
+    )
+    assert len(seen) == 2  # one in the step, one just above; none on the target's images
+    assert max(seen) < 1
+
+
+def test_validation_counts_every_image_once_at_its_own_size(tmp_path: Path) -> None:
+    data = tiny.datamodule(target_size=[16, 20])  # the network sees another size than the labels have
+    network = tiny.module()
+    trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data))
+    result = trainer.validate(network, datamodule=data, verbose=False)[0]
+    hit, union = np.zeros(3), np.zeros(3)
+    network.eval()
+    for batch in data.val_dataloader():
+        for index, label in enumerate(batch.labels):
+            logits = network(batch.image[index : index + 1]).logits
+            full = interpolate(logits, label.shape, mode="bilinear", align_corners=True)
+            predicted, truth = full.argmax(1)[0].numpy(), label.numpy()
+            for c in range(3):
+                counted = truth != 255
+                hit[c] += ((predicted == c) & (truth == c)).sum()
+                union[c] += (((predicted == c) | (truth == c)) & counted).sum()
+    assert result["val/miou"] == pytest.approx((hit / union).mean(), abs=1e-6)
+    assert result["val/iou/sky"] == pytest.approx(hit[1] / union[1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [({"lr": 0.0}, "optimizer.lr"), ({"lr": float("nan")}, "optimizer.lr"), ({"horizon": 0}, "horizon")],
+)
+def test_values_out_of_range(options: dict, key: str) -> None:
+    with pytest.raises(UserError, match=key):
+        tiny.module(**options)
+
+
+def test_classes_must_fit_the_network() -> None:
+    with pytest.raises(UserError, match="3, but the data have 2"):
+        SegmentationModule(tiny.TwoConvs(), tiny.losses(), ["a", "b"])
+
+
+def test_network_must_meet_the_contract() -> None:
+    with pytest.raises(UserError, match="contract"):
+        SegmentationModule(torch.nn.Conv2d(3, 2, 1), tiny.losses(), ["a", "b"])
