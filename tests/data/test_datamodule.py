@@ -231,32 +231,24 @@ def test_evaluation_keeps_each_labels_own_size() -> None:
     assert (moved.ids, moved.indices, moved.sizes) == (batch.ids, batch.indices, batch.sizes)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_mixed_sizes_in_one_batch_name_the_keys(num_workers: int) -> None:
-    data = ActiveDataModule(
-        Pictures(4, shift=1),
-        Sealed(4, kind=1),
-        Pictures(3, kind=2, shift=2),
-        eval_batch_size=3,
-        num_workers=num_workers,
-    )
+def test_mixed_sizes_in_one_batch_name_the_keys() -> None:
+    data = ActiveDataModule(Pictures(4, shift=1), Sealed(4, kind=1), Pictures(3, kind=2, shift=2), eval_batch_size=3)
     data.spans = [(0, 4)]
     for loader in (data.train_dataloader(), data.val_dataloader()):
         with pytest.raises(UserError) as caught:
             list(loader)
-        line = explain(caught.value, "train")
-        assert line is not None
+        line = str(caught.value)
         assert line.startswith("data: images of ")
         assert "data.source_size and data.target_size" in line
+        assert "\n" not in line
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, 1])  # more only cost time: torch waits 5 s for each that has failed
 def test_a_fault_in_a_worker_surfaces_as_its_line(num_workers: int) -> None:
     data = build(Broken(3, kind=1), num_workers=num_workers)
-    for loader in (data.train_dataloader(), data.pool_dataloader()):
-        with pytest.raises(UserError) as caught:
-            list(loader)
-        assert explain(caught.value, "train") == "data/1.png: can not be read as an image; replace or remove it"
+    with pytest.raises(UserError) as caught:
+        list(data.pool_dataloader())
+    assert explain(caught.value, "train") == "data/1.png: can not be read as an image; replace or remove it"
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,11 @@ def test_plans_the_images_can_not_hold_are_refused_before_training(
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"max_epochs": 7}, "trainer.max_epochs"), ({"reload_dataloaders_every_n_epochs": 0}, "reload_dataloaders")],
+    [
+        ({"max_epochs": 7}, "trainer.max_epochs"),
+        ({"accumulate_grad_batches": 2}, "accumulate"),
+        ({"reload_dataloaders_every_n_epochs": 0}, "reload_dataloaders"),
+    ],
 )
 def test_trainers_that_would_lose_labels_are_refused(tmp_path: Path, options: dict, key: str) -> None:
     data = tiny.datamodule()

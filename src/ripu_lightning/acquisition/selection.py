@@ -73,18 +73,18 @@ def select(scores: Tensor, available: Tensor, count: int, radius: int = 1, exclu
 
 def _best(scores: Tensor, available: Tensor, limit: int) -> Tensor:
     """Flat indices of the ``limit`` best available pixels, best first, equal scores in order of position."""
-    index = available.nonzero().squeeze(1)
-    values = scores[index]
-    if not bool(torch.isfinite(values).all()):
+    if not bool((torch.isfinite(scores) | ~available).all()):
         raise ValueError("expected finite scores on available pixels, got NaN or infinity")
-    if limit < len(index):
-        # topk breaks ties in any order, so it only gives the threshold; what equals it is taken by position.
-        threshold = values.topk(limit, sorted=False).values.amin() if limit else values.new_tensor(torch.inf)
-        above = (values > threshold).nonzero().squeeze(1)
-        equal = (values == threshold).nonzero().squeeze(1)[: limit - len(above)]
-        order = values[above].sort(descending=True, stable=True).indices
-        return index[torch.cat((above[order], equal))]
-    return index[values.sort(descending=True, stable=True).indices]
+    values = scores.masked_fill(~available, -torch.inf)
+    limit = min(limit, int(available.sum()))
+    if limit == 0:
+        return values.new_empty(0, dtype=torch.int64)
+    # topk breaks ties in any order, so it only gives the threshold; what equals it is taken by position.
+    threshold = values.topk(limit, sorted=False).values.amin()
+    above = (values > threshold).nonzero().squeeze(1)
+    equal = (values == threshold).nonzero().squeeze(1)[: limit - len(above)]
+    order = values[above].sort(descending=True, stable=True).indices
+    return torch.cat((above[order], equal))
 
 
 def _fill_square(mask: bytearray, pixel: int, radius: int, height: int, width: int) -> None:

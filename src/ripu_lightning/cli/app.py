@@ -44,6 +44,7 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
             require_values(config)
             job(config)
         except Exception as error:
+            _remove_empty(Path(HydraConfig.get().runtime.output_dir))
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # the sweep goes on with its other jobs
             fail(error)  # here and not outside, because Hydra would announce the error with lines of its own
@@ -75,6 +76,15 @@ def explain(error: BaseException, config_name: str) -> str | None:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _bad_override(error, config_name)
     return None
+
+
+def _remove_empty(folder: Path) -> None:
+    """Hydra makes the run's folder before anything is checked; a mistake shall not leave it behind."""
+    here = Path.cwd()
+    for path in (folder, *folder.parents):
+        if path == here or not path.is_dir() or any(path.iterdir()):
+            return
+        path.rmdir()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

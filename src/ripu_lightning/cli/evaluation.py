@@ -31,7 +31,8 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     datamodule = build(training, "data")
     _require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
     datamodule.target_eval.check()
-    training.network.weights = None if "weights" in training.network else training.network.get("weights")
+    if "weights" in training.network:
+        training.network.weights = None  # the checkpoint's own are loaded over them
     module = restore(training, datamodule, checkpoint, config.checkpoint)
     callbacks = [SavePredictions(folder / "predictions", datamodule.classes.palette())] if config.predictions else []
     trainer = build(config, "trainer", callbacks=callbacks, logger=False, use_distributed_sampler=False)

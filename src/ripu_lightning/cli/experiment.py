@@ -23,7 +23,8 @@ def run_experiment(config: DictConfig) -> None:
     Raises:
         UserError: a mistake in the config or the data, before any training.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)  # one and the same on all ranks
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    config.output = str(folder)  # one and the same on all ranks, whatever time each of them started
     seed_everything(config.seed, workers=True, verbose=False)
     budget = build(config, "budget")
     stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
@@ -39,8 +40,8 @@ def run_experiment(config: DictConfig) -> None:
     loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed)
     trainer = _trainer(config, folder, loop, len(stages.spans))
     if trainer.is_global_zero:
-        OmegaConf.save(OmegaConf.create(plain(config)), folder / "config.yaml")
         datamodule.check()
+        OmegaConf.save(OmegaConf.create(plain(config)), folder / "config.yaml")
     last = folder / "checkpoints" / "last.ckpt"
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)

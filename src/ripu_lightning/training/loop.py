@@ -142,3 +142,5 @@ def _check_trainer(trainer: Trainer, stages: Stages) -> None:
         raise UserError(f"trainer.max_epochs: expected {epochs} (one a stage), got {trainer.max_epochs}")
     if getattr(trainer, "reload_dataloaders_every_n_epochs", 0) != 1:
         raise UserError("trainer.reload_dataloaders_every_n_epochs: expected 1, or bought labels would not be used")
+    if trainer.accumulate_grad_batches != 1:
+        raise UserError("trainer.accumulate_grad_batches: expected 1, because a stage counts steps, one batch each")
