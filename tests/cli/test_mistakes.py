@@ -1,5 +1,6 @@
 """What a mistake on the command line gets: one line with the key or file and the mend, and nothing written."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,16 @@ import pytest
 from PIL import Image
 from test_train_command import SMALL, call, fails_with_one_line
 
+from ripu_lightning.cli.train import main
+from ripu_lightning.labels import LabelStore
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+sys.argv = sys.argv[1:]
+from ripu_lightning.cli.train import main
+main()
+"""
 EARLY = "import sys\nsys.modules['torch'] = None\n"
 
 
@@ -57,9 +68,23 @@ def test_misspelt_keys_are_answered_with_the_mend(override: str, words: list[str
         (["schedule.horizon=3"], ["schedule.horizon"]),
     ],
 )
-def test_values_that_can_not_be(overrides: list[str], words: list[str], tmp_path: Path) -> None:
-    done = call("ripu-train", *SMALL, *overrides, "output=run", cwd=tmp_path)
-    fails_with_one_line(done, *words)
+def test_values_that_can_not_be(
+    overrides: list[str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, to spare each case the seconds that importing torch takes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ripu-train", *SMALL, *overrides, "output=run"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in words)
     assert not (tmp_path / "run" / "labels").exists()
     assert not (tmp_path / "run" / "checkpoints").exists()
 
@@ -109,3 +134,14 @@ def test_config_errors_never_load_torch(tmp_path: Path) -> None:
     done = call("ripu-train", "bugdet.ratio=0.1", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     fails_with_one_line(done, "did you mean 'budget.ratio'")
     assert call("ripu-train", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path)).returncode == 0
+
+
+def test_disk_full_while_a_round_is_written(tmp_path: Path) -> None:
+    """The system refuses files above 3,000 bytes, less than the round needs."""
+    command = ["ripu-train", *SMALL, "data.target.length=20", "output=run", "pictures=0"]
+    done = call("python", "-c", LIMITED, *command, cwd=tmp_path)
+    fails_with_one_line(done, "run/labels/round_001.parquet", "free some space")
+    assert LabelStore.open(tmp_path / "run" / "labels").rounds == ()
+    assert not list((tmp_path / "run" / "labels").glob("*.parquet"))
+    assert call(*command, cwd=tmp_path).returncode == 0  # with space again, the same command goes through
+    assert len(LabelStore.open(tmp_path / "run" / "labels").rounds) == 2

@@ -1,5 +1,6 @@
 """What every command shares: Hydra as the door, and one line instead of a traceback for a user's mistake."""
 
+import errno
 import os
 import re
 import sys
@@ -9,12 +10,15 @@ from pathlib import Path
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ripu_lightning.errors import UserError, suggest
+
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def conf_dir() -> Path:
@@ -71,8 +75,15 @@ def explain(error: BaseException, config_name: str) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, UserError):
             return _last_of_worker_traceback(str(cause))
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
+            return (
+                f"{cause.filename or 'a file of the run'} can not be written ({cause.strerror}): free some space "
+                "and start the same command again; labels that were bought are safe"
+            )
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is no override that Hydra can read; expected key=value (quote special characters)"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _bad_override(error, config_name)
     return None

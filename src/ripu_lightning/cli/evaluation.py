@@ -27,7 +27,12 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = load_checkpoint(Path(config.checkpoint))
     training = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
-    training.data = OmegaConf.merge(training.data, config.data)
+    for key, change in config.data.items():
+        # A part that names its own class replaces the checkpoint's; anything else changes single values of it.
+        whole = OmegaConf.is_dict(change) and "_target_" in change
+        OmegaConf.update(training.data, str(key), change, merge=not whole)
+    # Only the evaluation split is opened: what the network was trained on need not be on this machine.
+    training.data.source = training.data.target = training.data.target_eval
     datamodule = build(training, "data")
     _require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
     datamodule.target_eval.check()
@@ -35,7 +40,14 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         training.network.weights = None  # the checkpoint's own are loaded over them
     module = restore(training, datamodule, checkpoint, config.checkpoint)
     callbacks = [SavePredictions(folder / "predictions", datamodule.classes.palette())] if config.predictions else []
-    trainer = build(config, "trainer", callbacks=callbacks, logger=False, use_distributed_sampler=False)
+    trainer = build(
+        config,
+        "trainer",
+        callbacks=callbacks,
+        logger=False,
+        default_root_dir=str(folder),
+        use_distributed_sampler=False,
+    )
     metrics = trainer.test(module, datamodule=datamodule, verbose=False)[0]
     if trainer.is_global_zero:
         _report(metrics, folder)

@@ -137,8 +137,10 @@ class SegmentationModule(LightningModule):
     def _log_iou(self, stage: str) -> None:
         confusion = self.confusion.compute()
         self.confusion.reset()
-        self.log(f"{stage}/miou", mean_iou(confusion), prog_bar=True)
-        self.log_dict({f"{stage}/iou/{name}": value for name, value in iou_table(confusion, self.classes).items()})
+        values = {f"{stage}/iou/{name}": value for name, value in iou_table(confusion, self.classes).items()}
+        # The counts are those of all ranks already; sync_dist only tells Lightning that the ranks agree.
+        self.log(f"{stage}/miou", mean_iou(confusion), prog_bar=True, sync_dist=True)
+        self.log_dict(values, sync_dist=True)
 
 
 def _check_arguments(network: nn.Module, classes: int, lr: float, horizon: int) -> None:
