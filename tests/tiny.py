@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ripu_lightning.acquisition import Budget, get_strategy
 from ripu_lightning.annotation import GroundTruth
 from ripu_lightning.data import ActiveDataModule, ClassMap, SegmentationDataset
+from ripu_lightning.data.transforms import MEAN, STD
 from ripu_lightning.losses import NegativeLearning, SourceCrossEntropy, TargetCrossEntropy, WeightedLosses
 from ripu_lightning.networks.contract import SegmentationOutput
 from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
@@ -47,7 +48,9 @@ class TwoConvs(nn.Module):
     def __init__(self, num_classes: int = 3) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2)
+        )
         self.head = nn.Conv2d(8, num_classes, 1)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
@@ -95,3 +98,9 @@ def trainer(folder: Path, active: ActiveLearningLoop, *callbacks: Callback, **op
         **options,
     }
     return Trainer(default_root_dir=folder, callbacks=[active, *callbacks], **arguments)
+
+
+def denormalize(image: Tensor) -> np.ndarray:
+    """Network input ``(3, H, W)`` back to an RGB picture ``(H, W, 3)`` uint8."""
+    pixels = image.float() * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()

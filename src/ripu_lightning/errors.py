@@ -1,7 +1,11 @@
 """The one exception for mistakes a user can mend: a single line that names the file or key and the mend."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of the system that mean: free some space."""
 
 
 class UserError(ValueError):

@@ -5,7 +5,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripu_lightning.annotation.annotators import GroundTruth, Query, clipped_squares
+from ripu_lightning.annotation.annotators import GroundTruth, Query
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
 
@@ -76,10 +76,3 @@ def test_a_corner_by_hand() -> None:
     assert answers.boxes.tolist() == [[0, 0, 2, 2], [1, 0, 2, 3]]
     assert answers.values.tolist() == [0, 1, 255, 2, 255, 2, 1, 0, 0, 1]
     assert answers.void == 2
-
-
-def test_clipped_squares_have_the_dtype_of_the_store() -> None:
-    boxes = clipped_squares(np.array([[3, 4]]), 2, (9, 9))
-    assert boxes.dtype == np.int32
-    assert boxes.tolist() == [[1, 2, 5, 5]]
-    assert clipped_squares(np.empty((0, 2), dtype=np.int64), 2, (9, 9)).shape == (0, 4)

@@ -104,7 +104,8 @@ def folders(root: Path) -> list[str]:
     )
     return [
         "data=folder", "data.source.root=source", "data.target.root=target", "data.source.classes=classes.yaml",
-        "debug=quick", "network.width=4", "data.num_workers=0", "trainer.accelerator=cpu", "output=run",
+        "debug=quick", "budget.rounds=2", "network.width=4", "data.num_workers=0", "trainer.accelerator=cpu",
+        "output=run",
     ]  # fmt: skip
 
 

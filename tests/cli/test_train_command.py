@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from ripu_lightning.labels import LabelStore
 SCRIPTS = Path(sys.executable).parent
 SMALL = [
     "debug=quick",
+    "budget.rounds=2",
     "data.source.length=4",
     "data.target.length=5",
     "data.target_eval.length=3",
@@ -141,11 +143,43 @@ def test_the_same_command_again_finds_everything_done(run: Path) -> None:
     assert (run / "rounds.csv").read_bytes() == rounds
 
 
-def test_folder_with_the_labels_of_other_data_is_refused(run: Path) -> None:
-    before = sorted((path.name, path.stat().st_size) for path in (run / "labels").iterdir())
-    done = call("ripu-train", *SMALL, "output=run", "data.target.length=4", cwd=run.parent)
-    fails_with_one_line(done, str(run / "labels"))
-    assert sorted((path.name, path.stat().st_size) for path in (run / "labels").iterdir()) == before
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("strategy=random", ["strategy.eps", "choose another output"]),
+        ("data.target.seed=9", ["data.target.seed", "has 0, this command 9"]),
+        ("strategy.radius=40", ["strategy.radius"]),
+    ],
+)
+def test_going_on_under_another_config_is_refused_and_changes_nothing(
+    run: Path, override: str, words: list[str]
+) -> None:
+    before = contents(run)
+    fails_with_one_line(call("ripu-train", *SMALL, "output=run", override, cwd=run.parent), *words)
+    assert contents(run) == before
+
+
+def test_folder_with_the_labels_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "labels", tmp_path / "other" / "labels")
+    before = contents(tmp_path)
+    done = call("ripu-train", *SMALL, "output=other", "data.target.length=4", cwd=tmp_path)
+    fails_with_one_line(done, str(tmp_path / "other" / "labels"))
+    assert contents(tmp_path) == before
+
+
+def test_sweep_goes_on_after_a_failing_job_on_two_ranks_too(tmp_path: Path) -> None:
+    sweep = ["-m", "budget.ratio=0,0.05", "hydra.sweep.dir=sweep", "trainer.devices=2", "pictures=0"]
+    done = call("ripu-train", *SMALL, *sweep, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "budget.ratio" in done.stderr
+    assert "job 0 failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "sweep" / "1" / "rounds.csv").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep"]
 
 
 def test_checkpoint_of_another_class_count(run: Path, tmp_path: Path) -> None:

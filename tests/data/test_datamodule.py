@@ -17,9 +17,9 @@ from ripu_lightning.cli.app import explain
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.data.dataset import SegmentationDataset
-from ripu_lightning.data.transforms import denormalize
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import Answers, LabelStore
+from tiny import denormalize
 
 HEIGHT, WIDTH = 9, 12
 NAMES = ("road", "car", "sky")

@@ -150,6 +150,19 @@ def test_interrupted_before_its_checkpoint_uses_the_answers_again(tmp_path: Path
     assert all(torch.equal(one, other) for one, other in zip(weights, resumed, strict=True))
 
 
+def test_an_error_releases_the_store_for_the_next_run_of_this_process(tmp_path: Path) -> None:
+    class Fail(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *args) -> None:
+            raise RuntimeError("planned")
+
+    data = tiny.datamodule()
+    with pytest.raises(RuntimeError, match="planned"):
+        tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), Fail()).fit(tiny.module(), datamodule=data)
+    data = tiny.datamodule()
+    tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data)).fit(tiny.module(), datamodule=data)
+    assert len(LabelStore.open(tmp_path / "labels").rounds) == 2
+
+
 def test_checkpoint_without_its_labels_is_refused(tmp_path: Path) -> None:
     for folder in ("labels", "other"):
         data = tiny.datamodule()

@@ -30,7 +30,7 @@ def test_poly_decay_and_faster_head(tmp_path: Path) -> None:
     assert rates.rates == [pytest.approx(pair) for pair in expected]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
 def test_precisions_train_to_finite_and_close_losses(tmp_path: Path, precision: str) -> None:
     data = tiny.datamodule()
     trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), precision=precision)
@@ -38,7 +38,8 @@ def test_precisions_train_to_finite_and_close_losses(tmp_path: Path, precision: 
     trainer.fit(network, datamodule=data)
     assert np.isfinite(trainer.callback_metrics["train/loss"].item())
     assert trainer.callback_metrics["val/miou"].item() > 0.2
-    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    expected = torch.bfloat16 if precision == "bf16-true" else torch.float32
+    assert all(parameter.dtype == expected for parameter in network.parameters())
 
 
 def test_frozen_batchnorm_survives_train_and_a_whole_run(tmp_path: Path) -> None:
@@ -67,6 +68,7 @@ def test_target_pass_is_left_out_when_no_term_needs_it(monkeypatch: pytest.Monke
     network = SegmentationModule(
         tiny.TwoConvs(), WeightedLosses({"ce": SourceCrossEntropy()}, {"ce": 1.0}), tiny.CLASSES.names
     )
+    network.eval()  # no dropout: both passes give the same
     monkeypatch.setattr(network, "log", lambda *args, **kwargs: None)
     monkeypatch.setattr(network, "log_dict", lambda *args, **kwargs: None)
     seen: list[float] = []

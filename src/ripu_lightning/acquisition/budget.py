@@ -26,7 +26,9 @@ class Budget:
     def __post_init__(self) -> None:
         if self.rounds < 0:
             raise UserError(f"budget.rounds: expected 0 or more, got {self.rounds}")
-        if self.rounds and (self.ratio is None) == (self.clicks is None):
+        if self.rounds and self.ratio is None and self.clicks is None:
+            raise UserError("budget: give either ratio (share of pixels) or clicks (picks an image)")
+        if self.ratio is not None and self.clicks is not None:
             raise UserError("budget: give either ratio (share of pixels) or clicks (picks an image), not both")
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise UserError(f"budget.ratio: expected a share above 0 and up to 1, got {self.ratio}")

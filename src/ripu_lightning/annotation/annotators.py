@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.labels import Answers
+from ripu_lightning.labels.painting import squares
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class GroundTruth:
     def answer(self, query: Query) -> Answers:
         """See :class:`Annotator`."""
         truth = self._dataset.label(query.index)
-        boxes = clipped_squares(query.centres, query.radius, truth.shape)
+        boxes = squares(query.centres, query.radius, *truth.shape).astype(np.int32)
         patches = [truth[top : top + h, left : left + w].reshape(-1) for top, left, h, w in boxes.tolist()]
         return Answers(
             image_id=query.image_id,
@@ -58,10 +59,3 @@ class GroundTruth:
             values=np.concatenate([np.empty(0, dtype=np.uint8), *patches]),
             scores=query.scores,
         )
-
-
-def clipped_squares(centres: npt.NDArray[np.int64], radius: int, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
-    """Boxes ``(n, 4)`` (top, left, height, width) of squares around ``(n, 2)`` centres, clipped to ``(H, W)``."""
-    low = np.maximum(centres - radius, 0)
-    high = np.minimum(centres + radius + 1, np.array(shape))
-    return np.concatenate((low, high - low), axis=1).astype(np.int32)

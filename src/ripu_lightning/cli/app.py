@@ -1,8 +1,8 @@
 """What every command shares: Hydra as the door, and one line instead of a traceback for a user's mistake."""
 
-import errno
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ripu_lightning.errors import UserError, suggest
-
-
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from ripu_lightning.cli.values import check_values
+from ripu_lightning.errors import DISK_FULL, UserError, suggest
 
 
 def conf_dir() -> Path:
@@ -33,30 +31,52 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
 
     Set ``HYDRA_FULL_ERROR=1`` to see the whole traceback of a mistake.
     """
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in {"", "0"}
+    outside = os.environ.get("HYDRA_FULL_ERROR", "0")
+    wants_traceback = outside not in {"", "0"}
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would swallow the exception and print its own lines
 
     def fail(error: Exception) -> None:
         line = explain(error, config_name)
         if line is None or wants_traceback:
             raise error
-        print(f"error: {line}", file=sys.stderr)
+        print(f"\nerror: {line}", file=sys.stderr)  # on a line of its own, below a progress bar
         sys.exit(1)
 
     def checked(config: DictConfig) -> None:
+        os.environ["HYDRA_FULL_ERROR"] = outside  # processes that the job starts shall not inherit ours
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return _run_apart()
         try:
             require_values(config)
+            check_values(config)
             job(config)
         except Exception as error:
             _remove_empty(Path(HydraConfig.get().runtime.output_dir))
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise  # the sweep goes on with its other jobs
             fail(error)  # here and not outside, because Hydra would announce the error with lines of its own
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
     except Exception as error:
         fail(error)
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = outside
+
+
+def _run_apart() -> None:
+    """One job of a sweep, in a process of its own: ranks, loggers and memory of one job do not leak into the next.
+
+    Lightning's launcher would otherwise start the whole sweep again on every other rank.
+    """
+    settings = HydraConfig.get()
+    folder = settings.runtime.output_dir
+    command = [sys.executable, "-m", _module(settings.job.name), *settings.overrides.task, f"hydra.run.dir='{folder}'"]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        raise UserError(f"job {settings.job.num} failed, see above; its folder is {folder}")
+
+
+def _module(command: str) -> str:
+    return f"ripu_lightning.cli.{command.removeprefix('ripu-')}"
 
 
 def require_values(config: DictConfig) -> None:
@@ -84,6 +104,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is no override that Hydra can read; expected key=value (quote special characters)"
+    if isinstance(error, OSError) and error.filename and not Path(error.filename).is_dir():
+        return f"{error.filename} can not be made or opened ({error.strerror}); choose another output"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _bad_override(error, config_name)
     return None
@@ -116,8 +138,10 @@ def _bad_override(error: Exception, config_name: str) -> str:
     found = re.search(r"Could not override '([^']+)'", str(error))
     if found is None:
         return _first_line(error)
-    key = found.group(1)
-    return f"no key {key!r} in the config; {suggest(key, _known_keys(config_name))} (--help lists all keys)"
+    key, known = found.group(1), _known_keys(config_name)
+    if key in known:
+        return f"{key}: the option chosen for {key.split('.')[0]} has no such key (--help lists all keys)"
+    return f"no key {key!r} in the config; {suggest(key, known)} (--help lists all keys)"
 
 
 def _known_keys(config_name: str) -> list[str]:

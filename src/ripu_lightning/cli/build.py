@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ripu_lightning.cli.app import explain
 from ripu_lightning.data.datamodule import ActiveDataModule
@@ -22,26 +22,25 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
         return instantiate(config[key], **arguments, _convert_="all")
     except InstantiationException as error:
         line = explain(error.__cause__ or error, "train")
-        reason = line or str(error.__cause__ or error).strip().splitlines()[0]
-        if line is not None:
+        if line is not None and error.__cause__ is not None:
             raise UserError(line) from error
+        reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"{key}: {reason}") from error
 
 
 def build_module(config: DictConfig, datamodule: ActiveDataModule) -> SegmentationModule:
     """The LightningModule of a config; the config goes into its checkpoints."""
     classes = datamodule.classes.names
-    return SegmentationModule(
-        build(config, "network", num_classes=len(classes)),
-        build(config, "loss"),
-        classes,
-        **config.optimizer,
-        horizon=config.schedule.horizon,
-        config=plain(config),
-    )
+    network, losses = build(config, "network", num_classes=len(classes)), build(config, "loss")
+    try:
+        return SegmentationModule(
+            network, losses, classes, **config.optimizer, horizon=config.schedule.horizon, config=plain(config)
+        )
+    except TypeError as error:
+        raise UserError(f"optimizer: {error}") from error
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
     """The resolved config as plain containers, as checkpoints and files hold it."""
     container = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     return dict(container)

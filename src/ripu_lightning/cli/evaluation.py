@@ -77,10 +77,10 @@ def restore(training: DictConfig, datamodule: Any, checkpoint: dict[str, Any], n
 
 def _require_classes(checkpoint: dict[str, Any], classes: tuple[str, ...], name: str) -> None:
     trained = checkpoint["hyper_parameters"]["classes"]
-    if len(trained) != len(classes):
+    if list(trained) != list(classes):
         raise UserError(
-            f"checkpoint: {name} was trained for {len(trained)} classes, but the data have {len(classes)}; "
-            "evaluate it on data with its own class map"
+            f"checkpoint: {name} was trained for {len(trained)} classes ({', '.join(trained)}), but the data have "
+            f"{len(classes)} ({', '.join(classes)}); evaluate it on data with its own class map"
         )
 
 

@@ -9,12 +9,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
 from ripu_lightning.cli.build import build, build_module, plain
+from ripu_lightning.cli.values import refuse_other_config
 from ripu_lightning.errors import UserError
-from ripu_lightning.report.curve import save_curve
+from ripu_lightning.report.files import RunFiles
 from ripu_lightning.report.pictures import RoundPictures
 from ripu_lightning.report.table import print_rounds
 from ripu_lightning.training import ActiveLearningLoop, Stages
-from ripu_lightning.training.history import write_history
 
 
 def run_experiment(config: DictConfig) -> None:
@@ -25,34 +25,33 @@ def run_experiment(config: DictConfig) -> None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     config.output = str(folder)  # one and the same on all ranks, whatever time each of them started
+    if (folder / "config.yaml").is_file():
+        refuse_other_config(plain(OmegaConf.load(folder / "config.yaml")), plain(config), str(folder))
     seed_everything(config.seed, workers=True, verbose=False)
-    budget = build(config, "budget")
+    budget, strategy = build(config, "budget"), build(config, "strategy")
     stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
-    if config.schedule.horizon < config.schedule.steps:
-        raise UserError(
-            f"schedule.horizon: {config.schedule.horizon} steps, but the run has {config.schedule.steps}; "
-            "the learning rate would be 0 before the end"
-        )
-    strategy = build(config, "strategy")
     datamodule = build(config, "data")
+    if budget.rounds and datamodule.target_labels == "all":
+        raise UserError("data.target_labels: all labels are used already; add budget=none, as there is nothing to buy")
     module = build_module(config, datamodule)
     annotator = build(config, "annotator", dataset=datamodule.target)
     loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed)
+    loop.check(datamodule)
     trainer = _trainer(config, folder, loop, len(stages.spans))
     if trainer.is_global_zero:
-        datamodule.check()
-        OmegaConf.save(OmegaConf.create(plain(config)), folder / "config.yaml")
+        datamodule.check(trainer.world_size)
     last = folder / "checkpoints" / "last.ckpt"
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     finally:
         _close_loggers(trainer)
     if trainer.is_global_zero:
-        _report(config, folder, loop)
+        print_rounds(loop.history, per_class=config.per_class)
+        print(f"run folder: {folder}")
 
 
 def _trainer(config: DictConfig, folder: Path, loop: ActiveLearningLoop, epochs: int) -> Trainer:
-    callbacks: list[Callback] = [loop]
+    callbacks: list[Callback] = [loop, RunFiles(folder, loop, plain(config))]
     if config.pictures:
         callbacks.append(RoundPictures(folder / "pictures", config.pictures))
     if config.trainer.enable_progress_bar:
@@ -74,14 +73,7 @@ def _trainer(config: DictConfig, folder: Path, loop: ActiveLearningLoop, epochs:
 
 
 def _close_loggers(trainer: Trainer) -> None:
-    # In a sweep the next job of this process would write into this run.
+    # W&B uploads what is left, and a later run of the same process starts a run of its own.
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and trainer.is_global_zero:
             logger.experiment.finish()
-
-
-def _report(config: DictConfig, folder: Path, loop: ActiveLearningLoop) -> None:
-    write_history(folder / "rounds.csv", loop.history)
-    save_curve(loop.history, folder / "curve.png")
-    print_rounds(loop.history, per_class=config.per_class)
-    print(f"run folder: {folder}")

@@ -75,14 +75,37 @@ class ActiveDataModule(LightningDataModule):
             "target": Transform(_size("target_size", target_size), augment),
         }
         self._eval_transform = Transform(_size("target_size", target_size))
+        self._fixed_sizes = {"source": source_size is not None, "target": target_size is not None}
         # Set by the ActiveLearningLoop (or by hand): the store, and for each epoch the steps it spans.
         self.store: LabelStore | None = None
         self.spans: Sequence[tuple[int, int]] = ()
 
-    def check(self) -> None:
-        """Read every file once; raises :class:`UserError` at the first fault."""
+    def check(self, world_size: int = 1) -> None:
+        """Read every file once, and see that batches can be made of them by so many processes.
+
+        Raises:
+            UserError: the first fault, before any training.
+        """
+        if len(self.target_eval) < world_size:
+            raise UserError(
+                f"data.target_eval: {len(self.target_eval)} image(s) for {world_size} processes; "
+                "every process needs one: fewer trainer.devices"
+            )
+        eval_size = self.eval_batch_size
+        self._check_sizes("source", self.source, self.batch_size)
+        self._check_sizes("target", self.target, max(self.batch_size, eval_size))
+        self._check_sizes("target", self.target_eval, eval_size)
         for dataset in (self.source, self.target, self.target_eval):
             dataset.check()
+
+    def _check_sizes(self, domain: str, dataset: SegmentationDataset, batch_size: int) -> None:
+        sizes = {dataset.size(index) for index in range(len(dataset))}
+        if batch_size > 1 and len(sizes) > 1 and not self._fixed_sizes[domain]:
+            first, second = sorted(sizes)[:2]
+            raise UserError(
+                f"data.{domain}_size: images of several sizes ({first[0]}x{first[1]}, {second[0]}x{second[1]}, ...) "
+                f"can not be stacked; give data.{domain}_size=[height,width]"
+            )
 
     def train_dataloader(self) -> CombinedLoader:
         """Loaders of this epoch's steps, built anew: their workers see all labels bought so far."""

@@ -40,7 +40,7 @@ class TrainPool(Dataset[tuple[Tensor, Tensor]]):
         return self._transform(self._dataset.image(index), self._masks(index), seed)
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning converts its tensors in place where a precision asks for it
 class EvalBatch:
     """Whole images to predict: inputs at the network's size, truth (where read) at the label's own.
 

@@ -65,13 +65,6 @@ class Transform:
         return torch.from_numpy(pixels), torch.from_numpy(np.ascontiguousarray(result["mask"], dtype=np.uint8))
 
 
-def denormalize(image: Tensor) -> UInt8Array:
-    """Network input ``(3, H, W)`` back to an RGB picture ``(H, W, 3)`` uint8."""
-    pixels = image.detach().cpu().float() * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
-    picture: UInt8Array = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return picture
-
-
 def _resize_image(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
     # As Pillow does it, and the published code with it. OpenCV's bicubic would skip pixels when it shrinks an image.
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]

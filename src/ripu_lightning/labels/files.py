@@ -1,6 +1,5 @@
 """Files that appear whole or not at all, their hashes, and the lock that keeps a second writer out."""
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -11,9 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ripu_lightning.errors import UserError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from ripu_lightning.errors import DISK_FULL, UserError
 
 
 @contextmanager
@@ -22,7 +19,7 @@ def explained(path: Path, note: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             raise UserError(f"no space left while writing {path}: free some space and start again; {note}") from error
         reason = error.strerror or str(error)
         raise UserError(f"cannot write {path} ({reason}): check the folder and its permissions; {note}") from error

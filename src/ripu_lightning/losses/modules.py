@@ -67,6 +67,8 @@ class LocalConsistency(LossTerm):
 
     def __init__(self, norm: F.Norm = "l1", boundary: F.Boundary = "clean") -> None:
         super().__init__()
+        _check_choice("loss.terms.local_consistency.norm", norm, get_args(F.Norm))
+        _check_choice("loss.terms.local_consistency.boundary", boundary, get_args(F.Boundary))
         self.norm = norm
         self.boundary = boundary
 
@@ -83,6 +85,8 @@ class NegativeLearning(LossTerm):
 
     def __init__(self, threshold: float = 0.05) -> None:
         super().__init__()
+        if not 0 < threshold < 1:
+            raise UserError(f"loss.terms.negative_learning.threshold: expected above 0 and below 1, got {threshold}")
         self.threshold = threshold
 
     def forward(self, outputs: StepOutputs) -> Tensor:
@@ -117,6 +121,11 @@ class WeightedLosses(nn.Module):
         values: dict[str, Tensor] = {name: term(outputs) for name, term in self.terms.items()}
         total = sum((self.weights[name] * value for name, value in values.items()), start=_zero(values))
         return total, {name: value.detach() for name, value in values.items()}
+
+
+def _check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{key}: no {value!r}; {suggest(str(value), known)}")
 
 
 def _zero(values: Mapping[str, Tensor]) -> Tensor:

@@ -68,7 +68,7 @@ def predict(trainer: Trainer, module: LightningModule, datamodule: ActiveDataMod
     """Class indices ``(H, W)`` for one target image at its own size, as acquisition sees it."""
     batch = datamodule.pool_dataloader().dataset[index].to(module.device)
     with evaluating(module), trainer.precision_plugin.forward_context():
-        logits = logits_of(module(batch.image))
+        logits = logits_of(module(trainer.precision_plugin.convert_input(batch.image)))
     classes: UInt8Array = resize_logits(logits, batch.sizes[0]).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
     return classes
 

@@ -42,7 +42,8 @@ def print_iou(iou: Mapping[str, float], miou: float, console: Console | None = N
 def _rounds(history: Sequence[RoundRecord]) -> Table:
     table = _table("round", "labelled pixels", "% of pixels", "mIoU %")
     for record in history:
-        name = "0 (source only)" if record.round == 0 else str(record.round)
+        # A single row is a run that bought nothing: all labels or none, its config tells.
+        name = "0 (source only)" if record.round == 0 and len(history) > 1 else str(record.round)
         table.add_row(name, f"{record.pixels:,}", f"{100 * record.share:.2f}", _percent(record.miou))
     return table
 

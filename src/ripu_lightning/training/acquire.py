@@ -36,12 +36,13 @@ def pick_queries(
     """
     queries = []
     loader = datamodule.pool_dataloader()
-    bar = tqdm(loader, desc=f"round {round_number}: {strategy.name}", unit="batch", disable=not trainer.is_global_zero)
+    silent = not trainer.is_global_zero or trainer.progress_bar_callback is None
+    bar = tqdm(loader, desc=f"round {round_number}: {strategy.name}", unit="batch", disable=silent)
     with evaluating(module):
         for batch in bar:
             batch = batch.to(module.device)
             with trainer.precision_plugin.forward_context():
-                logits = logits_of(module(batch.image))
+                logits = logits_of(module(trainer.precision_plugin.convert_input(batch.image)))
             for position, (index, image_id, size) in enumerate(zip(batch.indices, batch.ids, batch.sizes, strict=True)):
                 full = resize_logits(logits[position : position + 1], size)
                 _require_finite(full, image_id, trainer.global_step)

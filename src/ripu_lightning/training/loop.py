@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ripu_lightning.acquisition import Budget, Strategy
@@ -11,6 +12,8 @@ from ripu_lightning.annotation import Annotator
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
+from ripu_lightning.labels.manifest import NAME as MANIFEST
+from ripu_lightning.seeding import derive_seed
 from ripu_lightning.training.acquire import check_plan, gather_queries, pick_queries
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.stages import Stages
@@ -53,17 +56,26 @@ class ActiveLearningLoop(Callback):
             raise RuntimeError("the label store is open during fit only")
         return self._store
 
+    def check(self, datamodule: ActiveDataModule) -> None:
+        """Refuse a plan that the images can not hold, or a folder with labels of other data; writes nothing.
+
+        Raises:
+            UserError: naming the key or the folder.
+        """
+        classes, images = datamodule.classes.names, _sizes(datamodule)
+        if self.budget.rounds:
+            check_plan(self.strategy, self.budget, list(images.values()), len(classes))
+        if (self.folder / MANIFEST).is_file():
+            LabelStore.open(self.folder, classes=classes, images=images)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the plan, open the store (rank 0 writes, others read) and hand it to the datamodule."""
         if stage != "fit":
             return
         datamodule = _datamodule(trainer)
         _check_trainer(trainer, self.stages)
-        target = datamodule.target
-        images = {image_id: target.size(index) for index, image_id in enumerate(target.ids)}
-        classes = datamodule.classes.names
-        if self.budget.rounds:
-            check_plan(self.strategy, self.budget, list(images.values()), len(classes))
+        self.check(datamodule)
+        classes, images = datamodule.classes.names, _sizes(datamodule)
         if trainer.is_global_zero:
             self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
         trainer.strategy.barrier("label store")
@@ -78,6 +90,10 @@ class ActiveLearningLoop(Callback):
                 f"{self.folder}: holds {len(self.store.rounds)} rounds of labels, but the checkpoint was trained on "
                 f"{trainer.current_epoch}; start again with the store of that run, or in another folder"
             )
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Dropout draws from the global generator: give each step and rank its own stream, resumed or not."""
+        torch.manual_seed(derive_seed(self.seed, "dropout", trainer.global_step, trainer.global_rank))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the stage that ended, then buy the next round."""
@@ -108,8 +124,7 @@ class ActiveLearningLoop(Callback):
     def record(self, trainer: Trainer, stage: int) -> None:
         """Note what the stage reached and with how many labels, and log it under ``active/``."""
         bought = self.store.rounds[:stage]
-        target = _datamodule(trainer).target
-        total = sum(height * width for height, width in map(target.size, range(len(target))))
+        total = sum(height * width for height, width in _sizes(_datamodule(trainer)).values())
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         record = RoundRecord.of(stage, trainer.global_step, bought, total, metrics)
         self.history = [*self.history[:stage], record]
@@ -117,6 +132,11 @@ class ActiveLearningLoop(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release the store's lock."""
+        if self._store is not None:
+            self._store.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Release the store's lock: Lightning calls no ``teardown`` after an error."""
         if self._store is not None:
             self._store.close()
 
@@ -134,6 +154,11 @@ def _datamodule(trainer: Trainer) -> ActiveDataModule:
     if not isinstance(datamodule, ActiveDataModule):
         raise UserError(f"ActiveLearningLoop needs an ActiveDataModule, got {type(datamodule).__name__}")
     return datamodule
+
+
+def _sizes(datamodule: ActiveDataModule) -> dict[str, tuple[int, int]]:
+    target = datamodule.target
+    return {image_id: target.size(index) for index, image_id in enumerate(target.ids)}
 
 
 def _check_trainer(trainer: Trainer, stages: Stages) -> None:
