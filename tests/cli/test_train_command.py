@@ -172,8 +172,8 @@ def test_folder_with_the_labels_of_other_data_is_refused(run: Path, tmp_path: Pa
 
 
 def test_sweep_goes_on_after_a_failing_job_on_two_ranks_too(tmp_path: Path) -> None:
-    sweep = ["-m", "budget.ratio=0,0.05", "hydra.sweep.dir=sweep", "trainer.devices=2", "pictures=0"]
-    done = call("ripu-train", *SMALL, *sweep, cwd=tmp_path)
+    sweep = ["budget.ratio=0,0.05", "hydra.sweep.dir=sweep", "trainer.devices=2", "pictures=0"]
+    done = call("ripu-train", "-m", *SMALL, *sweep, cwd=tmp_path)
     assert done.returncode != 0
     assert "budget.ratio" in done.stderr
     assert "job 0 failed" in done.stderr

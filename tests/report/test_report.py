@@ -67,7 +67,7 @@ def test_table_per_class_with_losses_and_absent_classes():
 
 def test_table_of_the_start_alone_has_no_second_part():
     rows = cells(printed(print_rounds, [record(0, NAN)]))
-    assert rows[1:] == [["0 (source only)", "0", "0.00", "–"]]
+    assert rows[1:] == [["0", "0", "0.00", "–"]]
 
 
 def test_table_of_an_evaluation():

@@ -43,9 +43,9 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
         sys.exit(1)
 
     def checked(config: DictConfig) -> None:
-        os.environ["HYDRA_FULL_ERROR"] = outside  # processes that the job starts shall not inherit ours
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _run_apart()
+            return _run_apart({**os.environ, "HYDRA_FULL_ERROR": outside})
+        os.environ["HYDRA_FULL_ERROR"] = outside  # processes that the job starts shall not inherit ours
         try:
             require_values(config)
             check_values(config)
@@ -62,7 +62,7 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
         os.environ["HYDRA_FULL_ERROR"] = outside
 
 
-def _run_apart() -> None:
+def _run_apart(environment: dict[str, str]) -> None:
     """One job of a sweep, in a process of its own: ranks, loggers and memory of one job do not leak into the next.
 
     Lightning's launcher would otherwise start the whole sweep again on every other rank.
@@ -70,7 +70,7 @@ def _run_apart() -> None:
     settings = HydraConfig.get()
     folder = settings.runtime.output_dir
     command = [sys.executable, "-m", _module(settings.job.name), *settings.overrides.task, f"hydra.run.dir='{folder}'"]
-    code = subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, env=environment, check=False).returncode
     if code:
         raise UserError(f"job {settings.job.num} failed, see above; its folder is {folder}")
 

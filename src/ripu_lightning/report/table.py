@@ -14,13 +14,15 @@ def print_rounds(history: Sequence[RoundRecord], per_class: bool = False, consol
 
     Args:
         history: the records of a run, in order.
-        per_class: give start, end and gain of every class too.
+        per_class: give every class too.
         console: where to print; standard output unless given.
     """
     console = console or Console()
     console.print(_rounds(history))
     if len(history) > 1:
         console.print(_gains(history[0], history[-1], per_class))
+    elif history and per_class:
+        print_iou(history[0].iou, history[0].miou, console)
 
 
 def print_iou(iou: Mapping[str, float], miou: float, console: Console | None = None) -> None:
