@@ -25,3 +25,11 @@ def _cut_off(centres: object) -> int:
         columns = min(column + 1, 1023) - max(column - 1, 0) + 1
         missing += 9 - rows * columns
     return missing
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_train_command import SMALL, call, fails_with_one_line
+from test_train_command import SMALL, assert_one_line, call
 
 from ripu_lightning.cli.train import main
 from ripu_lightning.labels import LabelStore
@@ -46,7 +46,7 @@ def test_help_tells_the_groups_and_keys(command: str, tmp_path: Path) -> None:
 )
 def test_misspelt_keys_are_answered_with_the_mend(override: str, words: list[str], tmp_path: Path) -> None:
     done = call("ripu-train", override, cwd=tmp_path)
-    fails_with_one_line(done, *words)
+    assert_one_line(done, *words)
     assert not (tmp_path / "runs").exists()
 
 
@@ -120,20 +120,20 @@ def test_a_fault_in_the_data_is_found_before_training(tmp_path: Path) -> None:
     bad = tmp_path / "target" / "labels" / "val" / "c.png"
     Image.fromarray(np.full((32, 48), 7, dtype=np.uint8)).save(bad)
     done = call("ripu-train", *arguments, cwd=tmp_path)
-    fails_with_one_line(done, "target/labels/val/c.png", "1536 pixels", "7", "classes.yaml")
+    assert_one_line(done, "target/labels/val/c.png", "1536 pixels", "7", "classes.yaml")
     assert not (tmp_path / "run" / "labels").exists()
 
 
 def test_missing_data_is_told_with_the_place(tmp_path: Path) -> None:
     done = call("ripu-train", "experiment=roads", "network=small", cwd=tmp_path, RIPU_DATA=str(tmp_path / "nowhere"))
-    fails_with_one_line(done, str(tmp_path / "nowhere" / "source"), "wrong root")
+    assert_one_line(done, str(tmp_path / "nowhere" / "source"), "wrong root")
 
 
 def test_config_errors_never_load_torch(tmp_path: Path) -> None:
     """Proof rather than timing: with torch out of reach the answers are the same."""
     (tmp_path / "sitecustomize.py").write_text(EARLY)
     done = call("ripu-train", "bugdet.ratio=0.1", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    fails_with_one_line(done, "did you mean 'budget.ratio'")
+    assert_one_line(done, "did you mean 'budget.ratio'")
     assert call("ripu-train", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path)).returncode == 0
 
 
@@ -141,7 +141,7 @@ def test_disk_full_while_a_round_is_written(tmp_path: Path) -> None:
     """The system refuses files above 3,000 bytes, less than the round needs."""
     command = ["ripu-train", *SMALL, "data.target.length=20", "output=run", "pictures=0"]
     done = call("python", "-c", LIMITED, *command, cwd=tmp_path)
-    fails_with_one_line(done, "run/labels/round_001.parquet", "free some space")
+    assert_one_line(done, "run/labels/round_001.parquet", "free some space")
     assert LabelStore.open(tmp_path / "run" / "labels").rounds == ()
     assert not list((tmp_path / "run" / "labels").glob("*.parquet"))
     assert call(*command, cwd=tmp_path).returncode == 0  # with space again, the same command goes through

@@ -38,7 +38,7 @@ def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
     return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=240, check=False)
 
 
-def fails_with_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
     """The user sees one line that starts with ``error:`` and nothing that looks like a traceback."""
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode != 0
@@ -159,7 +159,7 @@ def test_going_on_under_another_config_is_refused_and_changes_nothing(
     run: Path, override: str, words: list[str]
 ) -> None:
     before = contents(run)
-    fails_with_one_line(call("ripu-train", *SMALL, "output=run", override, cwd=run.parent), *words)
+    assert_one_line(call("ripu-train", *SMALL, "output=run", override, cwd=run.parent), *words)
     assert contents(run) == before
 
 
@@ -167,7 +167,7 @@ def test_folder_with_the_labels_of_other_data_is_refused(run: Path, tmp_path: Pa
     shutil.copytree(run / "labels", tmp_path / "other" / "labels")
     before = contents(tmp_path)
     done = call("ripu-train", *SMALL, "output=other", "data.target.length=4", cwd=tmp_path)
-    fails_with_one_line(done, str(tmp_path / "other" / "labels"))
+    assert_one_line(done, str(tmp_path / "other" / "labels"))
     assert contents(tmp_path) == before
 
 
@@ -191,7 +191,7 @@ def test_checkpoint_of_another_class_count(run: Path, tmp_path: Path) -> None:
     roads = "{_target_: ripu_lightning.data.FolderDataset, split: val, classes: roads, root: roads}"
     checkpoint = run / "checkpoints" / "last.ckpt"
     done = call("ripu-evaluate", f"checkpoint={checkpoint}", f"+data.target_eval={roads}", cwd=tmp_path)
-    fails_with_one_line(done, "13 classes", "10")
+    assert_one_line(done, "13 classes", "10")
 
 
 def test_damaged_and_foreign_checkpoints(run: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_damaged_and_foreign_checkpoints(run: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "zip.ckpt", "w") as archive:
         archive.writestr("a.txt", "b")
     for name in ("half.ckpt", "text.ckpt", "zip.ckpt", "missing.ckpt"):
-        fails_with_one_line(call("ripu-evaluate", f"checkpoint={name}", cwd=tmp_path), name)
+        assert_one_line(call("ripu-evaluate", f"checkpoint={name}", cwd=tmp_path), name)
 
 
 def test_two_processes_pick_what_one_picks(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ripu_lightning.data.classes import load_class_map
 from ripu_lightning.data.streets import Streets
-from ripu_lightning.data.streets_drawing import Camera, Canvas, Ink, Part
-from ripu_lightning.data.streets_recipes import RECIPES
-from ripu_lightning.data.streets_scene import Scene
+from ripu_lightning.data.streets.drawing import Camera, Canvas, Ink, Part
+from ripu_lightning.data.streets.recipes import RECIPES
+from ripu_lightning.data.streets.scene import Scene
 from ripu_lightning.errors import UserError
 
 Domain = Literal["source", "target"]
@@ -85,7 +85,7 @@ def test_callers_cannot_spoil_the_cache() -> None:
 
 
 def test_cache_is_bounded_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ripu_lightning.data.streets._CACHE_BYTES", 4 * 48 * 64 * 3)
+    monkeypatch.setattr("ripu_lightning.data.streets.dataset._CACHE_BYTES", 4 * 48 * 64 * 3)
     streets = Streets("source", "train", 5, 48, 64)
     expected = [digest(streets, i) for i in range(5)]
     assert sorted(streets._cache) == [2, 3, 4]

@@ -7,12 +7,11 @@ from itertools import accumulate
 
 import numpy as np
 
-from ripu_lightning.data import streets_objects as objects
-from ripu_lightning.data import streets_traffic as traffic
-from ripu_lightning.data.streets_drawing import NEAR, Camera, Canvas
-from ripu_lightning.data.streets_ground import Ground
-from ripu_lightning.data.streets_objects import Thing
-from ripu_lightning.data.streets_recipes import Range, Recipe
+from ripu_lightning.data.streets import objects, traffic
+from ripu_lightning.data.streets.drawing import NEAR, Camera, Canvas
+from ripu_lightning.data.streets.ground import Ground
+from ripu_lightning.data.streets.objects import Thing
+from ripu_lightning.data.streets.recipes import Range, Recipe
 
 DRAWERS: Mapping[str, Callable[[Canvas, Thing, np.random.Generator], None]] = {
     "building": objects.building,

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from ripu_lightning.data.streets_drawing import NEAR, Canvas, Color, Ink, Part, Point, shade
-from ripu_lightning.data.streets_objects import Thing, upright
+from ripu_lightning.data.streets.drawing import NEAR, Canvas, Color, Ink, Part, Point, shade
+from ripu_lightning.data.streets.objects import Thing, upright
 
 SKIN = ((224, 178, 146), (176, 124, 90), (110, 76, 56))
 

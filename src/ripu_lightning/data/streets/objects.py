@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ripu_lightning.data.streets_drawing import NEAR, Canvas, Color, Ink, Part, Point, shade
+from ripu_lightning.data.streets.drawing import NEAR, Canvas, Color, Ink, Part, Point, shade
 
 _TURN = np.array([np.cos(np.arange(11) * 2 * np.pi / 11), np.sin(np.arange(11) * 2 * np.pi / 11)])
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from ripu_lightning.data.dataset import UInt8Array
-from ripu_lightning.data.streets_drawing import SKY_DEPTH, Canvas, Part
+from ripu_lightning.data.streets.drawing import SKY_DEPTH, Canvas, Part
 
 FloatArray = npt.NDArray[np.float32]
 

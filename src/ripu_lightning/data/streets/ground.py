@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ripu_lightning.data.streets_drawing import FAR, NEAR, Canvas, Color, Ink, Part, shade
-from ripu_lightning.data.streets_recipes import Recipe
+from ripu_lightning.data.streets.drawing import FAR, NEAR, Canvas, Color, Ink, Part, shade
+from ripu_lightning.data.streets.recipes import Recipe
 
 
 class Ground:

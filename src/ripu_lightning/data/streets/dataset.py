@@ -8,10 +8,10 @@ import numpy as np
 
 from ripu_lightning.data.classes import load_class_map
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
-from ripu_lightning.data.streets_drawing import Canvas
-from ripu_lightning.data.streets_recipes import RECIPES
-from ripu_lightning.data.streets_scene import Scene
-from ripu_lightning.data.streets_styles import FINISH
+from ripu_lightning.data.streets.drawing import Canvas
+from ripu_lightning.data.streets.recipes import RECIPES
+from ripu_lightning.data.streets.scene import Scene
+from ripu_lightning.data.streets.styles import FINISH
 from ripu_lightning.errors import UserError, suggest
 
 MIN_SIZE = 32

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ripu_lightning.data.streets_drawing import Color
+from ripu_lightning.data.streets.drawing import Color
 
 Range = tuple[float, float]
 Palette = Mapping[str, tuple[Color, ...]]
