@@ -4,7 +4,6 @@ import hashlib
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -225,12 +224,3 @@ def test_near_things_hide_far_ones() -> None:
 def test_mistakes_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Streets(**{"domain": "target", "split": "train", "length": 3, **arguments})
-
-
-def test_drawing_is_quick() -> None:
-    streets = Streets("target", "quick", 20)
-    streets.image(0)
-    start = time.process_time()
-    for index in range(1, 20):
-        streets.image(index)
-    assert (time.process_time() - start) / 19 < 0.1
