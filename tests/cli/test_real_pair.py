@@ -1,0 +1,24 @@
+"""The real pair, rendered roads to CamVid, by config alone; needs its folder, which RIPU_DATA names."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+from test_train_command import call
+
+from ripu_lightning.labels import LabelStore
+
+DATA = Path(os.environ.get("RIPU_DATA", "../shared/data")).resolve()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the real pair is not at {DATA}; name its folder in RIPU_DATA")
+def test_roads_experiment_goes_through(tmp_path: Path) -> None:
+    small = ["debug=quick", "budget.rounds=1", "data.source_size=[72,96]", "data.target_size=[72,96]", "pictures=1"]
+    done = call("ripu-train", "experiment=roads", *small, "output=run", cwd=tmp_path, RIPU_DATA=str(DATA))
+    assert done.returncode == 0, done.stderr[-3000:]
+    store = LabelStore.open(tmp_path / "run" / "labels")
+    assert store.rounds[0].queries == 367 * 271  # ceil(288 * 384 * 0.022 / 9) squares on every training image
+    assert store.void > 0
+    with (tmp_path / "run" / "rounds.csv").open() as file:
+        assert [row["round"] for row in csv.DictReader(file)] == ["0", "1"]
