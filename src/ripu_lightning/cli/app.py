@@ -105,7 +105,7 @@ def explain(error: BaseException, config_name: str) -> str | None:
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is no override that Hydra can read; expected key=value (quote special characters)"
     if isinstance(error, OSError) and error.filename and not Path(error.filename).is_dir():
-        return f"{error.filename} can not be made or opened ({error.strerror}); choose another output"
+        return f"{error.filename}: {error.strerror}; check the path and its permissions"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _bad_override(error, config_name)
     return None
