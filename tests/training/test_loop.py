@@ -202,6 +202,15 @@ def test_plans_the_images_can_not_hold_are_refused_before_training(
     assert not (tmp_path / "labels").exists()
 
 
+def test_budget_that_exclusion_leaves_unspent_is_warned_about_and_stops_quietly(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="200 picks .* at most 20 fit"):
+        run_with(tmp_path, get_strategy("ripu_point", radius=6), Budget(clicks=200, rounds=2))
+    store = LabelStore.open(tmp_path / "labels")
+    assert 0 < store.queries <= 5 * 20
+    for image_id in (f"target!_{index}" for index in range(5)):
+        assert not store.available(image_id).any()
+
+
 @pytest.mark.parametrize(
     ("options", "key"),
     [

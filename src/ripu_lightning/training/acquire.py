@@ -1,5 +1,6 @@
 """One acquisition: every rank scores its share of the pool and picks; rank 0 receives the picks."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from tqdm import tqdm
 
@@ -75,6 +77,8 @@ def logits_of(output: Any) -> Tensor:
 def check_plan(strategy: Strategy, budget: Budget, sizes: Sequence[tuple[int, int]], classes: int) -> None:
     """Refuse, before any training, a budget or a radius that the images can not hold.
 
+    A budget that the exclusion keeps from being spent is warned about only: selection stops when nothing is available.
+
     Raises:
         UserError: naming the key.
     """
@@ -85,23 +89,31 @@ def check_plan(strategy: Strategy, budget: Budget, sizes: Sequence[tuple[int, in
                 f"strategy.radius: a square of {side} pixels does not fit into images of {height}x{width}; "
                 f"at most {(min(height, width) - 1) // 2}"
             )
-        try:
-            picks = sum(budget.picks(number + 1, height, width, strategy.radius) for number in range(budget.rounds))
-            # A dry run on noise: whatever the strategy computes must be possible on images of this size.
-            noise = torch.from_numpy(np.random.default_rng(0).normal(size=(1, classes, height, width))).float()
-            scores = strategy.score(ScoreInputs(noise, ["check"], 1, 0))
-        except UserError:
-            raise
-        except ValueError as error:
-            raise UserError(f"strategy {strategy.name} on images of {height}x{width}: {error}") from error
-        if tuple(scores.shape) != (1, height, width):
-            raise UserError(
-                f"strategy {strategy.name}: expected scores (1, {height}, {width}), got {tuple(scores.shape)}"
-            )
+        _check_scores(strategy, height, width, classes)
+        picks = sum(budget.picks(number + 1, height, width, strategy.radius) for number in range(budget.rounds))
         if (picks - budget.rounds) * side**2 >= height * width:
             raise UserError(
                 f"budget: {picks} picks of {side}x{side} pixels are more than an image of {height}x{width} holds"
             )
+        spacing = strategy.exclusion + 1
+        most = math.ceil(height / spacing) * math.ceil(width / spacing)
+        if picks > most:
+            rank_zero_warn(
+                f"budget: {picks} picks an image of {height}x{width}, but with an exclusion of "
+                f"{strategy.exclusion} pixels at most {most} fit; the rest will not be spent "
+                "(a smaller strategy.radius leaves more room)"
+            )
+
+
+def _check_scores(strategy: Strategy, height: int, width: int, classes: int) -> None:
+    """A dry run on noise: whatever the strategy computes must be possible on images of this size."""
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(1, classes, height, width))).float()
+    try:
+        scores = strategy.score(ScoreInputs(noise, ["check"], 1, 0))
+    except ValueError as error:
+        raise UserError(f"strategy {strategy.name} on images of {height}x{width}: {error}") from error
+    if tuple(scores.shape) != (1, height, width):
+        raise UserError(f"strategy {strategy.name}: expected scores (1, {height}, {width}), got {tuple(scores.shape)}")
 
 
 def _require_finite(logits: Tensor, image_id: str, step: int) -> None:
