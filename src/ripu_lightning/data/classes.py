@@ -24,12 +24,14 @@ class ClassMap:
         colors: one RGB triple (0..255) a class.
         ids: file values a class is stored as; by default its position.
         ignore: file values that stand for "ignored".
+        subsets: further means that evaluation reports, each over some of the classes, by name.
     """
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
     ids: tuple[tuple[int, ...], ...] = ()
     ignore: tuple[int, ...] = (255,)
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = field(default="class map", compare=False)
 
     def __post_init__(self) -> None:

@@ -17,11 +17,13 @@ UInt8Array = npt.NDArray[np.uint8]
 class SegmentationDataset(ABC):
     """One split of one domain, at its own resolution, without any transform.
 
-    ``ids`` are unique and stable: the label store refers to images by them.
+    ``ids`` are unique and stable: the label store refers to images by them. Where ``has_labels`` is False,
+    :meth:`label` raises.
     """
 
     classes: ClassMap
     ids: Sequence[str]
+    has_labels: bool = True
 
     def __len__(self) -> int:
         """Number of images."""
@@ -39,5 +41,13 @@ class SegmentationDataset(ABC):
     def size(self, index: int) -> tuple[int, int]:
         """``(H, W)`` of the image, without decoding it."""
 
-    def check(self) -> None:  # noqa: B027 - most data sets that are drawn by code have nothing to check
-        """Read everything once and raise :class:`~ripu_lightning.errors.UserError` at the first fault."""
+    def check(self, labels: bool = True) -> None:  # noqa: B027 - data sets drawn by code have nothing to check
+        """Read everything once and raise :class:`~ripu_lightning.errors.UserError` at the first fault.
+
+        Args:
+            labels: also open the truth.
+        """
+
+    def fingerprint(self) -> str | None:
+        """Hexadecimal digest that changes with the data's content; None where it can not be told (never cached)."""
+        return None

@@ -68,16 +68,17 @@ class FolderDataset(SegmentationDataset):
         with _open(self._images[index]) as picture:
             return picture.height, picture.width
 
-    def check(self) -> None:
-        """Decode every image and label once, in threads and with a progress bar; the first fault is raised."""
+    def check(self, labels: bool = True) -> None:
+        """Decode every image (and label) once, in threads and with a progress bar; the first fault is raised."""
         with ThreadPoolExecutor() as pool:
-            checks = pool.map(self._check_one, range(len(self)))
+            checks = pool.map(lambda index: self._check_one(index, labels), range(len(self)))
             for _ in tqdm(checks, total=len(self), desc=f"checking {self._images[0].parent}", unit="image"):
                 pass
 
-    def _check_one(self, index: int) -> None:
+    def _check_one(self, index: int, labels: bool) -> None:
         self.image(index)
-        self.label(index)
+        if labels:
+            self.label(index)
 
     def _refuse_unknown_ids(self, path: Path, values: UInt8Array) -> None:
         unknown = ", ".join(map(str, np.unique(values)))
