@@ -241,3 +241,65 @@ def test_store_of_other_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="labels"):
         trainer.fit(tiny.module(), datamodule=data)
     assert len(LabelStore.open(tmp_path / "labels").rounds) == 2
+
+
+def early_loop(folder: Path, data) -> ActiveLearningLoop:
+    stages = Stages(steps=6, first_round=0, interval=2, rounds=2)
+    return ActiveLearningLoop(
+        get_strategy("ripu"), Budget(ratio=0.1, rounds=2), GroundTruth(data.target), stages, folder
+    )
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_round_before_the_first_step(tmp_path: Path, validates: bool) -> None:
+    """Source-free: the first round is asked with the weights that the run starts from."""
+    data, seen = tiny.datamodule(), Labels()
+    active = early_loop(tmp_path / "labels", data)
+    options = {} if validates else {"limit_val_batches": 0}
+    trainer = tiny.trainer(tmp_path, active, seen, num_sanity_val_steps=-1, **options)
+    trainer.fit(tiny.module(), datamodule=data)
+    assert [record.step for record in active.history] == [0, 2, 6]
+    assert [record.round for record in active.history] == [0, 1, 2]
+    assert all(np.isfinite(record.miou) == validates for record in active.history)
+    first, second = seen.labelled[:2], seen.labelled[2:]
+    assert len(seen.labelled) == 6
+    assert min(first) > 0
+    assert min(second) > max(first)
+
+
+def test_a_run_that_starts_with_a_round_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Killed in its first stage, after the round and before a checkpoint; then again from the stage's checkpoint."""
+
+    class Stop(Callback):
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+        def on_train_batch_start(self, trainer, *args) -> None:
+            if trainer.global_step == self.step:
+                raise RuntimeError("killed")
+
+    weights, records = [], []
+    for name, kills in {"whole": [], "rest": [1, 3]}.items():
+        for kill in [*kills, None]:
+            data, network = tiny.datamodule(), tiny.module()
+            active = early_loop(tmp_path / name, data)
+            saver = ModelCheckpoint(tmp_path / f"{name}_checkpoints", filename="last", enable_version_counter=False)
+            stop = [] if kill is None else [Stop(kill)]
+            trainer = tiny.trainer(tmp_path, active, *stop, saver, num_sanity_val_steps=-1, enable_checkpointing=True)
+            last = tmp_path / f"{name}_checkpoints" / "last.ckpt"
+            start = {"datamodule": data, "ckpt_path": last if last.is_file() else None, "weights_only": True}
+            if kill is None:
+                trainer.fit(network, **start)
+            else:
+                with pytest.raises(RuntimeError, match="killed"):
+                    trainer.fit(network, **start)
+        weights.append(network.state_dict())
+        records.append(active.history)
+    assert records[0] == records[1]
+    assert all(torch.equal(one, weights[1][name]) for name, one in weights[0].items())
+
+
+def test_a_trainer_without_the_check_before_the_first_step_is_refused(tmp_path: Path) -> None:
+    data = tiny.datamodule()
+    with pytest.raises(UserError, match=r"trainer\.num_sanity_val_steps"):
+        tiny.trainer(tmp_path, early_loop(tmp_path / "labels", data)).fit(tiny.module(), datamodule=data)

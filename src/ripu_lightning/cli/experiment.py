@@ -66,7 +66,7 @@ def _trainer(config: DictConfig, folder: Path, loop: ActiveLearningLoop, epochs:
         max_epochs=epochs,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1 if loop.stages.early else 0,
         enable_model_summary=False,
     )
     return trainer

@@ -12,7 +12,7 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "seed": (int, 0),
     "pictures": (int, 0),
     "schedule.steps": (int, 1),
-    "schedule.first_round": (int, 1),
+    "schedule.first_round": (int, 0),
     "schedule.interval": (int, 1),
     "schedule.horizon": (int, 1),
     "budget.rounds": (int, 0),

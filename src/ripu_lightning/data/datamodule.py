@@ -87,9 +87,11 @@ class ActiveDataModule(LightningDataModule):
             "target": Transform(_size("target_size", target_size)),
         }
         self._fixed_sizes = {"source": source_size is not None, "target": target_size is not None}
-        # Set by the ActiveLearningLoop (or by hand): the store, and for each epoch the steps it spans.
+        # Set by the ActiveLearningLoop (or by hand): the store, for each epoch the steps it spans, and the number of
+        # rounds that the first epoch trains on already.
         self.store: LabelStore | None = None
         self.spans: Sequence[tuple[int, int]] = ()
+        self.early = 0
 
     def check(self, world_size: int = 1) -> None:
         """Read every file once, and see that batches can be made of them by so many processes.
@@ -159,8 +161,8 @@ class ActiveDataModule(LightningDataModule):
     def _target_masks(self, epoch: int) -> MaskReader:
         if self.target_labels == "all":
             return self.target.label
-        # A resumed run may find later rounds in the store than its checkpoint knows: stage n trains on rounds 1..n.
-        return _BoughtMasks(self.target, self.store, through=epoch)
+        # A resumed run may find later rounds in the store than its checkpoint knows: each epoch trains on its own.
+        return _BoughtMasks(self.target, self.store, through=epoch + self.early)
 
     def _train_loader(
         self, purpose: str, dataset: SegmentationDataset, masks: MaskReader, start: int, stop: int

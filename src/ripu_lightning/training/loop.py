@@ -25,8 +25,9 @@ class ActiveLearningLoop(Callback):
     """Buys a round of labels at the end of every stage but the last; a stage is one Lightning epoch.
 
     The trainer needs ``max_epochs=len(stages.spans)``, ``reload_dataloaders_every_n_epochs=1`` (loaders are built
-    anew, so that labels are used from the very next step) and ``use_distributed_sampler=False``. Any LightningModule
-    whose forward gives logits can be driven.
+    anew, so that labels are used from the very next step) and ``use_distributed_sampler=False``. Where the first
+    round comes before the first step, ``num_sanity_val_steps=-1`` tells what the network reaches without labels.
+    Any LightningModule whose forward gives logits can be driven.
 
     Args:
         strategy: what to ask.
@@ -86,15 +87,25 @@ class ActiveLearningLoop(Callback):
         trainer.strategy.barrier("label store")
         if not trainer.is_global_zero:
             self._store = LabelStore.open(self.folder, classes=classes, images=images)
-        datamodule.store, datamodule.spans = self.store, self.stages.spans
+        datamodule.store, datamodule.spans, datamodule.early = self.store, self.stages.spans, self.stages.early
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Buy what is due before the first step, where there is no validation to wait for."""
+        if not trainer.enable_validation:
+            self._start(trainer, pl_module)
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Buy what is due before the first step; Lightning skips this check in a run that goes on."""
+        self._start(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a network without the features a strategy needs, and a checkpoint with labels this store lacks."""
         require_features(Passes(trainer, pl_module, self.strategy, 1, self.seed), _datamodule(trainer))
-        if len(self.store.rounds) < trainer.current_epoch:
+        trained_on = trainer.current_epoch + self.stages.early
+        if len(self.store.rounds) < trained_on:
             raise UserError(
                 f"{self.folder}: holds {len(self.store.rounds)} rounds of labels, but the checkpoint was trained on "
-                f"{trainer.current_epoch}; start again with the store of that run, or in another folder"
+                f"{trained_on}; start again with the store of that run, or in another folder"
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -103,11 +114,7 @@ class ActiveLearningLoop(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the stage that ended, then buy the next round."""
-        # Decided from counts, not from steps: a resumed run must neither lose a round nor buy one twice.
-        stage = trainer.current_epoch
-        self.record(trainer, stage)
-        if stage < self.budget.rounds and len(self.store.rounds) <= stage:
-            self.acquire(trainer, pl_module, stage + 1)
+        self._finish(trainer, pl_module, trainer.current_epoch + self.stages.early)
 
     def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
         """Score the pool, ask, and commit the answers; afterwards every rank sees them."""
@@ -127,14 +134,25 @@ class ActiveLearningLoop(Callback):
         trainer.strategy.barrier("round committed")
         self.store.refresh()
 
-    def record(self, trainer: Trainer, stage: int) -> None:
-        """Note what the stage reached and with how many labels, and log it under ``active/``."""
-        bought = self.store.rounds[:stage]
+    def record(self, trainer: Trainer, rounds: int) -> None:
+        """Note what training on so many rounds reached, and log it under ``active/``."""
+        bought = self.store.rounds[:rounds]
         total = sum(height * width for height, width in _sizes(_datamodule(trainer)).values())
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        record = RoundRecord.of(stage, trainer.global_step, bought, total, metrics)
-        self.history = [*self.history[:stage], record]
+        record = RoundRecord.of(rounds, trainer.global_step, bought, total, metrics)
+        self.history = [*self.history[:rounds], record]
         log_round(trainer.loggers, record)
+
+    def _start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.stages.early and not self.history:
+            self._finish(trainer, module, 0)
+
+    def _finish(self, trainer: Trainer, module: LightningModule, rounds: int) -> None:
+        """What comes after training on so many rounds."""
+        # Decided from counts, not from steps: a resumed run must neither lose a round nor buy one twice.
+        self.record(trainer, rounds)
+        if rounds < self.budget.rounds and len(self.store.rounds) <= rounds:
+            self.acquire(trainer, module, rounds + 1)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release the store's lock."""
@@ -174,5 +192,7 @@ def _check_trainer(trainer: Trainer, stages: Stages) -> None:
         raise UserError(f"trainer.max_epochs: expected {epochs} (one a stage), got {trainer.max_epochs}")
     if getattr(trainer, "reload_dataloaders_every_n_epochs", 0) != 1:
         raise UserError("trainer.reload_dataloaders_every_n_epochs: expected 1, or bought labels would not be used")
+    if stages.early and trainer.num_sanity_val_steps != float("inf"):
+        raise UserError("trainer.num_sanity_val_steps: expected -1, as the first round comes before the first step")
     if trainer.accumulate_grad_batches != 1:
         raise UserError("trainer.accumulate_grad_batches: expected 1, because a stage counts steps, one batch each")

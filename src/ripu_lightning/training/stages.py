@@ -11,7 +11,8 @@ class Stages:
 
     Args:
         steps: of the whole run.
-        first_round: the step after which the first round is bought; until then the target has no labels.
+        first_round: the step after which the first round is bought; until then the target has no labels. With 0 it
+            is bought before the first step, by the weights that the run starts from.
         interval: steps between rounds.
         rounds: number of rounds, 0 or more.
 
@@ -20,6 +21,8 @@ class Stages:
 
     >>> Stages(steps=100, first_round=40, interval=20, rounds=2).spans
     [(0, 40), (40, 60), (60, 100)]
+    >>> Stages(steps=100, first_round=0, interval=20, rounds=2).spans
+    [(0, 20), (20, 100)]
     """
 
     steps: int
@@ -28,7 +31,7 @@ class Stages:
     rounds: int
 
     def __post_init__(self) -> None:
-        for key, least in (("steps", 1), ("first_round", 1), ("interval", 1), ("rounds", 0)):
+        for key, least in (("steps", 1), ("first_round", 0), ("interval", 1), ("rounds", 0)):
             value = getattr(self, key)
             if not isinstance(value, int) or value < least:
                 group = "budget" if key == "rounds" else "schedule"
@@ -42,6 +45,11 @@ class Stages:
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """``(start, stop)`` of each stage, one more than there are rounds."""
-        cuts = [self.first_round + number * self.interval for number in range(self.rounds)]
+        """``(start, stop)`` of each stage; stage n trains on the first n + :attr:`early` rounds."""
+        cuts = [self.first_round + number * self.interval for number in range(self.early, self.rounds)]
         return list(zip([0, *cuts], [*cuts, self.steps], strict=True))
+
+    @property
+    def early(self) -> int:
+        """Rounds that are bought before the first step: 1 or 0."""
+        return int(self.first_round == 0 and self.rounds > 0)
