@@ -276,7 +276,7 @@ def test_mistakes_name_their_key(options: dict[str, Any], key: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("position", ["target", "target_eval"])
+@pytest.mark.parametrize("position", ["source", "target_eval"])
 def test_other_classes_are_refused(position: str) -> None:
     domains = {"source": Pictures(2), "target": Pictures(2, kind=1), "target_eval": Pictures(2, kind=2)}
     domains[position] = Pictures(2, names=("road", "sky", "car"))

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import hydra
@@ -69,14 +69,14 @@ def _run_apart(environment: dict[str, str]) -> None:
     """
     settings = HydraConfig.get()
     folder = settings.runtime.output_dir
-    command = [sys.executable, "-m", _module(settings.job.name), *settings.overrides.task, f"hydra.run.dir='{folder}'"]
-    code = subprocess.run(command, env=environment, check=False).returncode
-    if code:
+    if start_apart(settings.job.name, [*settings.overrides.task, f"hydra.run.dir='{folder}'"], environment):
         raise UserError(f"job {settings.job.num} failed, see above; its folder is {folder}")
 
 
-def _module(command: str) -> str:
-    return f"ripu_lightning.cli.{command.removeprefix('ripu-')}"
+def start_apart(command: str, overrides: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command such as ``ripu-train`` in a process of its own and return its exit code."""
+    module = f"ripu_lightning.cli.{command.removeprefix('ripu-')}"
+    return subprocess.run([sys.executable, "-m", module, *overrides], env=environment, check=False).returncode
 
 
 def require_values(config: DictConfig) -> None:

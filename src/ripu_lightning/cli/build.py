@@ -37,10 +37,17 @@ def build_strategy(config: DictConfig) -> Strategy:
     return strategy
 
 
-def build_module(config: DictConfig, datamodule: ActiveDataModule) -> SegmentationModule:
-    """The LightningModule of a config; the config goes into its checkpoints."""
+def build_module(config: DictConfig, datamodule: ActiveDataModule, bare: bool = False) -> SegmentationModule:
+    """The LightningModule of a config; the config goes into its checkpoints.
+
+    Args:
+        config: of the whole run.
+        datamodule: gives the classes.
+        bare: leave out the network's pretrained weights, as others will be loaded over them.
+    """
     classes = datamodule.classes.names
-    network, losses = build(config, "network", num_classes=len(classes)), build(config, "loss")
+    skipped = {"weights": None} if bare and "weights" in config.network else {}
+    network, losses = build(config, "network", num_classes=len(classes), **skipped), build(config, "loss")
     try:
         return SegmentationModule(
             network, losses, classes, **config.optimizer, horizon=config.schedule.horizon, config=plain(config)

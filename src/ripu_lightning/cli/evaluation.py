@@ -32,12 +32,10 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         whole = OmegaConf.is_dict(change) and "_target_" in change
         OmegaConf.update(training.data, str(key), change, merge=not whole)
     # Only the evaluation split is opened: what the network was trained on need not be on this machine.
-    training.data.source = training.data.target = training.data.target_eval
+    training.data.source, training.data.target = None, training.data.target_eval
     datamodule = build(training, "data")
     _require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
     datamodule.target_eval.check()
-    if "weights" in training.network:
-        training.network.weights = None  # the checkpoint's own are loaded over them
     module = restore(training, datamodule, checkpoint, config.checkpoint)
     callbacks = [SavePredictions(folder / "predictions", datamodule.classes.palette())] if config.predictions else []
     trainer = build(
@@ -67,7 +65,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def restore(training: DictConfig, datamodule: Any, checkpoint: dict[str, Any], name: str) -> SegmentationModule:
     """The module of a checkpoint with its weights."""
-    module = build_module(training, datamodule)
+    module = build_module(training, datamodule, bare=True)
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
 from ripu_lightning.cli.build import build, build_module, build_strategy, plain
+from ripu_lightning.cli.initial import initial_weights, load_initial
 from ripu_lightning.cli.values import refuse_other_config
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.files import RunFiles
@@ -33,14 +34,18 @@ def run_experiment(config: DictConfig) -> None:
     datamodule = build(config, "data")
     if budget.rounds and datamodule.target_labels == "all":
         raise UserError("data.target_labels: all labels are used already; add budget=none, as there is nothing to buy")
-    module = build_module(config, datamodule)
+    last = folder / "checkpoints" / "last.ckpt"
+    initial = None if last.is_file() else initial_weights(config, folder)
+    module = build_module(config, datamodule, bare=last.is_file() or initial is not None)
+    if initial is not None:
+        load_initial(module, initial)
+    datamodule.require_domains(module.losses.domains)
     annotator = build(config, "annotator", dataset=datamodule.target)
     loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed)
     loop.check(datamodule)
     trainer = _trainer(config, folder, loop, len(stages.spans))
     if trainer.is_global_zero:
         datamodule.check(trainer.world_size)
-    last = folder / "checkpoints" / "last.ckpt"
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     finally:

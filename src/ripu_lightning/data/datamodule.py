@@ -30,13 +30,14 @@ Size = tuple[int, int]
 class ActiveDataModule(LightningDataModule):
     """Pools of a domain pair; what is labelled on the target follows from the label store alone.
 
-    A training batch is ``{"source": TrainBatch, "target": TrainBatch}``. The target batch is drawn from all target
+    A training batch is ``{"source": TrainBatch, "target": TrainBatch}``, or one of them where no loss looks at the
+    other (:meth:`require_domains`). The target batch is drawn from all target
     images: its labels hold what was bought (255 elsewhere), its images serve the terms that need no labels.
 
     Args:
-        source: labelled source domain, for training.
+        source: labelled source domain, for training; None where it is out of reach (source-free).
         target: target domain, for training and acquisition.
-        target_eval: target domain, for validation and test.
+        target_eval: target domain, for validation and test; None where nothing of the target is labelled.
         source_size: ``(H, W)`` of the network's input for source images; None keeps their own size.
         target_size: likewise for target images.
         augment: see :class:`Transform`.
@@ -52,9 +53,9 @@ class ActiveDataModule(LightningDataModule):
 
     def __init__(
         self,
-        source: SegmentationDataset,
+        source: SegmentationDataset | None,
         target: SegmentationDataset,
-        target_eval: SegmentationDataset,
+        target_eval: SegmentationDataset | None,
         source_size: Sequence[int] | None = None,
         target_size: Sequence[int] | None = None,
         augment: Sequence[str] = (),
@@ -67,15 +68,10 @@ class ActiveDataModule(LightningDataModule):
         super().__init__()
         _check_arguments(batch_size, eval_batch_size, num_workers, target_labels)
         self.source, self.target, self.target_eval = source, target, target_eval
+        self.classes = target.classes
         for name, dataset in (("source", source), ("target", target), ("target_eval", target_eval)):
-            if not len(dataset):
-                raise UserError(f"data.{name}: has no images; expected 1 or more")
-            if dataset.classes.names != source.classes.names:
-                raise UserError(
-                    f"data.{name}: its classes ({', '.join(dataset.classes.names)}) are not the source's "
-                    f"({', '.join(source.classes.names)}); use one class map for both domains"
-                )
-        self.classes = source.classes
+            if dataset is not None:
+                _check_dataset(name, dataset, self.classes.names)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.target_labels, self.seed = target_labels, seed
         self._train_transforms = {
@@ -92,6 +88,8 @@ class ActiveDataModule(LightningDataModule):
         self.store: LabelStore | None = None
         self.spans: Sequence[tuple[int, int]] = ()
         self.early = 0
+        # The domains that a training batch holds; a loss that looks at one alone spares reading the other.
+        self.domains: frozenset[str] = frozenset({"target"} if source is None else {"source", "target"})
 
     def check(self, world_size: int = 1) -> None:
         """Read every file once, and see that batches can be made of them by so many processes.
@@ -99,7 +97,7 @@ class ActiveDataModule(LightningDataModule):
         Raises:
             UserError: the first fault, before any training.
         """
-        if len(self.target_eval) < world_size:
+        if self.target_eval is not None and len(self.target_eval) < world_size:
             raise UserError(
                 f"data.target_eval: {len(self.target_eval)} image(s) for {world_size} processes; "
                 "every process needs one: fewer trainer.devices"
@@ -109,9 +107,22 @@ class ActiveDataModule(LightningDataModule):
         self._check_sizes("target", self.target, max(self.batch_size, eval_size))
         self._check_sizes("target", self.target_eval, eval_size)
         for dataset in (self.source, self.target, self.target_eval):
-            dataset.check()
+            if dataset is not None:
+                dataset.check()
 
-    def _check_sizes(self, domain: str, dataset: SegmentationDataset, batch_size: int) -> None:
+    def require_domains(self, domains: Iterable[str]) -> None:
+        """Read no more than these domains in training.
+
+        Raises:
+            UserError: one that is not there.
+        """
+        if "source" in (wanted := frozenset(domains)) and self.source is None:
+            raise UserError("data.source: null, but the loss has terms on the source; choose loss=source_free")
+        self.domains = wanted
+
+    def _check_sizes(self, domain: str, dataset: SegmentationDataset | None, batch_size: int) -> None:
+        if dataset is None:
+            return
         sizes = {dataset.size(index) for index in range(len(dataset))}
         if batch_size > 1 and len(sizes) > 1 and not self._fixed_sizes[domain]:
             first, second = sorted(sizes)[:2]
@@ -125,18 +136,21 @@ class ActiveDataModule(LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer else 0
         if epoch >= len(self.spans):
             raise UserError(f"no steps are planned for epoch {epoch}; give the datamodule its spans of steps")
-        start, stop = self.spans[epoch]
-        loaders = {
-            "source": self._train_loader("source", self.source, self.source.label, start, stop),
-            "target": self._train_loader("target", self.target, self._target_masks(epoch), start, stop),
-        }
-        return CombinedLoader(loaders, mode="min_size")  # both hold exactly stop - start batches
+        span = self.spans[epoch]
+        loaders = {}
+        if self.source is not None and "source" in self.domains:
+            loaders["source"] = self._train_loader("source", self.source, self.source.label, *span)
+        if "target" in self.domains:
+            loaders["target"] = self._train_loader("target", self.target, self._target_masks(epoch), *span)
+        return CombinedLoader(loaders, mode="min_size")  # each holds exactly the span's batches
 
-    def val_dataloader(self) -> DataLoader[EvalBatch]:
+    def val_dataloader(self) -> DataLoader[EvalBatch] | list[Any]:
         """The target's evaluation split, at its own resolution, each image once over all ranks."""
+        if self.target_eval is None:
+            return []
         return self._eval_loader("target", self.target_eval, with_labels=True)
 
-    def test_dataloader(self) -> DataLoader[EvalBatch]:
+    def test_dataloader(self) -> DataLoader[EvalBatch] | list[Any]:
         """As :meth:`val_dataloader`."""
         return self.val_dataloader()
 
@@ -149,7 +163,13 @@ class ActiveDataModule(LightningDataModule):
         return self._eval_loader("target", self.target, with_labels=False, segment=segment)
 
     def source_dataloader(self, segment: Segmenter | None = None) -> DataLoader[EvalBatch]:
-        """All source images for statistics, without labels, each once over all ranks; see :meth:`pool_dataloader`."""
+        """All source images for statistics, without labels, each once over all ranks; see :meth:`pool_dataloader`.
+
+        Raises:
+            UserError: there is no source.
+        """
+        if self.source is None:
+            raise UserError("data.source: null, but the strategy learns from the source; choose another strategy")
         return self._eval_loader("source", self.source, with_labels=False, segment=segment)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -204,6 +224,16 @@ class _BoughtMasks:
         if self._store is None or not self._through:
             return np.full(self._dataset.size(index), IGNORE, dtype=np.uint8)
         return self._store.mask(self._dataset.ids[index], self._through)
+
+
+def _check_dataset(name: str, dataset: SegmentationDataset, classes: Sequence[str]) -> None:
+    if not len(dataset):
+        raise UserError(f"data.{name}: has no images; expected 1 or more")
+    if tuple(dataset.classes.names) != tuple(classes):
+        raise UserError(
+            f"data.{name}: its classes ({', '.join(dataset.classes.names)}) are not the target's "
+            f"({', '.join(classes)}); use one class map for both domains"
+        )
 
 
 def _size(key: str, value: Iterable[int] | None) -> Size | None:

@@ -68,8 +68,14 @@ class ActiveLearningLoop(Callback):
         classes, images = datamodule.classes.names, _sizes(datamodule)
         if self.budget.rounds:
             check_plan(self.strategy, self.budget, list(images.values()), len(classes))
-            sources = datamodule.source.ids if "regions" in self.strategy.needs else []
+            sources = (
+                datamodule.source.ids if datamodule.source is not None and "regions" in self.strategy.needs else []
+            )
             self.strategy.geometry.require([*images, *sources])
+            if datamodule.source is None and "source_statistics" in self.strategy.needs:
+                raise UserError(
+                    f"data.source: null, but strategy {self.strategy.name} learns from the source; choose another one"
+                )
         if (self.folder / MANIFEST).is_file():
             LabelStore.open(self.folder, classes=classes, images=images)
 

@@ -82,9 +82,9 @@ class SegmentationModule(LightningModule):
         total, terms = self.losses(
             StepOutputs(
                 source_logits=logits.get("source"),
-                source_labels=batch["source"]["label"],
+                source_labels=batch["source"]["label"] if "source" in batch else None,
                 target_logits=logits.get("target"),
-                target_labels=batch["target"]["label"],
+                target_labels=batch["target"]["label"] if "target" in batch else None,
             )
         )
         self.log("train/loss", total.detach(), prog_bar=True)

@@ -1,0 +1,85 @@
+"""The weights a run starts from: those of a checkpoint, or of an experiment that is run first."""
+
+import os
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ripu_lightning.cli.app import start_apart
+from ripu_lightning.cli.evaluation import load_checkpoint
+from ripu_lightning.errors import UserError
+from ripu_lightning.training import SegmentationModule
+
+SHARED = {"data", "dataset", "network", "trainer", "logger", "debug", "seed", "pictures", "per_class"}
+"""What is said of a run on the command line and holds for the experiment before it too."""
+
+
+def initial_weights(config: DictConfig, folder: Path) -> Path | None:
+    """The checkpoint to start from, after training it where ``pretrain`` names an experiment; None for none.
+
+    Raises:
+        UserError: both are given, no such file, or the first run failed.
+    """
+    if config.pretrain is None:
+        return None if config.initial is None else Path(config.initial)
+    if config.initial is not None:
+        raise UserError("initial: pretrain makes the initial weights; give one of the two (pretrain=null)")
+    first = folder / "pretrain"
+    if not _finished(first):
+        _train_first(config.pretrain, first)
+    return first / "checkpoints" / "last.ckpt"
+
+
+def load_initial(module: SegmentationModule, path: Path) -> None:
+    """Fill the network, and nothing else, with a checkpoint's weights.
+
+    Raises:
+        UserError: no checkpoint, or one of another network or other classes.
+    """
+    checkpoint = load_checkpoint(path)
+    classes = checkpoint["hyper_parameters"]["classes"]
+    if list(classes) != module.classes:
+        raise UserError(f"initial: {path} was trained for the classes {', '.join(classes)}, not {module.classes}")
+    prefix = "network."
+    state = {
+        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
+    }
+    try:
+        module.network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f"initial: the weights in {path} are those of another network than network=... builds"
+        ) from error
+
+
+def _train_first(experiment: str, folder: Path) -> None:
+    if "LOCAL_RANK" in os.environ:  # by torchrun or a cluster: every process would start it
+        raise UserError(
+            f"pretrain: run the two steps apart under an external launcher: experiment={experiment} first, then "
+            "pretrain=null initial=RUN/checkpoints/last.ckpt"
+        )
+    settings = HydraConfig.get()
+    shared = [item for item in settings.overrides.task if _group(item) in SHARED]
+    print(f"first step: experiment={experiment} in {folder}", flush=True)
+    # In a process of its own, as the jobs of a sweep: its ranks and loggers do not leak into this run.
+    overrides = [f"experiment={experiment}", *shared, f"output='{folder}'"]
+    if start_apart(settings.job.name, overrides, os.environ):
+        raise UserError(f"pretrain: the first step failed, see above; its folder is {folder}")
+
+
+def _group(override: str) -> str:
+    """``data`` for ``+data.source.root=x``, ``dataset`` for ``dataset@data.source=x``."""
+    key = override.lstrip("+~").split("=")[0]
+    for separator in (".", "@", "/"):
+        key = key.split(separator)[0]
+    return key
+
+
+def _finished(folder: Path) -> bool:
+    config, checkpoint = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
+    if not (config.is_file() and checkpoint.is_file()):
+        return False
+    steps = OmegaConf.load(config).schedule.steps
+    return bool(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] >= steps)

@@ -1,0 +1,56 @@
+"""A DataModule without a source, without an evaluation split, or with one domain that the losses look at."""
+
+from pathlib import Path
+
+import pytest
+
+import tiny
+from ripu_lightning.data import ActiveDataModule
+from ripu_lightning.errors import UserError
+
+
+class Unreadable(tiny.Blocks):
+    def image(self, index: int):
+        raise AssertionError(f"{self.ids[index]} was read")
+
+    label = image
+
+
+def parts(**changes: object) -> ActiveDataModule:
+    datasets = {
+        "source": tiny.Blocks("source", 4),
+        "target": tiny.Blocks("target!"),
+        "target_eval": tiny.Blocks("val", 3),
+    }
+    data = ActiveDataModule(**{**datasets, **changes}, batch_size=2)
+    data.spans = [(0, 3)]
+    return data
+
+
+@pytest.mark.parametrize("domain", ["source", "target"])
+def test_only_the_domains_that_are_needed_are_read(domain: str) -> None:
+    other = {"source": "target", "target": "source"}[domain]
+    data = parts(**{other: Unreadable(other)})
+    data.require_domains([domain])
+    batches = [batch for batch, _, _ in data.train_dataloader()]
+    assert [set(batch) for batch in batches] == [{domain}] * 3
+    whole = [batch for batch, _, _ in parts().train_dataloader()]
+    assert all((one[domain]["image"] == two[domain]["image"]).all() for one, two in zip(batches, whole, strict=True))
+
+
+def test_without_a_source(tmp_path: Path) -> None:
+    data = parts(source=None)
+    data.check()
+    assert {name for batch, _, _ in data.train_dataloader() for name in batch} == {"target"}
+    with pytest.raises(UserError, match=r"data\.source: null.*loss"):
+        data.require_domains(["source", "target"])
+    with pytest.raises(UserError, match=r"data\.source: null.*strategy"):
+        data.source_dataloader()
+    with pytest.raises(UserError, match=r"data\.source: null.*d2ada"):
+        tiny.loop(tmp_path, data, "d2ada").check(data)
+
+
+def test_without_an_evaluation_split() -> None:
+    data = parts(target_eval=None)
+    data.check(world_size=4)
+    assert data.val_dataloader() == data.test_dataloader() == []
