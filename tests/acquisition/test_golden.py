@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from ripu_lightning.acquisition import Budget, Greedy, ScoreInputs, Shortlist, get_strategy, select
 from ripu_lightning.acquisition import functional as F
-from ripu_lightning.acquisition import select
 
 # The copies in the tree, and the whole collection where RIPU_GOLDEN names it.
 FOLDERS = [Path(__file__).parents[1] / "data" / "golden", *map(Path, filter(None, [os.environ.get("RIPU_GOLDEN")]))]
@@ -73,3 +73,33 @@ def test_pixel_based_rounds(arrays: dict[str, np.ndarray], meta: dict[str, Any])
             expected[0, 0] = asked[0, 0]  # the authors go on picking (0, 0) when nothing is available; we stop
         assert torch.equal(asked, expected)
         assert torch.equal(~available, torch.from_numpy(arrays[f"active{number}"]))
+
+
+@pytest.mark.parametrize("exhausted", ["stop", "origin"])
+@pytest.mark.parametrize(("arrays", "meta"), load("PA"))
+def test_an_exhausted_image_as_the_authors_have_it(
+    arrays: dict[str, np.ndarray], meta: dict[str, Any], exhausted: str
+) -> None:
+    """The case runs out of pixels in a later round: the authors then go on with pixel (0, 0)."""
+    radius, rounds = meta["radius"], meta["rounds"]
+    count = math.ceil(meta["pixels"] / rounds * (2048 * 1024) / (1280 * 640))
+    strategy = get_strategy("ripu_point", radius=radius, mode=Greedy(exhausted))
+    available = torch.ones(meta["height"], meta["width"], dtype=torch.bool)
+    asked, ran_out = torch.zeros_like(available), False
+    for number in range(rounds):
+        shortlist = Shortlist(strategy, Budget(clicks=count * rounds, rounds=rounds), number + 1, available.numel())
+        logits = torch.from_numpy(arrays[f"logits{number}"])[None]
+        shortlist.offer(0, ScoreInputs(logits, ["image"], number + 1, 0), available)
+        picks = shortlist.decide().get(0)
+        for position in picks.positions.tolist() if picks else []:
+            row, column = divmod(position, meta["width"])
+            asked[row, column] = True
+            available[max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1] = False
+        expected = torch.from_numpy(arrays[f"selected{number}"])
+        ran_out = ran_out or not bool(available.any())
+        if exhausted == "stop" and ran_out:
+            assert not asked[0, 0]
+            expected = expected.clone()
+            expected[0, 0] = False
+        assert torch.equal(asked, expected)
+    assert ran_out

@@ -1,7 +1,7 @@
 """Selection modes: in which order candidates are bought. Best first, at random among the best, by class, or spread."""
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -19,10 +19,12 @@ class Mode(Protocol):
     Attributes:
         name: what tables call it.
         needs: columns of :class:`Candidates` to fill: ``classes``, ``features``.
+        exhausted: see :class:`Greedy`.
     """
 
     name: str
     needs: frozenset[str]
+    exhausted: str
 
     def prepare(self, units: Units, seed: int) -> Units:
         """The units of one image with other scores, or with fewer of them free; ``seed`` is that image's own."""
@@ -35,10 +37,23 @@ class Mode(Protocol):
 
 
 class Greedy:
-    """The best score first."""
+    """The best score first.
+
+    Args:
+        exhausted: where an image holds less than its budget: ``"stop"``, or ``"origin"``: pixel (0, 0) is asked too,
+            as the public code of Xie et al. does, whatever was asked before.
+
+    Raises:
+        UserError: another word.
+    """
 
     name = "greedy"
     needs: frozenset[str] = frozenset()
+
+    def __init__(self, exhausted: Literal["stop", "origin"] = "stop") -> None:
+        if exhausted not in ("stop", "origin"):
+            raise UserError(f"selection.exhausted: expected stop or origin, got {exhausted!r}")
+        self.exhausted: str = exhausted
 
     def prepare(self, units: Units, seed: int) -> Units:
         """Units as they are."""
@@ -72,6 +87,7 @@ class TopRandom(Greedy):
     def __init__(self, share: float = 0.05) -> None:
         if not 0 < share <= 1:
             raise UserError(f"selection.share: expected a share above 0 and up to 1, got {share}")
+        super().__init__()
         self.share = share
 
     def prepare(self, units: Units, seed: int) -> Units:
@@ -91,6 +107,7 @@ class ClassBalanced:
 
     name = "class_balanced"
     needs = frozenset({"classes"})
+    exhausted = "stop"
 
     def prepare(self, units: Units, seed: int) -> Units:
         """Units as they are."""
@@ -123,6 +140,7 @@ class KCentre:
 
     name = "k_centre"
     needs = frozenset({"features"})
+    exhausted = "stop"
 
     def __init__(self, shortlist: int | None = 10) -> None:
         if shortlist is not None and shortlist < 1:

@@ -86,6 +86,8 @@ class Shortlist:
         part = self._candidates(index, inputs, available, taken, self.strategy.mode.offered(wanted))
         if per_image:
             part = part.rows(self.strategy.select(part, amount, self.round_number))
+            if self.strategy.mode.exhausted == "origin" and len(part) < wanted:
+                part = join([part, self._origin(index)])
         self.parts.append(part)
         if not per_image:
             self._trim(self.strategy.mode.offered(wanted))
@@ -152,6 +154,11 @@ class Shortlist:
             features=features,
             taken=known,
         )
+
+    def _origin(self, index: int) -> Candidates:
+        """Pixel (0, 0) of an image; once, as it can teach no more when it is asked again."""
+        first = torch.zeros(1, dtype=torch.int32)
+        return Candidates(images=first + index, positions=first, scores=torch.zeros(1), costs=torch.ones(1))
 
     def _fixed_costs(self, count: int, shape: tuple[int, int]) -> Tensor:
         area = self.strategy.geometry.area(*shape) if self.budget.counts_pixels else 1
