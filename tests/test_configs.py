@@ -15,7 +15,11 @@ from ripu_lightning.training import Stages
 
 GROUPS = ["network", "loss", "optimizer", "schedule", "trainer", "logger", "experiment", "debug"]
 GROUPS += ["strategy", "geometry", "selection", "budget"]
-OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
+OPTIONS = [
+    (group, path.relative_to(conf_dir() / group).with_suffix("").as_posix())
+    for group in GROUPS
+    for path in sorted((conf_dir() / group).rglob("*.yaml"))
+]
 
 
 def compose(*overrides: str) -> DictConfig:

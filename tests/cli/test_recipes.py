@@ -1,0 +1,62 @@
+"""Every command of docs/reproduce.md runs, in its debug variation, on small trees of the published layouts."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import trees
+from ripu_lightning.cli.train import main
+
+PAGE = Path(__file__).parents[2] / "docs" / "reproduce.md"
+TABLES = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+GTAV = [found.group(1) for line in TABLES if (found := re.search(r"`ripu-train (experiment=gtav/[^`]*)`", line))]
+ABLATIONS = GTAV.index("experiment=gtav/impurity")
+SYNTHIA = [command.replace("gtav/", "synthia/") for command in GTAV[:ABLATIONS]]
+CONF = Path(__file__).parents[2] / "conf" / "experiment"
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("datasets")
+    size = (72, 144)  # holds the window of 65 pixels that RIPU-PA looks at
+    trees.write_gtav(root / "gtav", 4, size=size)
+    trees.write_synthia(root / "synthia", 4, size=size)
+    trees.write_cityscapes(root / "cityscapes", train=4, val=2, test=0, size=size)
+    names = {f"RIPU_{name.upper()}": str(root / name) for name in ("gtav", "synthia", "cityscapes")}
+    return {**names, "RIPU_CACHE": str(root / "cache")}
+
+
+def test_every_experiment_has_its_row() -> None:
+    said = {command.split()[0].removeprefix("experiment=") for command in [*GTAV, *SYNTHIA]}
+    there = {f"gtav/{path.stem}" for path in (CONF / "gtav").glob("*.yaml")} - {"gtav/source_model"}
+    assert {name for name in said if name.startswith("gtav/")} == there
+    assert {path.stem for path in (CONF / "synthia").glob("*.yaml")} == {
+        path.stem for path in (CONF / "gtav").glob("*.yaml")
+    }
+
+
+@pytest.mark.parametrize("command", [*GTAV, *SYNTHIA])
+def test_recipe(command: str, datasets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, to spare each the seconds that importing torch takes."""
+    source_free = "source_free" in command
+    debug = "source_free_recipe" if source_free else "recipe"
+    for name, value in datasets.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    # An image of these trees is smaller than any budget of pixels expects.
+    overrides = [*command.split(), f"debug={debug}", "output=run", "trainer.accelerator=cpu"]
+    monkeypatch.setattr(sys, "argv", ["ripu-train", *overrides])
+    main()
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    rows = (tmp_path / "run" / "rounds.csv").read_text().splitlines()[1:]
+    assert len(rows) == config["budget"]["rounds"] + 1
+    assert all(int(row.split(",")[3]) > 0 for row in rows[1:])  # each round bought pixels
+    assert (tmp_path / "run" / "pretrain").is_dir() == source_free
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert 0 < result["miou"] < 1
+    assert result["evaluation"]["mirror"] is True
