@@ -107,6 +107,7 @@ def _parse(content_bytes: bytes, source: str) -> ClassMap:
     try:
         content: Mapping[str, Any] = yaml.safe_load(content_bytes.decode("utf-8"))
         classes = _derived(content, source) if "from" in content else _listed(content, source)
+        _refuse_other_keys(content, source)
         given = {str(name): _subset(value, classes, name) for name, value in content.get("subsets", {}).items()}
         return replace(classes, subsets={**classes.subsets, **given})
     except UserError:
@@ -148,11 +149,19 @@ def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
     )
 
 
+def _refuse_other_keys(content: Mapping[str, Any], source: str) -> None:
+    known = ["ignore", "subsets", *(["from", "without"] if "from" in content else ["classes"])]
+    for key in content:
+        if key not in known:
+            raise UserError(f"{source}: no key {key!r} in a class map; {suggest(str(key), known)}")
+
+
 def _subset(value: Any, classes: ClassMap, name: object) -> tuple[str, ...]:
-    without = isinstance(value, Mapping)
-    given = _names(value["without"] if without else value)
-    _require_known(given, classes.names, f"{classes.source}: subset {name}")
-    return tuple(each for each in classes.names if each not in given) if without else given
+    if not isinstance(value, Mapping):
+        return _names(value)
+    removed = _names(value["without"])
+    _require_known(removed, classes.names, f"{classes.source}: subset {name}")
+    return tuple(each for each in classes.names if each not in removed)
 
 
 def _require_known(names: Iterable[str], known: Sequence[str], where: str) -> None:

@@ -134,7 +134,7 @@ class FolderDataset(SegmentationDataset):
     def _map_indices(self, work: Callable[[int], T], title: str) -> list[T]:
         with ThreadPoolExecutor() as pool:
             results = pool.map(work, range(len(self)))
-            bar = {"desc": f"{title} {self.layout.root}", "unit": "image", "disable": rank_zero_only.rank != 0}
+            bar = {"desc": f"{title} {self.layout.root}", "unit": "image", "disable": getattr(rank_zero_only, "rank", 0) != 0}
             return list(tqdm(results, total=len(self), **bar))
 
     def _warn(self, what: str, ids: Sequence[str]) -> None:
