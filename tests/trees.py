@@ -69,7 +69,7 @@ def write_cityscapes(
 def write_gtav(
     root: Path, count: int = 4, size: tuple[int, int] = SIZE, mismatch: Sequence[int] = ()
 ) -> dict[str, Ids]:
-    """``images`` and ``labels`` as palette PNGs without splits; the label of images in ``mismatch`` is 8 rows taller."""
+    """``images`` and ``labels`` as palette PNGs without splits; labels of images in ``mismatch`` are 8 rows taller."""
     drawn: Ids = {}
     for index in range(count):
         image_id = f"{index + 1:05d}"
@@ -118,7 +118,9 @@ def write_camvid(
             _save(_paint(ids, colors, image_id), root / f"{split}/{image_id}.png")
             _save(ids, root / f"{split}annot/{image_id}.png")
             drawn[split][image_id] = ids
-        (root / f"{split}.txt").write_text("".join(f"{split}/{each}.png {split}annot/{each}.png\n" for each in drawn[split]))
+        (root / f"{split}.txt").write_text(
+            "".join(f"{split}/{each}.png {split}annot/{each}.png\n" for each in drawn[split])
+        )
     return drawn
 
 
@@ -141,9 +143,7 @@ def write_idd(root: Path, train: int = 4, val: int = 2, size: tuple[int, int] = 
     return drawn
 
 
-def write_acdc(
-    root: Path, train: int = 1, val: int = 1, test: int = 1, size: tuple[int, int] = SIZE
-) -> dict[str, Ids]:
+def write_acdc(root: Path, train: int = 1, val: int = 1, test: int = 1, size: tuple[int, int] = SIZE) -> dict[str, Ids]:
     """``rgb_anon`` and ``gt`` by condition, split and sequence, so many each; the test split has no ``gt``."""
     drawn: dict[str, Ids] = {}
     for split, count in (("train", train), ("val", val), ("test", test)):
@@ -202,7 +202,9 @@ def _write_gt_fine(stem: Path, ids: np.ndarray) -> None:
     _save(ids, Path(f"{stem}_labelIds.png"))
     _save(np.dstack([CITYSCAPES_COLORS[ids], np.full(ids.shape, 255, dtype=np.uint8)]), Path(f"{stem}_color.png"))
     _save(ids.astype(np.uint16) * 1000, Path(f"{stem}_instanceIds.png"))
-    Path(f"{stem}_polygons.json").write_text(json.dumps({"imgHeight": ids.shape[0], "imgWidth": ids.shape[1], "objects": []}))
+    Path(f"{stem}_polygons.json").write_text(
+        json.dumps({"imgHeight": ids.shape[0], "imgWidth": ids.shape[1], "objects": []})
+    )
 
 
 def _save(pixels: np.ndarray | Image.Image, path: Path) -> None:

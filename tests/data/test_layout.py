@@ -39,9 +39,13 @@ def test_a_file_and_its_id(tmp_path: Path, pattern: str, split: str | None, file
 
 
 @given(
-    st.sets(st.tuples(st.sampled_from(["fog", "rain"]), st.sampled_from(["", "a/", "a/b/"]), st.integers(0, 9)), min_size=1)
+    st.sets(
+        st.tuples(st.sampled_from(["fog", "rain"]), st.sampled_from(["", "a/", "a/b/"]), st.integers(0, 9)), min_size=1
+    )
 )
-def test_exactly_the_files_that_fit(tmp_path_factory: pytest.TempPathFactory, wanted: set[tuple[str, str, int]]) -> None:
+def test_exactly_the_files_that_fit(
+    tmp_path_factory: pytest.TempPathFactory, wanted: set[tuple[str, str, int]]
+) -> None:
     root = tmp_path_factory.mktemp("tree")
     for condition, folder, number in wanted:
         place = f"gt/{condition}/val/{folder}{number}"
@@ -76,8 +80,23 @@ def test_without_labels_nothing_is_listed_or_paired(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
-        *("images", "{id}", "images/{id}/{id}.png", "images/{name}/{id}.png", "images/{id}.png/{split}", "/images/{id}.png"),
-        *("../{id}.png", "images//{id}.png", "a*/{id}.png", "images/*_{id}.png", "{id}/*/x.png", "{id}_{split}.png", ""),
+        *(
+            "images",
+            "{id}",
+            "images/{id}/{id}.png",
+            "images/{name}/{id}.png",
+            "images/{id}.png/{split}",
+            "/images/{id}.png",
+        ),
+        *(
+            "../{id}.png",
+            "images//{id}.png",
+            "a*/{id}.png",
+            "images/*_{id}.png",
+            "{id}/*/x.png",
+            "{id}_{split}.png",
+            "",
+        ),
     ],
 )
 @pytest.mark.parametrize("key", ["images", "labels"])
@@ -88,7 +107,7 @@ def test_patterns_that_can_not_be_read(key: str, pattern: str) -> None:
 
 @pytest.mark.parametrize(("pattern", "split"), [("{split}/{id}.png", None), ("all/{id}.png", "val")])
 def test_a_split_that_the_pattern_does_not_ask_for(pattern: str, split: str | None) -> None:
-    with pytest.raises(UserError, match="split: (null|val) does not fit images"):
+    with pytest.raises(UserError, match=r"split: (null|val) does not fit images"):
         Layout("root", split, pattern)
 
 

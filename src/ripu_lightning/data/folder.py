@@ -102,7 +102,9 @@ class FolderDataset(SegmentationDataset):
         if self._fingerprint is None:
             classes = self.classes
             options = (self.layout.split, self.layout.images, self.layout.labels, self._label_bits, self._mismatch)
-            digest = hashlib.sha256(repr((options, classes.names, classes.colors, classes.ids, classes.ignore)).encode())
+            digest = hashlib.sha256(
+                repr((options, classes.names, classes.colors, classes.ids, classes.ignore)).encode()
+            )
             for image_id in self.ids:
                 for path in (self._images[image_id], self._labels.get(image_id)):
                     digest.update(repr(path and self._state(path)).encode())
@@ -134,8 +136,9 @@ class FolderDataset(SegmentationDataset):
     def _map_indices(self, work: Callable[[int], T], title: str) -> list[T]:
         with ThreadPoolExecutor() as pool:
             results = pool.map(work, range(len(self)))
-            bar = {"desc": f"{title} {self.layout.root}", "unit": "image", "disable": getattr(rank_zero_only, "rank", 0) != 0}
-            return list(tqdm(results, total=len(self), **bar))
+            quiet = getattr(rank_zero_only, "rank", 0) != 0
+            title = f"{title} {self.layout.root}"
+            return list(tqdm(results, total=len(self), desc=title, unit="image", disable=quiet))
 
     def _warn(self, what: str, ids: Sequence[str]) -> None:
         if ids:

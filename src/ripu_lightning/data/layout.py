@@ -53,11 +53,11 @@ class Layout:
         Raises:
             UserError: no folder, no files, a link to a folder, or two files of one name.
         """
-        return self._list(self.images)
+        return self._list("images", self.images)
 
     def list_labels(self) -> dict[str, Path]:
         """Likewise the labels; empty where the layout has none."""
-        return {} if self.labels is None else self._list(self.labels)
+        return {} if self.labels is None else self._list("labels", self.labels)
 
     def require_pairs(self, images: dict[str, Path], labels: dict[str, Path]) -> None:
         """Refuse an image without label and a label without image, of what was listed.
@@ -69,21 +69,24 @@ class Layout:
             self._refuse_orphans("image without label", images, labels, self.labels)
             self._refuse_orphans("label without image", labels, images, self.images)
 
-    def _list(self, pattern: str) -> dict[str, Path]:
+    def _list(self, key: str, pattern: str) -> dict[str, Path]:
         parts = self._fill(pattern).split("/")
         depth = next(position for position, part in enumerate(parts) if "{id}" in part)
         found: dict[str, Path] = {}
         where, name = Path(self.root, *parts[:depth]), "/".join(parts[depth:])
         folders = self._folders(parts[:depth])
+        hint = "" if key == "images" else " (labels: null if there are none)"
         if not folders:
-            raise UserError(f"no folder {where}: wrong root or split? Expected {pattern} below {self.root}")
+            raise UserError(f"no folder {where}: wrong root or split? Expected {pattern} below {self.root}{hint}")
         for folder, prefix in folders:
             for image_id, path in _walk(folder, _expression(name)):
                 if prefix + image_id in found:
-                    raise UserError(f"{path}: another file there has the same name but for the suffix; keep one of them")
+                    raise UserError(
+                        f"{path}: another file there has the same name but for the suffix; keep one of them"
+                    )
                 found[prefix + image_id] = path
         if not found:
-            raise UserError(f"no images like {name} in {where}: wrong root or split?")
+            raise UserError(f"no {key} like {name} in {where}: wrong root or split?{hint}")
         return dict(sorted(found.items()))
 
     def _folders(self, parts: list[str]) -> list[tuple[Path, str]]:
