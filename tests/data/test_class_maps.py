@@ -1,11 +1,12 @@
 """Class maps: the shipped ones, the tables derived from them, and one line for every mistake."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ripu_lightning.data.classes import ClassMap, load_class_map
@@ -130,3 +131,111 @@ def test_tables_against_plain_loops(owner: list[int], seed: int) -> None:
     assert palette.dtype == np.uint8
     assert [tuple(row) for row in palette[:3].tolist()] == list(colors)
     assert not palette[3:].any()
+
+
+CITYSCAPES_IDS = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+SYNTHIA_IDS = [3, 4, 2, 21, 5, 7, 15, 9, 6, 1, 10, 17, 8, 19, 12, 11]
+ORDER_OF_16 = ["road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"]
+ORDER_OF_16 += ["sky", "person", "rider", "car", "bus", "motorcycle", "bicycle"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "absent", "ignored", "subsets"),
+    [
+        ("cityscapes_19", CITYSCAPES_IDS, [], range(35), ["16", "13"]),
+        ("cityscapes_16", CITYSCAPES_IDS, [22, 27, 31], range(35), ["13"]),
+        ("cityscapes_13", CITYSCAPES_IDS, [22, 27, 31, 12, 13, 17], range(35), []),
+        ("cityscapes_19_train_ids", range(19), [], [255], ["16", "13"]),
+        ("synthia_16", SYNTHIA_IDS, [], range(23), ["13"]),
+        ("synthia_13", SYNTHIA_IDS, [21, 5, 7], range(23), []),
+    ],
+)
+def test_protocols(
+    name: str, stored: Sequence[int], absent: list[int], ignored: Sequence[int], subsets: list[str]
+) -> None:
+    classes = load_class_map(name)
+    kept = [value for value in stored if value not in absent]
+    expected = [kept.index(i) if i in kept else 255 if i in ignored else -1 for i in range(256)]
+    assert classes.lookup().tolist() == expected
+    assert list(classes.subsets) == subsets
+    for key, subset in classes.subsets.items():
+        assert subset == load_class_map(f"cityscapes_{key}").names
+
+
+@pytest.mark.parametrize("number", [13, 16])
+def test_synthia_and_cityscapes_name_the_same_classes(number: int) -> None:
+    ours, theirs = load_class_map(f"synthia_{number}"), load_class_map(f"cityscapes_{number}")
+    assert (ours.names, ours.colors, ours.subsets) == (theirs.names, theirs.colors, theirs.subsets)
+    assert ours.ids != theirs.ids
+    if number == 16:
+        assert list(ours.names) == ORDER_OF_16
+
+
+def test_train_ids_name_the_classes_of_cityscapes() -> None:
+    ours, theirs = load_class_map("cityscapes_19_train_ids"), load_class_map("cityscapes_19")
+    assert (ours.names, ours.colors, ours.subsets) == (theirs.names, theirs.colors, theirs.subsets)
+
+
+def derive(folder: Path, text: str) -> ClassMap:
+    path = folder / "map.yaml"
+    path.write_text(text)
+    return load_class_map(str(path))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.sampled_from(load_class_map("cityscapes_19").names), max_size=17), st.sets(st.integers(35, 255)))
+def test_derived_maps_against_plain_loops(
+    tmp_path_factory: pytest.TempPathFactory, without: set[str], ignore: set[int]
+) -> None:
+    base = load_class_map("cityscapes_19")
+    text = f"from: cityscapes_19\nwithout: {sorted(without)}\nignore: {sorted(ignore)}\nsubsets: {{}}\n"
+    classes = derive(tmp_path_factory.mktemp("map"), text)
+    kept = [name for name in base.names if name not in without]
+    assert list(classes.names) == kept
+    assert [classes.colors[kept.index(name)] for name in kept] == [base.colors[base.names.index(name)] for name in kept]
+    for value, (before, after) in enumerate(zip(base.lookup().tolist(), classes.lookup().tolist(), strict=True)):
+        name = base.names[before] if 0 <= before < 19 else None
+        if name in kept:
+            assert after == kept.index(str(name))
+        else:
+            assert after == (255 if name or before == 255 or value in ignore else -1)
+    for key, subset in base.subsets.items():
+        rest = tuple(name for name in subset if name in kept)
+        assert classes.subsets.get(key, ()) == (() if set(rest) == set(kept) else rest)
+
+
+def test_subsets_of_ones_own(tmp_path: Path) -> None:
+    text = f"classes: [{ROAD}, {CAR}, {{name: sky, color: [7, 8, 9]}}]\n"
+    text += "subsets: {ground: [sky, road], 2: {without: [car]}}\n"
+    assert derive(tmp_path, text).subsets == {"ground": ("sky", "road"), "2": ("road", "sky")}
+    derived = derive(tmp_path, "from: synthia_16\nsubsets: {stuff: [road, sky]}\n")
+    assert derived.subsets == {**load_class_map("synthia_16").subsets, "stuff": ("road", "sky")}
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("from: cityscapes_20", "from: no class map 'cityscapes_20'; did you mean"),
+        ("from: other.yaml", "from: no class map 'other.yaml'"),
+        ("from: cityscapes_19\nwithout: [terain]", "without: no class 'terain'; did you mean 'terrain'"),
+        ("from: cityscapes_19\nwithout: truck", "'truck' is not a list of class names"),
+        ("from: cityscapes_19\nwithuot: [truck]", "no key 'withuot' in a class map; did you mean 'without'?"),
+        (f"from: cityscapes_19\nclasses: [{ROAD}, {CAR}]", "no key 'classes'"),
+        ("from: cityscapes_19\nignore: [7]", "[7] are given twice"),
+        ("from: cityscapes_19\nignore: [300]", "0..255"),
+        (f"classes: [{ROAD}, {CAR}]\nwithout: [car]", "no key 'without'"),
+        (f"classes: [{ROAD}, {CAR}]\nsubsets: {{one: [cars]}}", "subset one: no class 'cars'; did you mean 'car'?"),
+        (f"classes: [{ROAD}, {CAR}]\nsubsets: {{one: {{without: [raod]}}}}", "no class 'raod'; did you mean 'road'?"),
+        (f"classes: [{ROAD}, {CAR}]\nsubsets: {{one: {{without: [road, car]}}}}", "subset one is empty"),
+        (f"classes: [{ROAD}, {CAR}]\nsubsets: {{one: [car, car]}}", "repeats a class"),
+        (f"classes: [{ROAD}, {CAR}]\nsubsets: {{one: {{with: [car]}}}}", "not a class map ('without')"),
+        (f"classes: [{ROAD}, {CAR}]\nsubsets: [car]", "not a class map"),
+    ],
+)
+def test_mistakes_in_derived_maps_and_subsets(tmp_path: Path, text: str, word: str) -> None:
+    with pytest.raises(UserError) as caught:
+        derive(tmp_path, text)
+    line = str(caught.value)
+    assert word in line
+    assert str(tmp_path / "map.yaml") in line
+    assert "\n" not in line

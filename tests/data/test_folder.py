@@ -120,7 +120,7 @@ def test_missing_folder(tree: Tree, part: str) -> None:
 def test_empty_folder(tree: Tree, part: str) -> None:
     (tree.root / part).rename(tree.root / "elsewhere")
     (tree.root / part / "train").mkdir(parents=True)
-    assert "no images" in tree.fault(tree.root / part / "train")
+    assert f"no {part}" in tree.fault(tree.root / part / "train")
 
 
 def test_image_without_label(tree: Tree) -> None:
@@ -280,3 +280,183 @@ def test_linked_files_and_a_linked_split_are_fine(tree: Tree) -> None:
     data = tree.open()
     data.check()
     np.testing.assert_array_equal(data.image(0), random_image(1))
+
+
+def write_16_bit(ids: npt.NDArray[np.integer], path: Path, channels: int) -> None:
+    """Ids in the first of one or three channels of 16 bits; the others hold noise."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 2**16, (*ids.shape, channels)).astype(">u2")
+    pixels[..., 0] = ids
+    write_png(path, ids.shape[1], [row.tobytes() for row in pixels], depth=16, color_type={1: 0, 3: 2}[channels])
+
+
+def open_16_bit(tree: Tree, channels: int) -> FolderDataset:
+    for seed, name in enumerate(("north/b", "a", "north/deep/c")):
+        write_16_bit(random_label(seed), tree.label(name), channels)
+    return FolderDataset(str(tree.root), "train", str(tree.map), label_bits=16)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_labels(tree: Tree, channels: int) -> None:
+    data = open_16_bit(tree, channels)
+    data.check()
+    for index, seed in enumerate((1, 0, 2)):
+        np.testing.assert_array_equal(data.label(index), np.vectorize(TO_TRAIN.get)(random_label(seed)))
+        assert data.label(index).dtype == np.uint8
+
+
+@pytest.mark.parametrize("value", [256, 256 + 7, 2**16 - 1, 99])
+def test_16_bit_values_are_not_cut_to_known_ones(tree: Tree, value: int) -> None:
+    data = open_16_bit(tree, 3)
+    ids = random_label(1).astype(np.uint16)
+    ids[3, 4] = value
+    write_16_bit(ids, tree.label("a"), 3)
+    with pytest.raises(UserError, match=rf"a\.png: 1 pixels hold ids .*: {value};"):
+        data.label(0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bits_other_than_said(tree: Tree, channels: int) -> None:
+    open_16_bit(tree, channels)
+    assert "label_bits to 16" in tree.fault(tree.label("a"))
+    save(random_label(1), tree.label("a"))
+    with pytest.raises(UserError, match=r"a\.png: label has no 16-bit channels .*label_bits to 8"):
+        FolderDataset(str(tree.root), "train", str(tree.map), label_bits=16).label(0)
+
+
+def test_damaged_16_bit_labels(tree: Tree) -> None:
+    data, path = open_16_bit(tree, 3), tree.label("a")
+    whole = path.read_bytes()
+    for end in (0, 20, len(whole) // 2, len(whole) - 13):
+        path.write_bytes(whole[:end])
+        with pytest.raises(UserError, match=r"a\.png: can not be (read|decoded).*replace or remove"):
+            data.label(0)
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    with pytest.raises(UserError, match=r"a\.png: can not be decoded"):
+        data.label(0)
+
+
+def mismatched(tree: Tree, mismatch: str) -> FolderDataset:
+    """``a`` has a label of twice the image's size, ``north/b`` one with rows and columns exchanged."""
+    save(random_label(1).repeat(2, axis=0).repeat(2, axis=1), tree.label("a"))
+    save(random_label(0, WIDTH, HEIGHT), tree.label("north/b"))
+    return FolderDataset(str(tree.root), "train", str(tree.map), mismatch=mismatch)  # type: ignore[arg-type]
+
+
+def test_mismatch_resize(tree: Tree) -> None:
+    data = mismatched(tree, "resize")
+    with pytest.warns(UserWarning, match=r"resized labels .* 2 of 3: a, north/b$"):
+        data.check()
+    to_train = np.vectorize(TO_TRAIN.get)
+    np.testing.assert_array_equal(data.label(0), to_train(random_label(1)))
+    rows = [int((i + 0.5) * WIDTH / HEIGHT) for i in range(HEIGHT)]
+    columns = [int((i + 0.5) * HEIGHT / WIDTH) for i in range(WIDTH)]
+    np.testing.assert_array_equal(data.label(1), to_train(random_label(0, WIDTH, HEIGHT))[np.ix_(rows, columns)])
+    np.testing.assert_array_equal(data.label(2), to_train(random_label(2)))
+
+
+def test_mismatch_skip(tree: Tree) -> None:
+    with pytest.warns(UserWarning, match=r"left out pairs .* 2 of 3: a, north/b$"):
+        data = mismatched(tree, "skip")
+    assert list(data.ids) == ["north/deep/c"]
+    data.check()
+    np.testing.assert_array_equal(data.image(0), random_image(2))
+    assert data.files(0) == (tree.image("north/deep/c"), tree.label("north/deep/c"))
+
+
+def test_mismatch_error(tree: Tree) -> None:
+    with pytest.raises(UserError, match=r"a\.png: label is 34x26, but its image a\.png is 17x13"):
+        mismatched(tree, "error").check()
+
+
+@pytest.mark.parametrize("mismatch", ["resize", "skip"])
+def test_nothing_is_said_where_nothing_differs(
+    tree: Tree, mismatch: str, recwarn: pytest.WarningsRecorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = FolderDataset(str(tree.root), "train", str(tree.map), mismatch=mismatch)  # type: ignore[arg-type]
+    data.check()
+    assert len(data) == 3
+    assert not [each for each in recwarn if issubclass(each.category, UserWarning)]
+    assert f"checking {tree.root}" in capsys.readouterr().err
+
+
+def test_options_that_are_none(tree: Tree) -> None:
+    with pytest.raises(UserError, match="label_bits: expected 8 or 16, got 4"):
+        FolderDataset(str(tree.root), "train", str(tree.map), label_bits=4)
+    with pytest.raises(UserError, match="mismatch: expected error, resize or skip, got 'crop'"):
+        FolderDataset(str(tree.root), "train", str(tree.map), mismatch="crop")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mismatch", ["error", "skip"])
+def test_without_labels_no_label_is_touched(tree: Tree, mismatch: str) -> None:
+    for path in (tree.root / "labels").rglob("*.png"):
+        path.write_bytes(b"not for reading")
+    tree.label("a").unlink()
+    data = FolderDataset(str(tree.root), "train", str(tree.map), labels=None, mismatch=mismatch)  # type: ignore[arg-type]
+    data.check()
+    assert not data.has_labels
+    assert data.files(0) == (tree.image("a"), None)
+    assert len(data.fingerprint()) == 64
+    with pytest.raises(UserError, match=r"a\.png: its data set has no labels"):
+        data.label(0)
+
+
+def test_check_without_labels_opens_none(tree: Tree) -> None:
+    tree.label("a").write_bytes(b"not for reading")
+    tree.open().check(labels=False)
+    with pytest.raises(UserError, match="can not be read"):
+        tree.open().check()
+
+
+def test_fingerprint_stays(tree: Tree) -> None:
+    data = tree.open()
+    before = data.fingerprint()
+    (tree.root / "images" / "train" / "notes.txt").write_text("no image")
+    save(random_image(4), tree.root / "images" / "val" / "other.png")
+    for index in range(3):
+        data.image(index), data.label(index)
+    assert tree.open().fingerprint() == before
+    tree.root.rename(tree.root.parent / "moved")
+    moved = FolderDataset(str(tree.root.parent / "moved"), "train", str(tree.root.parent / "moved" / "classes.yaml"))
+    assert moved.fingerprint() == before
+    assert data.fingerprint() == before  # told once, from then on the same
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: os.utime(tree.image("a")),
+        lambda tree: os.utime(tree.label("north/b")),
+        lambda tree: os.utime(tree.image("a"), ns=(0, tree.image("a").stat().st_mtime_ns + 1)),
+        lambda tree: append(tree.label("a")),
+        lambda tree: (tree.image("a").rename(tree.image("d")), tree.label("a").rename(tree.label("d"))),
+        lambda tree: (tree.image("a").unlink(), tree.label("a").unlink()),
+        lambda tree: tree.map.write_text(CLASSES.replace("[7, 8]", "[7]").replace("[4, 255]", "[4, 8, 255]")),
+        lambda tree: tree.map.write_text(CLASSES.replace("car", "truck")),
+    ],
+    ids=["touched image", "touched label", "one nanosecond", "size", "name", "fewer", "ids", "class name"],
+)
+def test_fingerprint_changes(tree: Tree, change: Callable[[Tree], object]) -> None:
+    before = tree.open().fingerprint()
+    change(tree)
+    assert tree.open().fingerprint() != before
+
+
+def append(path: Path) -> None:
+    state = path.stat()
+    path.write_bytes(path.read_bytes() + b"\0")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_fingerprint_tells_options_apart(tree: Tree) -> None:
+    options = ({}, {"mismatch": "resize"}, {"label_bits": 16}, {"labels": None}, {"images": "images/{split}/{id}.png"})
+    opened = [FolderDataset(str(tree.root), "train", str(tree.map), **each) for each in options]  # type: ignore[arg-type]
+    assert len({data.fingerprint() for data in opened}) == len(options)
+
+
+def test_fingerprint_of_a_broken_link(tree: Tree) -> None:
+    tree.label("a").unlink()
+    tree.label("a").symlink_to("nowhere.png")
+    with pytest.raises(UserError, match=r"a\.png: can not be read"):
+        tree.open().fingerprint()

@@ -87,6 +87,9 @@ def require_values(config: DictConfig) -> None:
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
+        unset = re.search(r"Environment variable '(\w+)' not found", str(error))
+        if unset:
+            raise UserError(f"{error.full_key}: set {unset[1]}, or add {error.full_key}=... to the command") from error
         raise UserError(f"{error.full_key or 'config'}: {_first_line(error)}") from error
 
 

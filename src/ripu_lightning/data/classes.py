@@ -1,7 +1,7 @@
 """Class maps: the names, colours and file ids of a protocol's classes, read from one YAML."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,20 @@ class ClassMap:
         repeated = sorted({value for value in values if values.count(value) > 1})
         if repeated:
             raise UserError(f"{self.source}: file ids {repeated} are given twice; each belongs to one class")
+        for subset, names in self.subsets.items():
+            _require_known(names, self.names, f"{self.source}: subset {subset}")
+            if not names or len(set(names)) != len(names):
+                raise UserError(f"{self.source}: subset {subset} is empty or repeats a class; name each class once")
 
 
 def load_class_map(name_or_path: str) -> ClassMap:
     """A class map by the name of a built-in one, or from a YAML file.
 
     The YAML holds ``classes``, a list of ``{name, color: [r, g, b], ids: [file values]}`` (``ids`` may be left
-    out: then position), and ``ignore``, the list of ignored file values (``[255]`` unless given).
+    out: then position), and ``ignore``, the list of ignored file values (``[255]`` unless given). In place of
+    ``classes`` it may derive from a built-in map: ``from`` names that one and ``without`` the classes to leave out;
+    their file values are ignored then, and so are those of ``ignore``. ``subsets`` gives further means by name, each
+    as a list of classes or as ``{without: [classes]}``; a derived map inherits them as far as its classes go.
 
     Raises:
         UserError: no such map, or a YAML that does not describe one.
@@ -85,24 +92,24 @@ def load_class_map(name_or_path: str) -> ClassMap:
         if not path.is_file():
             raise UserError(f"data.classes: no file {path}; give a class map YAML")
         return _parse(path.read_bytes(), str(path))
+    return _built_in(name_or_path, "data.classes")
+
+
+def _built_in(name: str, asked_by: str) -> ClassMap:
     folder = resources.files("ripu_lightning.data") / "class_maps"
     known = [entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")]
-    if name_or_path not in known:
-        raise UserError(f"data.classes: no class map {name_or_path!r}; {suggest(name_or_path, known)}")
-    return _parse((folder / f"{name_or_path}.yaml").read_bytes(), name_or_path)
+    if name not in known:
+        raise UserError(f"{asked_by}: no class map {name!r}; {suggest(name, known)}")
+    return _parse((folder / f"{name}.yaml").read_bytes(), name)
 
 
 def _parse(content_bytes: bytes, source: str) -> ClassMap:
     try:
-        content = yaml.safe_load(content_bytes.decode("utf-8"))
-        entries: Sequence[Mapping[str, Any]] = content["classes"]
-        return ClassMap(
-            names=tuple(str(entry["name"]) for entry in entries),
-            colors=tuple(_color(entry["color"]) for entry in entries),
-            ids=tuple(_integers(entry.get("ids", [i])) for i, entry in enumerate(entries)),
-            ignore=_integers(content.get("ignore", [255])),
-            source=source,
-        )
+        content: Mapping[str, Any] = yaml.safe_load(content_bytes.decode("utf-8"))
+        classes = _derived(content, source) if "from" in content else _listed(content, source)
+        _refuse_other_keys(content, source)
+        given = {str(name): _subset(value, classes, name) for name, value in content.get("subsets", {}).items()}
+        return replace(classes, subsets={**classes.subsets, **given})
     except UserError:
         raise
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -110,6 +117,63 @@ def _parse(content_bytes: bytes, source: str) -> ClassMap:
         raise UserError(
             f"{source}: not a class map ({reason}); expected 'classes: [{{name, color: [r, g, b], ids: [..]}}]'"
         ) from error
+
+
+def _listed(content: Mapping[str, Any], source: str) -> ClassMap:
+    entries: Sequence[Mapping[str, Any]] = content["classes"]
+    return ClassMap(
+        names=tuple(str(entry["name"]) for entry in entries),
+        colors=tuple(_color(entry["color"]) for entry in entries),
+        ids=tuple(_integers(entry.get("ids", [i])) for i, entry in enumerate(entries)),
+        ignore=_integers(content.get("ignore", [255])),
+        source=source,
+    )
+
+
+def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
+    base = _built_in(str(content["from"]), f"{source}: from")
+    removed = _names(content.get("without", []))
+    _require_known(removed, base.names, f"{source}: without")
+    kept = [i for i, name in enumerate(base.names) if name not in removed]
+    dropped = [value for i, values in enumerate(base.ids) if i not in kept for value in values]
+    names = tuple(base.names[i] for i in kept)
+    subsets = {key: tuple(name for name in subset if name in names) for key, subset in base.subsets.items()}
+    return ClassMap(
+        names=names,
+        colors=tuple(base.colors[i] for i in kept),
+        ids=tuple(base.ids[i] for i in kept),
+        ignore=tuple(sorted({*base.ignore, *dropped, *_integers(content.get("ignore", []))})),
+        # One that holds nothing, or every class, would say nothing of its own any more.
+        subsets={key: subset for key, subset in subsets.items() if subset and set(subset) != set(names)},
+        source=source,
+    )
+
+
+def _refuse_other_keys(content: Mapping[str, Any], source: str) -> None:
+    known = ["ignore", "subsets", *(["from", "without"] if "from" in content else ["classes"])]
+    for key in content:
+        if key not in known:
+            raise UserError(f"{source}: no key {key!r} in a class map; {suggest(str(key), known)}")
+
+
+def _subset(value: Any, classes: ClassMap, name: object) -> tuple[str, ...]:
+    if not isinstance(value, Mapping):
+        return _names(value)
+    removed = _names(value["without"])
+    _require_known(removed, classes.names, f"{classes.source}: subset {name}")
+    return tuple(each for each in classes.names if each not in removed)
+
+
+def _require_known(names: Iterable[str], known: Sequence[str], where: str) -> None:
+    for name in names:
+        if name not in known:
+            raise UserError(f"{where}: no class {name!r}; {suggest(name, known)}")
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list of class names")
+    return tuple(map(str, value))
 
 
 def _color(value: Any) -> tuple[int, int, int]:

@@ -1,156 +1,171 @@
-"""A data set from a folder of images and labels and one class map YAML; no Python needed."""
+"""A data set from a tree of images and labels and one class map YAML; no Python needed."""
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from PIL.ImageFile import ImageFile
+import numpy.typing as npt
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from tqdm import tqdm
 
 from ripu_lightning.data.classes import load_class_map
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
+from ripu_lightning.data.layout import IMAGES, LABELS, Layout
+from ripu_lightning.data.reading import LabelArray, read_image, read_label, read_size, unreadable
+from ripu_lightning.data.resizing import resize_mask
 from ripu_lightning.errors import UserError
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-LABEL_SUFFIXES = {".png"}
+T = TypeVar("T")
 
 
 class FolderDataset(SegmentationDataset):
-    """Images ``ROOT/images/SPLIT/**/NAME.jpg|png|…`` and labels ``ROOT/labels/SPLIT/**/NAME.png``.
+    """Images and labels that lie as two patterns say, by default ``images/SPLIT/**/NAME.*`` and ``labels/…/NAME.png``.
 
-    Images are 8-bit RGB; labels are 8-bit with one channel (or a palette), holding the file ids of the class map.
-    The path below the split's folder, without suffix, is the image's id.
+    Images are 8-bit RGB; labels hold the file ids of the class map, in one channel (or a palette) of 8 bits.
 
     Args:
-        root: the folder that holds ``images`` and ``labels``.
-        split: for example ``train``.
+        root: the folder that the patterns start from.
+        split: for example ``train``; None where the patterns name no split.
         classes: a built-in class map's name, or the path of a YAML (see :func:`load_class_map`).
+        images: the images' pattern, see :class:`~ripu_lightning.data.layout.Layout`.
+        labels: the labels' pattern; None for a data set without labels.
+        label_bits: 8, or 16 for labels whose first channel of 16 bits holds the ids.
+        mismatch: for a label of another size than its image: ``error``, ``resize`` (the label, nearest), or ``skip``
+            (the pair is left out).
 
     Raises:
         UserError: no such folder or class map, no images, an image without label or a label without image.
     """
 
-    def __init__(self, root: str, split: str, classes: str) -> None:
+    def __init__(
+        self,
+        root: str,
+        split: str | None,
+        classes: str,
+        images: str = IMAGES,
+        labels: str | None = LABELS,
+        label_bits: int = 8,
+        mismatch: Literal["error", "resize", "skip"] = "error",
+    ) -> None:
+        _check_options(label_bits, mismatch)
         self.classes = load_class_map(classes)
-        self._lookup = self.classes.lookup()
-        images_folder, labels_folder = Path(root) / "images" / split, Path(root) / "labels" / split
-        images, labels = _list(images_folder, IMAGE_SUFFIXES), _list(labels_folder, LABEL_SUFFIXES)
-        _refuse_orphans("image without label", images, labels, labels_folder)
-        _refuse_orphans("label without image", labels, images, images_folder)
-        self.ids = sorted(images)
-        self._images = [images[image_id] for image_id in self.ids]
-        self._labels = [labels[image_id] for image_id in self.ids]
+        self.layout = Layout(root, split, images, labels)
+        self.has_labels = labels is not None
+        # One entry more than a byte has values, for all that is larger.
+        self._lookup = np.append(self.classes.lookup(), np.int16(-1))
+        self._label_bits, self._mismatch = label_bits, mismatch
+        self._images, self._labels = self.layout.list_images(), self.layout.list_labels()
+        self.layout.require_pairs(self._images, self._labels)
+        self.ids = list(self._images)
+        if mismatch == "skip" and self.has_labels:
+            self._skip_mismatches()
+        self._fingerprint: str | None = None
 
     def image(self, index: int) -> UInt8Array:
         """RGB image ``(H, W, 3)`` uint8. Raises UserError if the file is no readable 8-bit RGB image."""
-        path = self._images[index]
-        return _read(path, lambda picture: _require_rgb(picture, path))
+        return read_image(self.files(index)[0])
 
     def label(self, index: int) -> UInt8Array:
-        """Truth ``(H, W)`` uint8. Raises UserError if the file does not fit the image or the class map."""
-        path = self._labels[index]
-        stored = _read(path, lambda picture: _require_single_channel(picture, path))
-        height, width = self.size(index)
-        if stored.shape != (height, width):
+        """Truth ``(H, W)`` uint8. Raises UserError if there is none, or it does not fit the image or the class map."""
+        image, path = self.files(index)
+        if path is None:
+            raise UserError(f"{image}: its data set has no labels (labels: null); give their pattern to use the truth")
+        stored, size = read_label(path, self._label_bits), self.size(index)
+        if stored.shape != size and self._mismatch != "resize":
             raise UserError(
-                f"{path}: label is {stored.shape[1]}x{stored.shape[0]}, but its image {self._images[index].name} is "
-                f"{width}x{height}; label and image must have one size"
+                f"{path}: label is {stored.shape[1]}x{stored.shape[0]}, but its image {image.name} is "
+                f"{size[1]}x{size[0]}; label and image must have one size (mismatch: resize or skip lets them differ)"
             )
-        mapped = self._lookup[stored]
-        if (mapped < 0).any():
-            self._refuse_unknown_ids(path, stored[mapped < 0])
-        return mapped.astype(np.uint8)
+        mapped = self._map(stored, path)
+        return mapped if mapped.shape == size else resize_mask(mapped, size)
 
     def size(self, index: int) -> tuple[int, int]:
         """``(H, W)`` from the image's header."""
-        with _open(self._images[index]) as picture:
-            return picture.height, picture.width
+        return read_size(self.files(index)[0])
+
+    def files(self, index: int) -> tuple[Path, Path | None]:
+        """The files of the image and of its label; None where the data set has no labels."""
+        return self._images[self.ids[index]], self._labels.get(self.ids[index])
 
     def check(self, labels: bool = True) -> None:
         """Decode every image (and label) once, in threads and with a progress bar; the first fault is raised."""
-        with ThreadPoolExecutor() as pool:
-            checks = pool.map(lambda index: self._check_one(index, labels), range(len(self)))
-            for _ in tqdm(checks, total=len(self), desc=f"checking {self._images[0].parent}", unit="image"):
-                pass
+        labels = labels and self.has_labels
+        resized = self._map_indices(lambda index: self._check_one(index, labels), "checking")
+        self._warn("resized labels", [image_id for image_id, other in zip(self.ids, resized, strict=True) if other])
 
-    def _check_one(self, index: int, labels: bool) -> None:
+    def fingerprint(self) -> str:
+        """SHA-256 over the class map, the options, and path, size and time of change of every file."""
+        if self._fingerprint is None:
+            classes = self.classes
+            options = (self.layout.split, self.layout.images, self.layout.labels, self._label_bits, self._mismatch)
+            digest = hashlib.sha256(
+                repr((options, classes.names, classes.colors, classes.ids, classes.ignore)).encode()
+            )
+            for image_id in self.ids:
+                for path in (self._images[image_id], self._labels.get(image_id)):
+                    digest.update(repr(path and self._state(path)).encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def _state(self, path: Path) -> tuple[str, int, int]:
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        return os.path.relpath(path, self.layout.root), state.st_size, state.st_mtime_ns
+
+    def _check_one(self, index: int, labels: bool) -> bool:
         self.image(index)
         if labels:
             self.label(index)
+        return labels and self._differs(index)
 
-    def _refuse_unknown_ids(self, path: Path, values: UInt8Array) -> None:
-        unknown = ", ".join(map(str, np.unique(values)))
+    def _differs(self, index: int) -> bool:
+        path = self.files(index)[1]
+        return path is not None and read_size(path) != self.size(index)
+
+    def _skip_mismatches(self) -> None:
+        differs = self._map_indices(self._differs, "comparing sizes in")
+        self._warn("left out pairs", [image_id for image_id, other in zip(self.ids, differs, strict=True) if other])
+        self.ids = [image_id for image_id, other in zip(self.ids, differs, strict=True) if not other]
+
+    def _map_indices(self, work: Callable[[int], T], title: str) -> list[T]:
+        with ThreadPoolExecutor() as pool:
+            results = pool.map(work, range(len(self)))
+            quiet = getattr(rank_zero_only, "rank", 0) != 0
+            title = f"{title} {self.layout.root}"
+            return list(tqdm(results, total=len(self), desc=title, unit="image", disable=quiet))
+
+    def _warn(self, what: str, ids: Sequence[str]) -> None:
+        if ids:
+            more = ", ..." if len(ids) > 10 else ""
+            rank_zero_warn(
+                f"{self.layout.root}: {what} where image and label differ in size, {len(ids)} of {len(self)}: "
+                f"{', '.join(ids[:10])}{more}"
+            )
+
+    def _map(self, stored: LabelArray, path: Path) -> UInt8Array:
+        mapped = self._lookup[np.minimum(stored, np.uint16(256))]
+        unknown = mapped < 0
+        if unknown.any():
+            self._refuse_unknown_ids(path, stored[unknown])
+        return mapped.astype(np.uint8)
+
+    def _refuse_unknown_ids(self, path: Path, values: npt.NDArray[np.integer]) -> None:
+        ids = np.unique(values).tolist()
+        more = ", ..." if len(ids) > 10 else ""
         raise UserError(
             f"{path}: {values.size} pixels hold ids that the class map ({self.classes.source}) does not name: "
-            f"{unknown}; add them to a class's ids or to ignore"
+            f"{', '.join(map(str, ids[:10]))}{more}; add them to a class's ids or to ignore"
         )
 
 
-def _list(folder: Path, suffixes: set[str]) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}: wrong root or split? Expected ROOT/images/SPLIT and ROOT/labels/SPLIT")
-    entries = sorted(folder.rglob("*"))
-    links = [path for path in entries if path.is_symlink() and path.is_dir()]
-    if links:
-        raise UserError(f"{links[0]}: a link to a folder is not followed; move the folder here or link its files")
-    files = [path for path in entries if path.suffix.lower() in suffixes and not path.is_dir()]
-    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
-    if not found:
-        raise UserError(f"no images ({', '.join(sorted(suffixes))}) in {folder}: wrong root or split?")
-    if len(found) < len(files):
-        twice = next(path for path in files if path not in found.values())
-        raise UserError(f"{twice}: another file in {folder} has the same name but for the suffix; keep one of them")
-    return found
-
-
-def _refuse_orphans(fault: str, files: dict[str, Path], partners: dict[str, Path], folder: Path) -> None:
-    orphans = sorted(files.keys() - partners.keys())
-    if orphans:
-        more = f" ({len(orphans)} such files in all)" if len(orphans) > 1 else ""
-        missing = f"{folder / orphans[0]}.*"
-        raise UserError(f"{fault}: {files[orphans[0]]}; there is no {missing}: add it or remove the other{more}")
-
-
-def _open(path: Path) -> ImageFile:
-    try:
-        return Image.open(path)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: can not be read as an image ({error}); replace or remove it") from error
-
-
-def _read(path: Path, require: Callable[[ImageFile], None]) -> UInt8Array:
-    with _open(path) as picture:
-        require(picture)
-        try:
-            return np.array(picture, dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError) as error:  # truncated or corrupt beyond the header
-            raise UserError(f"{path}: can not be decoded ({error}); replace or remove it") from error
-
-
-def _packing(picture: ImageFile) -> str:
-    # For example "RGB;16B" or "L;4". Pillow would scale such samples to 8 bits without a word.
-    return str(picture.tile[0][3]) if picture.tile else ""
-
-
-def _require_rgb(picture: ImageFile, path: Path) -> None:
-    if picture.mode != "RGB":
-        channels = len(picture.getbands())
-        raise UserError(
-            f"{path}: image has {channels} channel(s) in mode {picture.mode}; expected 3 (8-bit RGB): convert it"
-        )
-    if ";16" in _packing(picture):
-        raise UserError(f"{path}: image has 16 bits a channel; expected 8: convert it")
-
-
-def _require_single_channel(picture: ImageFile, path: Path) -> None:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        raise UserError(f"{path}: label is 16-bit or wider (mode {picture.mode}); expected 8 bits: convert it")
-    if picture.mode not in {"L", "P"}:
-        channels = len(picture.getbands())
-        raise UserError(
-            f"{path}: label has {channels} channel(s) in mode {picture.mode}; expected one 8-bit channel of class ids"
-        )
-    if _packing(picture).startswith("L;"):
-        raise UserError(f"{path}: label has fewer than 8 bits a pixel ({_packing(picture)}); save it with 8")
+def _check_options(label_bits: int, mismatch: str) -> None:
+    if label_bits not in {8, 16}:
+        raise UserError(f"label_bits: expected 8 or 16, got {label_bits!r}")
+    if mismatch not in {"error", "resize", "skip"}:
+        raise UserError(f"mismatch: expected error, resize or skip, got {mismatch!r}")

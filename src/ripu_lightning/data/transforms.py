@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ripu_lightning.data.dataset import IGNORE, UInt8Array
+from ripu_lightning.data.resizing import resize_image, resize_mask
 from ripu_lightning.errors import UserError, suggest
 
 cv2.setNumThreads(0)  # workers are the parallelism; nested threads only fight for cores
@@ -58,25 +58,11 @@ class Transform:
             ``(3, h, w)`` float32 and ``(h, w)`` uint8.
         """
         if self._size is not None:
-            image, mask = _resize_image(image, self._size), _resize_mask(mask, self._size)
+            image, mask = resize_image(image, self._size), resize_mask(mask, self._size)
         self._pipeline.set_random_seed(seed % 2**32)
         result = self._pipeline(image=image, mask=mask)
         pixels = np.ascontiguousarray(result["image"].transpose(2, 0, 1), dtype=np.float32)
         return torch.from_numpy(pixels), torch.from_numpy(np.ascontiguousarray(result["mask"], dtype=np.uint8))
-
-
-def _resize_image(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
-    # As Pillow does it, and the published code with it. OpenCV's bicubic would skip pixels when it shrinks an image.
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    resized = interpolate(pixels, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
-    pictures: UInt8Array = resized.contiguous().numpy()
-    return pictures
-
-
-def _resize_mask(mask: UInt8Array, size: tuple[int, int]) -> UInt8Array:
-    # The exact one samples at pixel centres, as the image's resize does; INTER_NEAREST shifts the mask up and left.
-    resized = cv2.resize(np.ascontiguousarray(mask), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(resized, dtype=np.uint8)
 
 
 _AUGMENTATIONS = {

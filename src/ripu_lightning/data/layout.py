@@ -1,0 +1,156 @@
+"""The layout of a data set's tree: one pattern for its images and one for its labels, below its root."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ripu_lightning.errors import UserError
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGES = "images/{split}/{id}.*"
+LABELS = "labels/{split}/{id}.png"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the files of one split lie.
+
+    A pattern is a path below the root. ``{split}`` stands for the split's name and ``{id}`` for the image's id, which
+    may reach through any depth of subfolders. A folder ``*`` before it stands for any one folder, whose name is put in
+    front of the id. ``.*`` at the end stands for any suffix of :data:`IMAGE_SUFFIXES`.
+
+    Args:
+        root: the data set's folder.
+        split: for example ``train``; None where the patterns name no split.
+        images: for example ``leftImg8bit/{split}/{id}_leftImg8bit.png``.
+        labels: for example ``gtFine/{split}/{id}_gtFine_labelIds.png``; None where there are none.
+
+    Raises:
+        UserError: a pattern that can not be read, or a split that does not fit it.
+    """
+
+    root: str
+    split: str | None
+    images: str = IMAGES
+    labels: str | None = LABELS
+
+    def __post_init__(self) -> None:
+        for key in ("images", "labels"):
+            if getattr(self, key) is not None:
+                _check_pattern(key, getattr(self, key))
+        if (self.split is None) == ("{split}" in self.images):
+            raise UserError(
+                f"split: {self.split or 'null'} does not fit images: {self.images}; "
+                "give a split where the pattern names {split}, and null where it does not"
+            )
+
+    def list_images(self) -> dict[str, Path]:
+        """Images by id, sorted; labels need not be there.
+
+        Raises:
+            UserError: no folder, no files, a link to a folder, or two files of one name.
+        """
+        return self._list("images", self.images)
+
+    def list_labels(self) -> dict[str, Path]:
+        """Likewise the labels; empty where the layout has none."""
+        return {} if self.labels is None else self._list("labels", self.labels)
+
+    def require_pairs(self, images: dict[str, Path], labels: dict[str, Path]) -> None:
+        """Refuse an image without label and a label without image, of what was listed.
+
+        Raises:
+            UserError: naming the first one.
+        """
+        if self.labels is not None:
+            self._refuse_orphans("image without label", images, labels, self.labels)
+            self._refuse_orphans("label without image", labels, images, self.images)
+
+    def _list(self, key: str, pattern: str) -> dict[str, Path]:
+        parts = self._fill(pattern).split("/")
+        depth = next(position for position, part in enumerate(parts) if "{id}" in part)
+        found: dict[str, Path] = {}
+        where, name = Path(self.root, *parts[:depth]), "/".join(parts[depth:])
+        folders = self._folders(parts[:depth])
+        hint = "" if key == "images" else " (labels: null if there are none)"
+        if not folders:
+            raise UserError(f"no folder {where}: wrong root or split? Expected {pattern} below {self.root}{hint}")
+        for folder, prefix in folders:
+            for image_id, path in _walk(folder, _expression(name)):
+                if prefix + image_id in found:
+                    raise UserError(
+                        f"{path}: another file there has the same name but for the suffix; keep one of them"
+                    )
+                found[prefix + image_id] = path
+        if not found:
+            raise UserError(f"no {key} like {name} in {where}: wrong root or split?{hint}")
+        return dict(sorted(found.items()))
+
+    def _folders(self, parts: list[str]) -> list[tuple[Path, str]]:
+        """Folders that fit ``parts``, each with what ``*`` stands for in it."""
+        escaped = [part if part == "*" else glob.escape(part) for part in parts]
+        found = Path(self.root).glob("/".join(escaped)) if parts else [Path(self.root)]
+        stars = [position - len(parts) for position, part in enumerate(parts) if part == "*"]
+        return [(path, "".join(f"{path.parts[star]}/" for star in stars)) for path in sorted(found) if path.is_dir()]
+
+    def _refuse_orphans(self, fault: str, files: dict[str, Path], partners: dict[str, Path], pattern: str) -> None:
+        orphans = sorted(files.keys() - partners.keys())
+        if orphans:
+            more = f" ({len(orphans)} such files in all)" if len(orphans) > 1 else ""
+            missing = self._expected(pattern, orphans[0])
+            raise UserError(f"{fault}: {files[orphans[0]]}; there is no {missing}: add it or remove the other{more}")
+
+    def _expected(self, pattern: str, image_id: str) -> Path:
+        *stars, rest = image_id.split("/", pattern.split("/").count("*"))
+        parts = [stars.pop(0) if part == "*" and stars else part for part in self._fill(pattern).split("/")]
+        return Path(self.root, *"/".join(parts).replace("{id}", rest).split("/"))
+
+    def _fill(self, pattern: str) -> str:
+        return pattern.replace("{split}", self.split or "")
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    parts = pattern.split("/")
+    before, _, after = pattern.partition("{id}")
+    stars = before.split("/").count("*") + pattern.endswith(".*")
+    if (
+        pattern.count("{id}") != 1
+        or re.search(r"[{}]", pattern.replace("{id}", "").replace("{split}", ""))
+        or "{split}" in after
+        or pattern.count("*") != stars
+        or {"", ".", ".."} & set(parts)
+        or "." not in parts[-1]
+    ):
+        raise UserError(
+            f"{key}: {pattern!r} is no pattern of files below the root; expected folders, {{split}}, * for any one "
+            "folder, then {id} once and a suffix, such as leftImg8bit/{split}/{id}_leftImg8bit.png"
+        )
+
+
+def _expression(name: str) -> re.Pattern[str]:
+    body, _, suffix = name.rpartition(".")
+    suffixes = IMAGE_SUFFIXES if suffix == "*" else (f".{suffix}",)
+    either = "|".join(re.escape(known) for known in suffixes)
+    return re.compile(re.escape(body).replace(re.escape("{id}"), "(.+)") + f"(?i:{either})", re.DOTALL)
+
+
+def _walk(folder: Path, expression: re.Pattern[str]) -> Iterator[tuple[str, Path]]:
+    # os.walk and not rglob: it knows folders from files without asking the file system once more for each.
+    for place, folders, files in os.walk(folder, onerror=_refuse_folder):
+        folders.sort()
+        for name in folders:
+            if os.path.islink(os.path.join(place, name)):
+                link = Path(place, name)
+                raise UserError(f"{link}: a link to a folder is not followed; move the folder here or link its files")
+        below = Path(place).relative_to(folder).as_posix()
+        for name in sorted(files):
+            match = expression.fullmatch(name if below == "." else f"{below}/{name}")
+            if match:
+                yield match[1], Path(place, name)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UserError(f"{error.filename}: can not be listed ({error.strerror}); check its permissions") from error

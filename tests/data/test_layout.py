@@ -1,0 +1,140 @@
+"""Layouts: what a pattern finds, under which id, and one line where it finds nothing."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ripu_lightning.data.layout import Layout
+from ripu_lightning.errors import UserError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "split", "file", "image_id"),
+    [
+        ("images/{split}/{id}.*", "train", "images/train/a/b.JPEG", "a/b"),
+        ("images/{split}/{id}.*", "new/train", "images/new/train/a.png", "a"),
+        ("images/{split}/{id}.*", "[a-z]*", "images/[a-z]*/a.png", "a"),
+        ("{split}annot/{id}.png", "val", "valannot/x.PNG", "x"),
+        ("{id}.png", None, "deep/down/x.y.png", "deep/down/x.y"),
+        ("left/{split}/{id}_left.png", "val", "left/val/bonn/bonn_1_left.png", "bonn/bonn_1"),
+        ("rgb/*/{split}/{id}_rgb.png", "val", "rgb/fog/val/G1/f_1_rgb.png", "fog/G1/f_1"),
+        ("*/{split}/*/{id}.png", "val", "fog/val/left/x/1.png", "fog/left/x/1"),
+        ("*/{id}/image.png", None, "fog/a/b/image.png", "fog/a/b"),
+    ],
+)
+def test_a_file_and_its_id(tmp_path: Path, pattern: str, split: str | None, file: str, image_id: str) -> None:
+    root = tmp_path / "a [b] {id} *"
+    touch(root, file, "images/other/c.png", "left/val/bonn/bonn_1_color.png", "rgb/fog/val_ref/G1/f_1_rgb.png", "x.txt")
+    layout = Layout(str(root), split, pattern)
+    assert layout.list_images()[image_id] == root / file
+    assert layout._expected(pattern, image_id).with_suffix("") == (root / file).with_suffix("")
+
+
+@given(
+    st.sets(
+        st.tuples(st.sampled_from(["fog", "rain"]), st.sampled_from(["", "a/", "a/b/"]), st.integers(0, 9)), min_size=1
+    )
+)
+def test_exactly_the_files_that_fit(
+    tmp_path_factory: pytest.TempPathFactory, wanted: set[tuple[str, str, int]]
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    for condition, folder, number in wanted:
+        place = f"gt/{condition}/val/{folder}{number}"
+        touch(root, f"{place}_ids.png", f"{place}_color.png", f"{place}_ids.png.txt", f"{place}_ids_png")
+    found = Layout(str(root), "val", "gt/*/{split}/{id}_ids.png").list_images()
+    assert list(found) == sorted(f"{condition}/{folder}{number}" for condition, folder, number in wanted)
+    assert all(path.is_file() and path.name.endswith("_ids.png") for path in found.values())
+
+
+def test_orphans_are_listed_and_refused_only_when_asked(tmp_path: Path) -> None:
+    touch(tmp_path, "rgb/fog/val/a/1.png", "rgb/fog/val/a/2.png", "gt/fog/val/a/2_ids.png", "gt/rain/val/3_ids.png")
+    layout = Layout(str(tmp_path), "val", "rgb/*/{split}/{id}.*", "gt/*/{split}/{id}_ids.png")
+    images, labels = layout.list_images(), layout.list_labels()
+    assert images.keys() - labels.keys() == {"fog/a/1"}
+    assert labels.keys() - images.keys() == {"rain/3"}
+    with pytest.raises(UserError) as caught:
+        layout.require_pairs(images, labels)
+    assert str(tmp_path / "rgb/fog/val/a/1.png") in str(caught.value)
+    assert str(tmp_path / "gt/fog/val/a/1_ids.png") in str(caught.value)
+    del images["fog/a/1"]
+    with pytest.raises(UserError, match=r"label without image.*3_ids\.png; there is no .*rgb.rain.val.3\.\*"):
+        layout.require_pairs(images, labels)
+
+
+def test_without_labels_nothing_is_listed_or_paired(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png")
+    layout = Layout(str(tmp_path), None, "{id}.png", None)
+    assert layout.list_labels() == {}
+    layout.require_pairs(layout.list_images(), {})
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(
+            "images",
+            "{id}",
+            "images/{id}/{id}.png",
+            "images/{name}/{id}.png",
+            "images/{id}.png/{split}",
+            "/images/{id}.png",
+        ),
+        *(
+            "../{id}.png",
+            "images//{id}.png",
+            "a*/{id}.png",
+            "images/*_{id}.png",
+            "{id}/*/x.png",
+            "{id}_{split}.png",
+            "",
+        ),
+    ],
+)
+@pytest.mark.parametrize("key", ["images", "labels"])
+def test_patterns_that_can_not_be_read(key: str, pattern: str) -> None:
+    with pytest.raises(UserError, match=rf"^{key}: .* is no pattern"):
+        Layout("root", "val", **{"images": "{split}/{id}.png", key: pattern})
+
+
+@pytest.mark.parametrize(("pattern", "split"), [("{split}/{id}.png", None), ("all/{id}.png", "val")])
+def test_a_split_that_the_pattern_does_not_ask_for(pattern: str, split: str | None) -> None:
+    with pytest.raises(UserError, match=r"split: (null|val) does not fit images"):
+        Layout("root", split, pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("rgb/*/{split}/{id}.png", ["no folder", "{root}/rgb/*/val:", "wrong root or split", "rgb/*/{split}/{id}.png"]),
+        ("left/{split}/{id}_left.png", ["no images like {id}_left.png", "{root}/left/val:", "wrong root or split"]),
+    ],
+)
+def test_nothing_found(tmp_path: Path, pattern: str, words: list[str]) -> None:
+    touch(tmp_path, "rgb/fog/train/1.png", "left/val/1_right.png")
+    with pytest.raises(UserError) as caught:
+        Layout(str(tmp_path), "val", pattern).list_images()
+    for word in words:
+        assert word.replace("{root}", str(tmp_path)) in str(caught.value)
+
+
+def test_a_folder_that_can_not_be_listed_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "images/a/1.png", "images/b/2.png")
+    scandir = __import__("os").scandir
+
+    def refuse(path: str) -> object:  # permissions do not stop the super-user, who runs many test machines
+        if str(path).endswith("a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(UserError, match=r"images/a: can not be listed \(Permission denied\)"):
+        Layout(str(tmp_path), None, "images/{id}.png").list_images()
