@@ -1,5 +1,6 @@
 """One job for each image of a data set, in processes and with a progress bar."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -24,6 +25,12 @@ def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: 
     workers = min(workers, len(indices))
     results = DataLoader(_Jobs(job, indices), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
     yield from tqdm(results, desc=title, unit="image")
+
+
+def all_cores() -> int:
+    """Cores that this process may use."""
+    # A job of a cluster owns fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Jobs(Dataset[Result], Generic[Result]):
