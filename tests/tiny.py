@@ -11,6 +11,7 @@ from ripu_lightning.acquisition import Budget, get_strategy
 from ripu_lightning.annotation import GroundTruth
 from ripu_lightning.data import ActiveDataModule, ClassMap, SegmentationDataset
 from ripu_lightning.data.transforms import MEAN, STD
+from ripu_lightning.errors import UserError
 from ripu_lightning.losses import NegativeLearning, SourceCrossEntropy, TargetCrossEntropy, WeightedLosses
 from ripu_lightning.networks.contract import SegmentationOutput
 from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
@@ -26,6 +27,9 @@ class Blocks(SegmentationDataset):
         self._name, self._size = name, (height, width)
 
     def label(self, index: int) -> np.ndarray:
+        return self._draw_label(index)
+
+    def _draw_label(self, index: int) -> np.ndarray:
         generator = np.random.default_rng([len(self._name), index])
         coarse = generator.integers(0, len(CLASSES), size=(self._size[0] // 4, self._size[1] // 4))
         label = coarse.repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
@@ -35,11 +39,45 @@ class Blocks(SegmentationDataset):
     def image(self, index: int) -> np.ndarray:
         generator = np.random.default_rng([7, len(self._name), index])
         colours = np.array([*CLASSES.colors, (0, 0, 0)])
-        picture = colours[np.minimum(self.label(index), len(CLASSES))]
+        picture = colours[np.minimum(self._draw_label(index), len(CLASSES))]
         return np.clip(picture + generator.normal(0, 40, picture.shape), 0, 255).astype(np.uint8)
 
     def size(self, index: int) -> tuple[int, int]:
         return self._size
+
+
+class Stamped(Blocks):
+    """Blocks that may be cached; they count what was opened, and ``closed`` and ``broken`` ones can not be."""
+
+    def __init__(self, name: str = "stamped", length: int = 5, fingerprint: str | None = "abc", **size: int) -> None:
+        super().__init__(name, length, **size)
+        self.stamp = fingerprint
+        self.opened: list[tuple[str, int]] = []
+        self.closed: set[str] = set()
+        self.broken: set[tuple[str, int]] = set()
+
+    def fingerprint(self) -> str | None:
+        return self.stamp
+
+    def image(self, index: int) -> np.ndarray:
+        self._open("image", index)
+        return super().image(index)
+
+    def label(self, index: int) -> np.ndarray:
+        self._open("label", index)
+        return super().label(index)
+
+    def check(self, labels: bool = True) -> None:
+        for index in range(len(self)):
+            self._open("image", index)
+            if labels:
+                self._open("label", index)
+
+    def _open(self, kind: str, index: int) -> None:
+        assert kind not in self.closed, f"{kind} {index} was opened"
+        self.opened.append((kind, index))
+        if (kind, index) in self.broken:
+            raise UserError(f"{self.ids[index]}: broken {kind}")
 
 
 class TwoConvs(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripu_lightning.data.samplers import ShardSampler, StepBatchSampler
+from ripu_lightning.data.samplers import ShardSampler, StepBatchSampler, UniformOrder
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 2**40)
@@ -23,7 +23,8 @@ def batches(
     world_size: int = 1,
     resume: int = 0,
 ) -> list[list[tuple[int, int]]]:
-    return list(StepBatchSampler(size, batch_size, start, stop, seed, purpose, rank, world_size, resume))
+    order = UniformOrder(size, seed, purpose)
+    return list(StepBatchSampler(order, batch_size, start, stop, rank, world_size, resume))
 
 
 @given(sizes, st.integers(1, 4), st.integers(1, 4), st.integers(0, 7), st.integers(0, 6), seeds)
@@ -58,7 +59,7 @@ def test_cuts_and_resumes_change_nothing(
 
 
 def test_length_counts_the_whole_span_also_after_a_resume() -> None:
-    sampler = StepBatchSampler(5, 2, 10, 16, 0, "source", 0, 1, resume=14)
+    sampler = StepBatchSampler(UniformOrder(5, 0, "source"), 2, 10, 16, 0, 1, resume=14)
     assert len(sampler) == 6
     assert len(list(sampler)) == 2
 

@@ -26,10 +26,15 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
-def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
+def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[DictConfig], str] | None = None) -> None:
     """Compose the config from the command line and run ``job``; mistakes print one line and exit with 1.
 
     Set ``HYDRA_FULL_ERROR=1`` to see the whole traceback of a mistake.
+
+    Args:
+        config_name: a file of the configs' folder.
+        job: what the command does.
+        part: the key of the only part of the config that must have all its values; by default all of it must.
     """
     outside = os.environ.get("HYDRA_FULL_ERROR", "0")
     wants_traceback = outside not in {"", "0"}
@@ -47,7 +52,7 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
             return _run_apart({**os.environ, "HYDRA_FULL_ERROR": outside})
         os.environ["HYDRA_FULL_ERROR"] = outside  # processes that the job starts shall not inherit ours
         try:
-            require_values(config)
+            require_values(config, part(config) if part else "")
             check_values(config)
             job(config)
         except Exception as error:
@@ -79,13 +84,19 @@ def start_apart(command: str, overrides: Sequence[str], environment: Mapping[str
     return subprocess.run([sys.executable, "-m", module, *overrides], env=environment, check=False).returncode
 
 
-def require_values(config: DictConfig) -> None:
-    """Refuse a config with values still missing (``???``) or references that lead nowhere, before torch is loaded."""
-    missing = list(_missing(config))
+def require_values(config: DictConfig, part: str = "") -> None:
+    """Refuse a config with values still missing (``???``) or references that lead nowhere, before torch is loaded.
+
+    Args:
+        config: the whole config.
+        part: look at this key alone, and at what it refers to.
+    """
+    chosen = OmegaConf.select(config, part) if part else config
+    missing = list(_missing(chosen, f"{part}." if part else ""))
     if missing:
         raise UserError(f"{missing[0]} has no value; add {missing[0]}=... to the command")
     try:
-        OmegaConf.to_container(config, resolve=True)
+        OmegaConf.to_container(chosen, resolve=True)
     except OmegaConfBaseException as error:
         unset = re.search(r"Environment variable '(\w+)' not found", str(error))
         if unset:

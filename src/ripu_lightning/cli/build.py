@@ -14,13 +14,15 @@ from ripu_lightning.training import SegmentationModule
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
-    """Instantiate one group; an argument of the wrong kind is the user's mistake and named by its key.
+    """Instantiate one group, or a part of it (``data.source``).
+
+    An argument of the wrong kind is the user's mistake and named by its key.
 
     Raises:
         UserError: the group names no such class, or its values are not accepted.
     """
     try:
-        return instantiate(config[key], **arguments, _convert_="all")
+        return instantiate(OmegaConf.select(config, key), **arguments, _convert_="all")
     except InstantiationException as error:
         line = explain(error.__cause__ or error, "train")
         if line is not None and error.__cause__ is not None:

@@ -81,7 +81,8 @@ def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: 
     before, after = _flat(old), _flat(new)
     for key in sorted(before.keys() | after.keys()):
         free = key.split(".")[0] in {"trainer", "logger", "pictures", "per_class", "output", "name"}
-        if not free and key not in {"data.num_workers", "data.eval_batch_size"} and before.get(key) != after.get(key):
+        free = free or key in {"data.num_workers", "data.eval_batch_size", "data.cache"}
+        if not free and before.get(key) != after.get(key):
             raise UserError(
                 f"{key}: the run in {folder} has {before.get(key)!r}, this command {after.get(key)!r}; "
                 "give the first command again to go on with it, or choose another output"

@@ -1,16 +1,19 @@
 """The DataModule: source, target-unlabelled and target-labelled pools, and the target's evaluation split."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
-from ripu_lightning.data.dataset import IGNORE, SegmentationDataset, UInt8Array
+from ripu_lightning.data.cache import DataCache
+from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.data.pools import (
+    BoughtMasks,
     EvalBatch,
     EvalPool,
     MaskReader,
@@ -19,20 +22,20 @@ from ripu_lightning.data.pools import (
     collate_eval,
     collate_train,
 )
-from ripu_lightning.data.samplers import ShardSampler, StepBatchSampler
+from ripu_lightning.data.prepared import Resized, parse_size
+from ripu_lightning.data.samplers import BalancedOrder, Order, ShardSampler, StepBatchSampler, UniformOrder
+from ripu_lightning.data.statistics import load_statistics
 from ripu_lightning.data.transforms import Transform
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-
-Size = tuple[int, int]
 
 
 class ActiveDataModule(LightningDataModule):
     """Pools of a domain pair; what is labelled on the target follows from the label store alone.
 
     A training batch is ``{"source": TrainBatch, "target": TrainBatch}``, or one of them where no loss looks at the
-    other (:meth:`require_domains`). The target batch is drawn from all target
-    images: its labels hold what was bought (255 elsewhere), its images serve the terms that need no labels.
+    other (:meth:`require_domains`). The target batch is drawn from all target images: its labels hold what was bought
+    (255 elsewhere), its images serve the terms that need no labels.
 
     Args:
         source: labelled source domain, for training; None where it is out of reach (source-free).
@@ -45,6 +48,8 @@ class ActiveDataModule(LightningDataModule):
         eval_batch_size: images a step in evaluation and acquisition.
         num_workers: loader processes a loader.
         target_labels: ``bought`` reads the store; ``all`` reads the truth (the fully supervised bound).
+        source_sampling: ``uniform``, or ``class_balanced``, which draws images with rare classes more often.
+        cache: folder of what is derived from the data (statistics, prepared images); None keeps nothing.
         seed: the run's seed.
 
     Raises:
@@ -63,26 +68,27 @@ class ActiveDataModule(LightningDataModule):
         eval_batch_size: int = 1,
         num_workers: int = 0,
         target_labels: Literal["bought", "all"] = "bought",
+        source_sampling: Literal["uniform", "class_balanced"] = "uniform",
+        cache: str | Path | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_arguments(batch_size, eval_batch_size, num_workers, target_labels)
+        _check_numbers(batch_size, eval_batch_size, num_workers)
+        _check_choice("target_labels", target_labels, ("bought", "all"))
+        _check_choice("source_sampling", source_sampling, ("uniform", "class_balanced"))
         self.source, self.target, self.target_eval = source, target, target_eval
         self.classes = target.classes
         for name, dataset in (("source", source), ("target", target), ("target_eval", target_eval)):
             if dataset is not None:
                 _check_dataset(name, dataset, self.classes.names)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
-        self.target_labels, self.seed = target_labels, seed
-        self._train_transforms = {
-            "source": Transform(_size("source_size", source_size), augment),
-            "target": Transform(_size("target_size", target_size), augment),
+        self.target_labels, self.source_sampling, self.seed = target_labels, source_sampling, seed
+        self.cache = DataCache(cache)
+        self._sizes = {
+            "source": parse_size("source_size", source_size),
+            "target": parse_size("target_size", target_size),
         }
-        self._eval_transforms = {
-            "source": Transform(_size("source_size", source_size)),
-            "target": Transform(_size("target_size", target_size)),
-        }
-        self._fixed_sizes = {"source": source_size is not None, "target": target_size is not None}
+        self._train_transform, self._eval_transform = Transform(augment), Transform()
         # Set by the ActiveLearningLoop (or by hand): the store, for each epoch the steps it spans, and the number of
         # rounds that the first epoch trains on already.
         self.store: LabelStore | None = None
@@ -108,7 +114,9 @@ class ActiveDataModule(LightningDataModule):
         self._check_sizes("target", self.target_eval, eval_size)
         for dataset in (self.source, self.target, self.target_eval):
             if dataset is not None:
-                dataset.check()
+                self.cache.check(dataset)
+        if "source" in self.domains:
+            _ = self._source_order  # counts the pixels of the source where its sampling needs them
 
     def require_domains(self, domains: Iterable[str]) -> None:
         """Read no more than these domains in training.
@@ -124,7 +132,7 @@ class ActiveDataModule(LightningDataModule):
         if dataset is None:
             return
         sizes = {dataset.size(index) for index in range(len(dataset))}
-        if batch_size > 1 and len(sizes) > 1 and not self._fixed_sizes[domain]:
+        if batch_size > 1 and len(sizes) > 1 and not self._sizes[domain]:
             first, second = sorted(sizes)[:2]
             raise UserError(
                 f"data.{domain}_size: images of several sizes ({first[0]}x{first[1]}, {second[0]}x{second[1]}, ...) "
@@ -139,9 +147,11 @@ class ActiveDataModule(LightningDataModule):
         span = self.spans[epoch]
         loaders = {}
         if self.source is not None and "source" in self.domains:
-            loaders["source"] = self._train_loader("source", self.source, self.source.label, *span)
+            source = self._resized("source", self.source)
+            loaders["source"] = self._train_loader("source", source, source.label, *span)
         if "target" in self.domains:
-            loaders["target"] = self._train_loader("target", self.target, self._target_masks(epoch), *span)
+            target = self._resized("target", self.target)
+            loaders["target"] = self._train_loader("target", target, self._target_masks(target, epoch), *span)
         return CombinedLoader(loaders, mode="min_size")  # each holds exactly the span's batches
 
     def val_dataloader(self) -> DataLoader[EvalBatch] | list[Any]:
@@ -178,21 +188,31 @@ class ActiveDataModule(LightningDataModule):
             return batch.to(device)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def _target_masks(self, epoch: int) -> MaskReader:
+    def _resized(self, domain: str, dataset: SegmentationDataset) -> Resized:
+        return Resized(dataset, self._sizes[domain], self.cache)
+
+    def _target_masks(self, target: Resized, epoch: int) -> MaskReader:
         if self.target_labels == "all":
-            return self.target.label
+            return target.label
         # A resumed run may find later rounds in the store than its checkpoint knows: each epoch trains on its own.
-        return _BoughtMasks(self.target, self.store, through=epoch + self.early)
+        return BoughtMasks(target, self.store, through=epoch + self.early)
+
+    @cached_property
+    def _source_order(self) -> Order:
+        assert self.source is not None
+        if self.source_sampling == "uniform":
+            return UniformOrder(len(self.source), self.seed, "source")
+        pixels = load_statistics(self.source, self.cache, self.num_workers).pixels
+        return BalancedOrder(pixels, self.seed, "source")
 
     def _train_loader(
-        self, purpose: str, dataset: SegmentationDataset, masks: MaskReader, start: int, stop: int
+        self, purpose: str, pictures: Resized, masks: MaskReader, start: int, stop: int
     ) -> DataLoader[Any]:
         rank, world_size = self._shard()
         resume = self.trainer.global_step if self.trainer else 0  # inside the span after a checkpoint amid a stage
-        sampler = StepBatchSampler(
-            len(dataset), self.batch_size, start, stop, self.seed, purpose, rank, world_size, resume
-        )
-        pool = TrainPool(dataset, masks, self._train_transforms[purpose], self.seed, purpose)
+        order = self._source_order if purpose == "source" else UniformOrder(len(self.target), self.seed, purpose)
+        sampler = StepBatchSampler(order, self.batch_size, start, stop, rank, world_size, resume)
+        pool = TrainPool(pictures, masks, self._train_transform, self.seed, purpose)
         return DataLoader(pool, batch_sampler=sampler, collate_fn=collate_train, **self._loader_options())
 
     def _eval_loader(
@@ -200,7 +220,7 @@ class ActiveDataModule(LightningDataModule):
     ) -> DataLoader[EvalBatch]:
         rank, world_size = self._shard()
         return DataLoader(
-            EvalPool(dataset, self._eval_transforms[domain], with_labels, segment),
+            EvalPool(self._resized(domain, dataset), self._eval_transform, with_labels, segment),
             batch_size=self.eval_batch_size,
             sampler=ShardSampler(len(dataset), rank, world_size),
             collate_fn=collate_eval,
@@ -214,18 +234,6 @@ class ActiveDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-class _BoughtMasks:
-    """Masks of what was bought in rounds 1..through."""
-
-    def __init__(self, dataset: SegmentationDataset, store: LabelStore | None, through: int) -> None:
-        self._dataset, self._store, self._through = dataset, store, through
-
-    def __call__(self, index: int) -> UInt8Array:
-        if self._store is None or not self._through:
-            return np.full(self._dataset.size(index), IGNORE, dtype=np.uint8)
-        return self._store.mask(self._dataset.ids[index], self._through)
-
-
 def _check_dataset(name: str, dataset: SegmentationDataset, classes: Sequence[str]) -> None:
     if not len(dataset):
         raise UserError(f"data.{name}: has no images; expected 1 or more")
@@ -236,16 +244,7 @@ def _check_dataset(name: str, dataset: SegmentationDataset, classes: Sequence[st
         )
 
 
-def _size(key: str, value: Iterable[int] | None) -> Size | None:
-    if value is None:
-        return None
-    size = tuple(value) if isinstance(value, Iterable) else (value,)
-    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
-        raise UserError(f"data.{key}: expected [height, width], got {value}")
-    return size[0], size[1]
-
-
-def _check_arguments(batch_size: int, eval_batch_size: int, num_workers: int, target_labels: str) -> None:
+def _check_numbers(batch_size: int, eval_batch_size: int, num_workers: int) -> None:
     for key, value, least in (
         ("batch_size", batch_size, 1),
         ("eval_batch_size", eval_batch_size, 1),
@@ -253,5 +252,8 @@ def _check_arguments(batch_size: int, eval_batch_size: int, num_workers: int, ta
     ):
         if not isinstance(value, int) or value < least:
             raise UserError(f"data.{key}: expected a whole number, {least} or more, got {value!r}")
-    if target_labels not in {"bought", "all"}:
-        raise UserError(f"data.target_labels: expected bought or all, got {target_labels!r}")
+
+
+def _check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"data.{key}: expected {' or '.join(known)}, got {value!r}")

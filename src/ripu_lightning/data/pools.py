@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ripu_lightning.data.dataset import IGNORE, SegmentationDataset, UInt8Array
+from ripu_lightning.data.dataset import IGNORE, UInt8Array
+from ripu_lightning.data.prepared import Resized
 from ripu_lightning.data.transforms import Transform
 from ripu_lightning.errors import UserError
+from ripu_lightning.labels import LabelStore
 from ripu_lightning.seeding import derive_seed
 
 MaskReader = Callable[[int], UInt8Array]
-"""Index of an image -> its mask ``(H, W)`` uint8: the truth, what was bought, or nothing yet."""
+"""Index of an image -> its mask ``(h, w)`` uint8 at the network's size: the truth, what was bought, or nothing yet."""
 Segmenter = Callable[[UInt8Array, str], Tensor]
 """An RGB image ``(H, W, 3)`` uint8 and its id -> the region of each pixel, ``(H, W)`` int64."""
 
@@ -30,16 +32,31 @@ class TrainBatch(TypedDict):
 class TrainPool(Dataset[tuple[Tensor, Tensor]]):
     """Training samples, addressed by ``(index, draw)``; ``draw`` seeds the augmentation."""
 
-    def __init__(
-        self, dataset: SegmentationDataset, masks: MaskReader, transform: Transform, seed: int, purpose: str
-    ) -> None:
-        self._dataset, self._masks, self._transform = dataset, masks, transform
+    def __init__(self, pictures: Resized, masks: MaskReader, transform: Transform, seed: int, purpose: str) -> None:
+        self._pictures, self._masks, self._transform = pictures, masks, transform
         self._seed, self._purpose = seed, purpose
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         index, draw = key
         seed = derive_seed(self._seed, self._purpose, "augment", draw)
-        return self._transform(self._dataset.image(index), self._masks(index), seed)
+        return self._transform(self._pictures.image(index), self._masks(index), seed)
+
+
+class BoughtMasks:
+    """Masks of what was bought in rounds 1..through, at the network's size."""
+
+    def __init__(self, target: Resized, store: LabelStore | None, through: int) -> None:
+        self._target, self._store, self._through = target, store, through
+
+    def __call__(self, index: int) -> UInt8Array:
+        """The mask ``(h, w)`` uint8 of one image."""
+        return self._target.resize_mask(self._own_size(index))
+
+    def _own_size(self, index: int) -> UInt8Array:
+        dataset = self._target.dataset
+        if self._store is None or not self._through:
+            return np.full(dataset.size(index), IGNORE, dtype=np.uint8)
+        return self._store.mask(dataset.ids[index], self._through)
 
 
 @dataclass  # not frozen: Lightning converts its tensors in place where a precision asks for it
@@ -81,20 +98,21 @@ class EvalPool(Dataset[EvalBatch]):
 
     def __init__(
         self,
-        dataset: SegmentationDataset,
+        pictures: Resized,
         transform: Transform,
         with_labels: bool,
         segment: Segmenter | None = None,
     ) -> None:
-        self._dataset, self._transform, self._with_labels, self._segment = dataset, transform, with_labels, segment
+        self._pictures, self._transform, self._with_labels, self._segment = pictures, transform, with_labels, segment
 
     def __getitem__(self, index: int) -> EvalBatch:
-        picture = self._dataset.image(index)
+        picture, dataset = self._pictures.image(index), self._pictures.dataset
         image, _ = self._transform(picture, np.full(picture.shape[:2], IGNORE, dtype=np.uint8), seed=0)
-        labels = [torch.from_numpy(self._dataset.label(index))] if self._with_labels else []
-        image_id = self._dataset.ids[index]
-        regions = [self._segment(picture, image_id)] if self._segment else []
-        return EvalBatch(image[None], [index], [image_id], [picture.shape[:2]], labels, regions)
+        labels = [torch.from_numpy(dataset.label(index))] if self._with_labels else []
+        image_id = dataset.ids[index]
+        # Regions are of the image itself: they are asked, answered and stored at its own resolution.
+        regions = [self._segment(dataset.image(index), image_id)] if self._segment else []
+        return EvalBatch(image[None], [index], [image_id], [dataset.size(index)], labels, regions)
 
 
 def collate_train(samples: Sequence[tuple[Tensor, Tensor]]) -> TrainBatch:

@@ -1,4 +1,4 @@
-"""Transforms from stored arrays to network inputs. The only file that imports albumentations."""
+"""Transforms from pictures of the network's size to its inputs. The only file that imports albumentations."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ripu_lightning.data.dataset import IGNORE, UInt8Array
-from ripu_lightning.data.resizing import resize_image, resize_mask
 from ripu_lightning.errors import UserError, suggest
 
 cv2.setNumThreads(0)  # workers are the parallelism; nested threads only fight for cores
@@ -23,10 +22,9 @@ STD = (0.229, 0.224, 0.225)
 
 
 class Transform:
-    """Resize (bicubic image with antialiasing, nearest mask), augment if asked, normalise, to tensors.
+    """Augment if asked, normalise, to tensors.
 
     Args:
-        size: ``(H, W)`` of the network's input; None keeps the image's own size.
         augment: any of ``flip`` (horizontal), ``scale`` (zoom in by up to 2, shift by up to a quarter and crop; what
             lies outside the image is black and ignored) and ``color`` (brightness, contrast, saturation and a little
             hue); empty in the published recipe.
@@ -35,7 +33,7 @@ class Transform:
         UserError: an unknown augmentation, or no list of them.
     """
 
-    def __init__(self, size: tuple[int, int] | None, augment: Sequence[str] = ()) -> None:
+    def __init__(self, augment: Sequence[str] = ()) -> None:
         if isinstance(augment, str):
             raise UserError(f"data.augment: expected a list such as [flip], got {augment!r}")
         steps: list[A.BasicTransform] = []
@@ -43,7 +41,6 @@ class Transform:
             if name not in _AUGMENTATIONS:
                 raise UserError(f"data.augment: no augmentation {name!r}; {suggest(name, _AUGMENTATIONS)}")
             steps.append(_AUGMENTATIONS[name]())
-        self._size = size
         self._pipeline = A.Compose([*steps, A.Normalize(mean=MEAN, std=STD)])
 
     def __call__(self, image: UInt8Array, mask: UInt8Array, seed: int) -> tuple[Tensor, Tensor]:
@@ -55,10 +52,8 @@ class Transform:
             seed: the sample's own seed; the same seed gives the same augmentation in any worker.
 
         Returns:
-            ``(3, h, w)`` float32 and ``(h, w)`` uint8.
+            ``(3, H, W)`` float32 and ``(H, W)`` uint8.
         """
-        if self._size is not None:
-            image, mask = resize_image(image, self._size), resize_mask(mask, self._size)
         self._pipeline.set_random_seed(seed % 2**32)
         result = self._pipeline(image=image, mask=mask)
         pixels = np.ascontiguousarray(result["image"].transpose(2, 0, 1), dtype=np.float32)

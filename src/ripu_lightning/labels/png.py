@@ -31,7 +31,7 @@ def write_masks(
     if palette is not None and (palette.shape != (256, 3) or palette.dtype != np.uint8):
         raise ValueError(f"palette must be uint8 (256, 3), not {palette.dtype.name} {palette.shape}")
     # All names are checked before the first file is written.
-    for path, image_id in [(_path_of(folder, image_id), image_id) for image_id in images]:
+    for path, image_id in [(path_of(folder, image_id), image_id) for image_id in images]:
         with explained(path, _NOTE):
             path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(mask(image_id))
@@ -41,7 +41,8 @@ def write_masks(
             picture.save(file, format="PNG")
 
 
-def _path_of(folder: Path, image_id: str) -> Path:
+def path_of(folder: Path, image_id: str) -> Path:
+    """``<folder>/<image id>.png``. Raises UserError where that would lie outside the folder."""
     parts = image_id.split("/")
     plain = all(part not in ("", ".", "..") and "\0" not in part for part in parts)
     path = folder / PurePosixPath(f"{image_id}.png")

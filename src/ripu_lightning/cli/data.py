@@ -1,0 +1,45 @@
+"""``ripu-data``: check data sets, or prepare them for training."""
+
+import sys
+
+from omegaconf import DictConfig
+
+from ripu_lightning.cli.app import run
+from ripu_lightning.errors import UserError, suggest
+
+COMMANDS = ("check", "prepare")
+PARTS = ("source", "target", "target_eval")
+USAGE = "ripu-data check|prepare [data=option] [key=value] ... (--help tells more)"
+
+
+def main() -> None:
+    """Console entry point; the first word becomes the value of ``command``."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if word in COMMANDS:
+        sys.argv[1] = f"command={word}"
+    elif not word.startswith(("command=", "-")):
+        given = f"no command {word!r}, {suggest(word, COMMANDS)}; " if word and "=" not in word else ""
+        print(f"error: {given}usage: {USAGE}", file=sys.stderr)
+        sys.exit(1)
+    run("data_tool", _data, _part)
+
+
+def _data(config: DictConfig) -> None:
+    if config.command not in COMMANDS:
+        raise UserError(f"command: expected check or prepare, got {config.command!r}")
+    # Only now, with a valid config, is torch worth loading.
+    from ripu_lightning.cli.data_check import check
+    from ripu_lightning.cli.data_prepare import prepare
+
+    names = [config.only] if config.only else [name for name in PARTS if config.data.get(name)]
+    {"check": check, "prepare": prepare}[config.command](config, names)
+
+
+def _part(config: DictConfig) -> str:
+    if config.only not in {None, *PARTS}:
+        raise UserError(f"only: no part {config.only!r}; {suggest(str(config.only), PARTS)}")
+    return f"data.{config.only}" if config.only else ""
+
+
+if __name__ == "__main__":
+    main()

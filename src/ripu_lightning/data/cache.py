@@ -1,0 +1,95 @@
+"""What was derived from data sets, on disk: one folder a fingerprint, so that changed data are never mixed up."""
+
+from pathlib import Path
+from uuid import uuid4
+
+from pytorch_lightning.utilities import rank_zero_warn
+
+from ripu_lightning.data.dataset import SegmentationDataset
+from ripu_lightning.errors import UserError
+from ripu_lightning.labels.files import explained
+
+
+class DataCache:
+    """Files derived from data sets, below ``FOLDER/FINGERPRINT``.
+
+    A data set without fingerprint, or a cache without folder: nothing is found and nothing is kept.
+
+    Args:
+        folder: made when something is kept; ``~`` is the home folder; None keeps nothing.
+
+    Raises:
+        UserError: ``~`` without a home folder.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        try:
+            self.folder = Path(folder).expanduser() if folder is not None else None
+        except RuntimeError as error:
+            raise UserError(f"data.cache: {folder}: no home folder is known; give another folder") from error
+
+    def place(self, dataset: SegmentationDataset) -> Path | None:
+        """The folder of one data set's files; None where they can not be kept."""
+        fingerprint = dataset.fingerprint() if self.folder else None
+        return self.folder / fingerprint if self.folder and fingerprint else None
+
+    def read(self, dataset: SegmentationDataset, name: str) -> bytes | None:
+        """The content of one file; None where it is not there."""
+        place = self.place(dataset)
+        return read_whole(place / name) if place else None
+
+    def keep(self, dataset: SegmentationDataset, name: str, content: bytes) -> None:
+        """Write one file; where that fails, warn and do without it: it can be derived again."""
+        place = self.place(dataset)
+        if place is None:
+            return
+        try:
+            write_whole(place / name, content)
+        except UserError as error:
+            rank_zero_warn(f"data.cache: {error}")
+
+    def check(self, dataset: SegmentationDataset, labels: bool = True) -> None:
+        """Read everything once, but only if this very content has not passed before.
+
+        Args:
+            labels: also open the truth.
+
+        Raises:
+            UserError: the data set's first fault.
+        """
+        if not any(self.read(dataset, _mark(whole)) is not None for whole in {True, labels}):
+            dataset.check(labels)
+            self.mark_checked(dataset, labels)
+
+    def mark_checked(self, dataset: SegmentationDataset, labels: bool = True) -> None:
+        """Record that all images, and all labels if ``labels`` is set, were read without a fault."""
+        self.keep(dataset, _mark(labels), b"")
+
+
+def read_whole(path: Path) -> bytes | None:
+    """The content of a file, or None: not there, or not ours to read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that takes its name only when it is whole, also where several processes write it at once.
+
+    Raises:
+        UserError: it can not be written.
+    """
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    with explained(path, "what was written before is kept"):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _mark(labels: bool) -> str:
+    return "checked" if labels else "checked_images"

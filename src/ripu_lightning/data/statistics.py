@@ -1,0 +1,120 @@
+"""What a data set holds: sizes and pixels by class of each image, read once and kept in the cache."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from ripu_lightning.data.cache import DataCache
+from ripu_lightning.data.dataset import IGNORE, SegmentationDataset
+from ripu_lightning.data.workers import work_through
+from ripu_lightning.errors import UserError
+
+Int64Array = npt.NDArray[np.int64]
+NAME = "statistics.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Counts of ``N`` images with ``C`` classes.
+
+    Attributes:
+        sizes: ``(N, 2)`` int64, height and width; 0 where an image can not be read.
+        pixels: ``(N, C)`` int64, pixels of each class; 0 without labels.
+        ignored: ``(N,)`` int64, ignored pixels.
+    """
+
+    sizes: Int64Array
+    pixels: Int64Array
+    ignored: Int64Array
+
+
+def read_statistics(
+    dataset: SegmentationDataset,
+    images: bool = False,
+    faults: list[str] | None = None,
+    workers: int = 0,
+    title: str = "counting pixels",
+) -> Statistics:
+    """Open every label (if there are labels) once.
+
+    Args:
+        dataset: what to read.
+        images: decode every image as well, to find faults.
+        faults: gets the lines of all faults; without it, the first fault is raised.
+        workers: number of processes; 0 reads in this one.
+        title: of the progress bar.
+
+    Raises:
+        UserError: a file that can not be used, unless ``faults`` is given.
+    """
+    rows = []
+    job = partial(_read_one, dataset, images)
+    for row, found in work_through(job, range(len(dataset)), workers, title):
+        if found and faults is None:
+            raise UserError(found[0])
+        if faults is not None:
+            faults += found
+        rows.append(row)
+    table = np.array(rows, dtype=np.int64).reshape(len(dataset), 2 + len(dataset.classes) + 1)
+    return Statistics(sizes=table[:, :2], pixels=table[:, 2:-1], ignored=table[:, -1])
+
+
+def load_statistics(dataset: SegmentationDataset, cache: DataCache, workers: int = 0) -> Statistics:
+    """The statistics from the cache; where they are not there, or damaged, read and kept.
+
+    Raises:
+        UserError: a label that can not be used.
+    """
+    content = cache.read(dataset, NAME)
+    found = _decode(content, len(dataset), len(dataset.classes)) if content is not None else None
+    if found is None:
+        found = read_statistics(dataset, workers=workers)
+        keep_statistics(dataset, cache, found)
+    return found
+
+
+def keep_statistics(dataset: SegmentationDataset, cache: DataCache, statistics: Statistics) -> None:
+    """Put statistics that were read without a fault into the cache."""
+    buffer = io.BytesIO()
+    np.savez(buffer, sizes=statistics.sizes, pixels=statistics.pixels, ignored=statistics.ignored)
+    cache.keep(dataset, NAME, buffer.getvalue())
+
+
+def _read_one(dataset: SegmentationDataset, images: bool, index: int) -> tuple[Int64Array, list[str]]:
+    classes = len(dataset.classes)
+    row = np.zeros(2 + classes + 1, dtype=np.int64)
+    faults: list[str] = []
+    with _noting(faults):
+        row[:2] = dataset.size(index)
+    if images:
+        with _noting(faults):
+            dataset.image(index)
+    if dataset.has_labels:
+        with _noting(faults):
+            found = np.bincount(dataset.label(index).ravel(), minlength=IGNORE + 1)
+            row[2:] = [*found[:classes], found[IGNORE]]
+    return row, faults
+
+
+@contextmanager
+def _noting(faults: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        if str(error) not in faults:  # a broken header is met by every reading
+            faults.append(str(error))
+
+
+def _decode(content: bytes, images: int, classes: int) -> Statistics | None:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            found = Statistics(arrays["sizes"], arrays["pixels"], arrays["ignored"])
+    except Exception:  # a damaged archive raises nearly anything; whatever it is, the statistics are read again
+        return None
+    shapes = [array.shape for array in (found.sizes, found.pixels, found.ignored)]
+    return found if shapes == [(images, 2), (images, classes), (images,)] else None

@@ -1,0 +1,48 @@
+"""One job for each image of a data set, in processes and with a progress bar."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+Result = TypeVar("Result")
+
+
+def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: int, title: str) -> Iterator[Result]:
+    """``job(index)`` for each index, in this order.
+
+    Processes and not threads, as training has them too: a data set need not be safe for threads.
+
+    Args:
+        job: picklable; a fault that the user can mend is better returned than raised, because a process that fails
+            is waited for.
+        indices: what to work on.
+        workers: number of processes; 0 works in this one.
+        title: of the progress bar.
+    """
+    workers = min(workers, len(indices))
+    results = DataLoader(_Jobs(job, indices), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    yield from tqdm(results, desc=title, unit="image")
+
+
+def all_cores() -> int:
+    """Cores that this process may use."""
+    # A job of a cluster owns fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Jobs(Dataset[Result], Generic[Result]):
+    def __init__(self, job: Callable[[int], Result], indices: Sequence[int]) -> None:
+        self._job, self._indices = job, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: int) -> Result:
+        return self._job(self._indices[position])
+
+
+def _as_it_is(result: Result) -> Result:
+    return result
