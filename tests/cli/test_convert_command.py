@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_train_command import assert_one_line, call
 
 from public_formula import public_checkpoint, public_logits
 from ripu_lightning.cli import convert, evaluate
@@ -143,9 +142,11 @@ def test_a_checkpoint_of_another_network_has_no_public_form(monkeypatch, capsys)
     assert "the network of small.ckpt is SmallNet" in line
 
 
-def test_as_a_process(here: Path) -> None:
-    done = call("ripu-convert", "--help", cwd=here)
-    assert done.returncode == 0
-    assert "usage: ripu-convert" in done.stdout
-    assert_one_line(call("ripu-convert", "to=a.pth", cwd=here), "checkpoint has no value")
+def test_help_and_missing_values(here: Path, monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command(monkeypatch, convert, "--help")
+    assert stopped.value.code in {None, 0}
+    assert "usage: ripu-convert" in capsys.readouterr().out
+    assert "checkpoint has no value" in refused(monkeypatch, capsys, "to=a.pth")
+    assert "did you mean 'checkpoint'" in refused(monkeypatch, capsys, "to=a.pth", "chekpoint=b.pth")
     assert not list(here.iterdir())

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from pytorch_lightning import seed_everything
 from torch import Tensor, nn
 
+from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.errors import UserError
 from ripu_lightning.networks import SegFormer, SegmentationModelsPytorch, SegmentationNetwork
 from ripu_lightning.training import SegmentationModule
-from tiny import CLASSES, datamodule, loop, losses, trainer
+from tiny import CLASSES, Blocks, loop, losses, trainer
 
 BUILDERS = {
     "unet": lambda: SegmentationModelsPytorch(3, "unet", "resnet18"),
@@ -107,7 +108,8 @@ def test_a_round_of_training_moves_both_parts(name: str, tmp_path: Path) -> None
     network = BUILDERS[name]()
     module = SegmentationModule(network, losses(), CLASSES.names, lr=1e-3, freeze_batchnorm=True)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    data = datamodule(3)
+    parts = [Blocks(name, 3, height=32, width=40) for name in ("source", "target!", "val")]
+    data = ActiveDataModule(*parts, batch_size=2)
     active = loop(tmp_path / "labels", data, rounds=1)
     trainer(tmp_path, active).fit(module, data)
     moved = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
@@ -192,14 +194,15 @@ def test_folders_that_hold_no_such_segformer(tmp_path: Path, offline: None) -> N
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: SegFormer(3, "b7"), "network.variant: no SegFormer 'b7'; did you mean"),
+        (lambda: SegFormer(3, "b7"), "network.variant: no SegFormer 'b7'; known: b0, b1"),
+        (lambda: SegFormer(3)(noise(1, 3, 31, 64)), "SegFormer needs images of 32x32 or more, got 31x64"),
         (lambda: SegFormer(1), "network.num_classes: 1"),
         (lambda: SegmentationModelsPytorch(1), "network.num_classes: 1"),
         (lambda: SegmentationModelsPytorch(3, "unett"), "network.architecture: .* 'unett'; did you mean .*'unet'"),
         (lambda: SegmentationModelsPytorch(3, "dpt"), "network.architecture: .* no 'dpt'"),
         (lambda: SegmentationModelsPytorch(3, "unet", "resnet19"), "network.encoder: .* did you mean .*'resnet18'"),
         (lambda: SegmentationModelsPytorch(3, "unet", "tu-resnet19"), "network.encoder: .* did you mean 'tu-resnet"),
-        (lambda: SegmentationModelsPytorch(3, "deeplabv3", "mit_b0"), "network.encoder: mit_b0 does not fit"),
+        (lambda: SegmentationModelsPytorch(3, "linknet", "mit_b0"), "network.encoder: mit_b0 does not fit"),
         (lambda: SegmentationModelsPytorch(3, "unet", "resnet18", "gone.pt"), "network.weights: no file gone.pt"),
     ],
 )

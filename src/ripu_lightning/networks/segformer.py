@@ -18,6 +18,7 @@ VARIANTS = {  # encoder widths, encoder depths, width of the decoder; from the p
     "b4": ([64, 128, 320, 512], [3, 8, 27, 3], 768),
     "b5": ([64, 128, 320, 512], [3, 6, 40, 3], 768),
 }
+LEAST_SIDE = 32
 
 
 class SegFormer(nn.Module):
@@ -50,7 +51,16 @@ class SegFormer(nn.Module):
         model.decode_head.classifier = nn.Identity()  # what it gives now are the features
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        """``(B, 3, H, W)`` -> logits and the decoder's fused features, both at stride 4."""
+        """``(B, 3, H, W)`` -> logits and the decoder's fused features, both at stride 4.
+
+        Raises:
+            UserError: a side shorter than 32 pixels, where the last stage has nothing to look at.
+        """
+        if min(images.shape[-2:]) < LEAST_SIDE:
+            height, width = images.shape[-2:]
+            raise UserError(
+                f"network: SegFormer needs images of {LEAST_SIDE}x{LEAST_SIDE} or more, got {height}x{width}"
+            )
         stages = self.backbone(images, output_hidden_states=True).hidden_states
         features = self.head["decoder"](stages)
         return SegmentationOutput(self.head["classifier"](features), features)
