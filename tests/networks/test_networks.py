@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.ops import SqueezeExcitation
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.networks import (
@@ -32,6 +33,8 @@ NETWORKS = {  # name: (constructor, stride of the logits, stride of the features
     "v2_lite0_32": (lambda: DeepLabV2(5, "efficientnet_lite0", 32), 32, 32),
     "v3plus_resnet50_16": (lambda: DeepLabV3Plus(5, "resnet50", 16, channels=16), 4, 4),
     "v3plus_resnet18_8": (lambda: DeepLabV3Plus(5, "resnet18", 8, channels=16), 4, 4),
+    "v2_mobilenet_v3_8": (lambda: DeepLabV2(5, "mobilenet_v3_large", 8), 8, 8),
+    "v3plus_mobilenet_v3_16": (lambda: DeepLabV3Plus(5, "mobilenet_v3_large", 16, channels=16), 4, 4),
     "v3plus_lite0_16": (lambda: DeepLabV3Plus(5, "efficientnet_lite0", 16, channels=16), 4, 4),
 }
 
@@ -148,12 +151,21 @@ def test_smallnet_learns_thin_lines():
 # --- dilation ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "efficientnet_lite0"])
+def without_squeeze(backbone: nn.Module) -> nn.Module:
+    """Squeeze-and-excitation averages over all cells, of which a dilated backbone has more."""
+    for name, child in list(backbone.named_modules()):
+        if isinstance(child, SqueezeExcitation):
+            parent, _, position = name.rpartition(".")
+            backbone.get_submodule(parent)[int(position)] = nn.Identity()
+    return backbone
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v3_large", "efficientnet_lite0"])
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_dilated_backbone_equals_the_strided_one_on_its_grid(name, output_stride):
     """À trous: where the strided network looks, the dilated one sees the same."""
-    strided = shake(build_backbone(name, 32)).double()
-    dilated = build_backbone(name, output_stride).eval().double()
+    strided = without_squeeze(shake(build_backbone(name, 32))).double()
+    dilated = without_squeeze(build_backbone(name, output_stride)).eval().double()
     dilated.load_state_dict(strided.state_dict())
     step = 32 // output_stride
     # TensorFlow's padding puts the strided grid on the last cell of each block, ours on the first.
@@ -317,12 +329,22 @@ def test_a_saved_backbone_loads_again(name, tmp_path):
         assert torch.equal(loaded(images)[1], saved(images)[1])
 
 
-def test_a_whole_torchvision_file_loads_without_its_classifier(tmp_path):
-    reference = shake(models.resnet18(weights=None))
-    torch.save(reference.state_dict(), tmp_path / "resnet18.pth")
-    backbone = build_backbone("resnet18", 8, str(tmp_path / "resnet18.pth"))
-    assert torch.equal(backbone.layer4[1].conv2.weight, reference.layer4[1].conv2.weight)
-    assert torch.equal(backbone.bn1.running_var, reference.bn1.running_var)
+@pytest.mark.parametrize(("name", "classifier"), [("resnet18", "fc."), ("mobilenet_v3_large", "classifier.")])
+def test_a_whole_torchvision_file_loads_without_its_classifier(name, classifier, tmp_path):
+    reference = shake(models.get_model(name, weights=None)).state_dict()
+    torch.save(reference, tmp_path / "whole.pth")
+    backbone = build_backbone(name, 8, str(tmp_path / "whole.pth")).state_dict()
+    assert set(backbone) == {key for key in reference if not key.startswith(classifier)}
+    assert all(torch.equal(reference[key], value) for key, value in backbone.items())
+
+
+def test_mobilenet_at_its_own_stride_is_torchvisions(tmp_path):
+    reference = shake(models.mobilenet_v3_large(weights=None))
+    torch.save(reference.state_dict(), tmp_path / "whole.pth")
+    backbone = build_backbone("mobilenet_v3_large", 32, str(tmp_path / "whole.pth")).eval()
+    images = noise(1, 3, 65, 97)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(images)[1], reference.features(images))
 
 
 def test_the_lite0_file_loads_by_its_path_too():
@@ -362,7 +384,7 @@ def test_a_file_of_code_is_refused(tmp_path):
         (lambda state: [1, 2], "is no state dict"),
         (lambda state: {"epoch": 3} | state, "is no state dict"),
         (lambda state: {k: v for k, v in state.items() if "layer4.1" not in k}, "lacks .* layer4.1.conv1.weight"),
-        (lambda state: state | {"neck.weight": torch.ones(1)}, "backbone lacks, first neck.weight"),
+        (lambda state: state | {"neck.weight": torch.ones(1)}, "network lacks, first neck.weight"),
         (lambda state: state | {"conv1.weight": torch.ones(64, 1, 7, 7)}, r"conv1.weight has shape \(64, 1, 7, 7\)"),
     ],
 )
@@ -400,7 +422,7 @@ def test_a_failed_download_says_how_to_go_on(monkeypatch, tmp_path):
         (lambda: DeepLabV3Plus(2, "resnet18", channels=0), "network.channels: 0"),
         (lambda: DeepLabV3Plus(2, "resnet18", dropout=1.0), r"network.dropout: 1.0; .* \[0, 1\)"),
         (lambda: DeepLabV2(2, "resnet10"), "no backbone 'resnet10'; did you mean .*'resnet101'"),
-        (lambda: DeepLabV3Plus(2, "vgg"), "no backbone 'vgg'; known: efficientnet_lite0, resnet101"),
+        (lambda: DeepLabV3Plus(2, "vgg"), "no backbone 'vgg'; known: efficientnet_lite0, mobilenet_v3_large"),
         (lambda: DeepLabV2(2, "resnet18", output_stride=4), "network.output_stride: 4; expected one of 8, 16, 32"),
     ],
 )

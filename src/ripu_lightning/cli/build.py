@@ -10,6 +10,7 @@ from ripu_lightning.acquisition import Strategy
 from ripu_lightning.cli.app import explain
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError
+from ripu_lightning.networks.batchnorm import require_frozen_without_eps
 from ripu_lightning.training import SegmentationModule
 
 
@@ -51,11 +52,13 @@ def build_module(config: DictConfig, datamodule: ActiveDataModule, bare: bool = 
     skipped = {"weights": None} if bare and "weights" in config.network else {}
     network, losses = build(config, "network", num_classes=len(classes), **skipped), build(config, "loss")
     try:
-        return SegmentationModule(
+        module = SegmentationModule(
             network, losses, classes, **config.optimizer, horizon=config.schedule.horizon, config=plain(config)
         )
     except TypeError as error:
         raise UserError(f"optimizer: {error}") from error
+    require_frozen_without_eps(network)
+    return module
 
 
 def plain(config: DictConfig | ListConfig) -> dict[str, Any]:

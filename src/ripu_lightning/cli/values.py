@@ -34,6 +34,7 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "strategy.radius": (int, 0),
     "strategy.samples": (int, 1),
     "strategy.share": (float, 0),
+    "network.batchnorm_eps": (float, 0),
     "network.dropout": (float, 0),
     "optimizer.lr": (float, 0),
     "optimizer.head_factor": (float, 0),
@@ -45,7 +46,13 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "data.eval_batch_size": (int, 1),
     "data.num_workers": (int, 0),
 }
-SWITCHES = ("per_class", "predictions", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
+SWITCHES = (
+    "per_class",
+    "predictions",
+    "network.full_size",
+    "optimizer.freeze_batchnorm",
+    "trainer.enable_progress_bar",
+)
 
 
 def check_values(config: DictConfig) -> None:

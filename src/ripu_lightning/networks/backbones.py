@@ -1,4 +1,4 @@
-"""Backbones by name: torchvision's ResNets and EfficientNet-Lite0, at an output stride of 8, 16 or 32."""
+"""Backbones by name: torchvision's ResNets and MobileNetV3, EfficientNet-Lite0; output stride 8, 16 or 32."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.networks.efficientnet_lite import EfficientNetLite0
 from ripu_lightning.networks.weights import load_backbone_weights
 
-BACKBONES = ("efficientnet_lite0", "resnet18", "resnet50", "resnet101")
+BACKBONES = ("efficientnet_lite0", "mobilenet_v3_large", "resnet18", "resnet50", "resnet101")
 OUTPUT_STRIDES = (8, 16, 32)
 
 
@@ -55,6 +55,30 @@ class ResNet(nn.Module):
         return low, high
 
 
+class MobileNetV3Large(nn.Module):
+    """torchvision's MobileNetV3-Large (Howard et al., 2019) without its classifier, under the same parameter names.
+
+    Strides beyond ``output_stride`` become dilation as in :class:`ResNet`.
+    """
+
+    low_channels = 24
+    high_channels = 960
+
+    def __init__(self, output_stride: int = 16) -> None:
+        super().__init__()
+        self.features: nn.Sequential = models.mobilenet_v3_large(weights=None).features
+        if output_stride < 16:
+            _dilate(self.features[7:13], before=1)
+        if output_stride < 32:
+            _dilate(self.features[13:], before=16 // output_stride)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, 3, H, W)`` -> features at stride 4, ``(B, 24, ...)``, and at the output stride, ``(B, 960, ...)``."""
+        low: Tensor = self.features[:4](images)
+        high: Tensor = self.features[4:](low)
+        return low, high
+
+
 def _dilate(stage: nn.Module, before: int) -> None:
     """Let a stage keep its input's grid: where it halved, it now dilates by twice the dilation ``before`` it."""
     dilation = before
@@ -63,13 +87,16 @@ def _dilate(stage: nn.Module, before: int) -> None:
             continue
         halves = conv.stride == (2, 2)
         conv.stride = (1, 1)
-        if conv.kernel_size == (3, 3):
-            conv.dilation = conv.padding = (dilation, dilation)
+        reach = conv.kernel_size[0] // 2
+        if reach:
+            conv.dilation, conv.padding = (dilation, dilation), (reach * dilation, reach * dilation)
             if halves:  # this convolution still reads the old grid, those after it the new one
                 dilation = 2 * before
 
 
-def build_backbone(name: str, output_stride: int, weights: str | None = None) -> EfficientNetLite0 | ResNet:
+def build_backbone(
+    name: str, output_stride: int, weights: str | None = None
+) -> EfficientNetLite0 | MobileNetV3Large | ResNet:
     """The backbone ``name`` at ``output_stride``, with random weights (None), ``"imagenet"`` or a local file's.
 
     Raises:
@@ -80,8 +107,13 @@ def build_backbone(name: str, output_stride: int, weights: str | None = None) ->
     if output_stride not in OUTPUT_STRIDES:
         known = ", ".join(map(str, OUTPUT_STRIDES))
         raise UserError(f"network.output_stride: {output_stride}; expected one of {known}")
-    is_lite = name == "efficientnet_lite0"
-    backbone = EfficientNetLite0(output_stride) if is_lite else ResNet(name, output_stride)
+    backbone: EfficientNetLite0 | MobileNetV3Large | ResNet
+    if name == "efficientnet_lite0":
+        backbone = EfficientNetLite0(output_stride)
+    elif name == "mobilenet_v3_large":
+        backbone = MobileNetV3Large(output_stride)
+    else:
+        backbone = ResNet(name, output_stride)
     if weights is not None:
         load_backbone_weights(backbone, name, weights)
     return backbone

@@ -1,8 +1,10 @@
-"""BatchNorm where plain training does not fit: kept frozen, or fed a single value per channel."""
+"""BatchNorm where plain training does not fit: kept frozen, without eps, or fed a single value per channel."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ripu_lightning.errors import UserError
 
 
 def set_batchnorm_eval(module: nn.Module) -> None:
@@ -13,6 +15,31 @@ def set_batchnorm_eval(module: nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, _BatchNorm):
             child.eval().requires_grad_(False)
+
+
+def set_batchnorm_eps(module: nn.Module, eps: float | None) -> None:
+    """Give every BatchNorm inside ``module`` the same ``eps``; None leaves each its own.
+
+    Raises:
+        UserError: it is below 0.
+    """
+    if eps is None:
+        return
+    if not eps >= 0:
+        raise UserError(f"network.batchnorm_eps: {eps}; expected a number of 0 or more, or null")
+    for child in module.modules():
+        if isinstance(child, _BatchNorm):
+            child.eps = eps
+
+
+def require_frozen_without_eps(module: nn.Module) -> None:
+    """Refuse BatchNorm that is to be trained without ``eps``: a channel of variance 0 would divide by zero.
+
+    Raises:
+        UserError: any BatchNorm inside ``module`` is in training mode with ``eps`` 0.
+    """
+    if any(isinstance(child, _BatchNorm) and child.training and child.eps == 0 for child in module.modules()):
+        raise UserError("network.batchnorm_eps: 0 is for frozen BatchNorm; add optimizer.freeze_batchnorm=true")
 
 
 class PooledBatchNorm2d(nn.BatchNorm2d):

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from ripu_lightning.networks.arguments import at_least, rate
 from ripu_lightning.networks.backbones import build_backbone
-from ripu_lightning.networks.batchnorm import PooledBatchNorm2d
+from ripu_lightning.networks.batchnorm import PooledBatchNorm2d, set_batchnorm_eps
 from ripu_lightning.networks.contract import SegmentationOutput
+from ripu_lightning.networks.resize import resize_logits
 
 V2_RATES = (6, 12, 18, 24)
 V3_RATES = (6, 12, 18)
@@ -19,9 +20,13 @@ class DeepLabV2(nn.Module):
 
     Args:
         num_classes: 2 or more.
-        backbone: ``"resnet101"``, ``"resnet50"``, ``"resnet18"`` or ``"efficientnet_lite0"``.
+        backbone: ``"resnet101"``, ``"resnet50"``, ``"resnet18"``, ``"mobilenet_v3_large"`` or
+            ``"efficientnet_lite0"``.
         output_stride: 8, 16 or 32.
         weights: of the backbone: None (random), ``"imagenet"``, or the path of a state dict.
+        batchnorm_eps: of every BatchNorm; None keeps each layer's own. 0, with BatchNorm frozen, as in the
+            public code of Xie et al. (2022).
+        full_size: resize the logits to the images' size, as the public code does; else they stay at their stride.
 
     Raises:
         UserError: an argument other than these, or weights that cannot be loaded.
@@ -33,16 +38,21 @@ class DeepLabV2(nn.Module):
         backbone: str = "resnet101",
         output_stride: int = 8,
         weights: str | None = None,
+        batchnorm_eps: float | None = None,
+        full_size: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = at_least("num_classes", num_classes, 2)
         self.backbone = build_backbone(backbone, output_stride, weights)
         self.head = SummedASPP(self.backbone.high_channels, num_classes)
+        self.full_size = full_size
+        set_batchnorm_eps(self, batchnorm_eps)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        """``(B, 3, H, W)`` -> logits and backbone features, both at the output stride."""
+        """``(B, 3, H, W)`` -> logits and backbone features, both at the output stride unless ``full_size``."""
         _, features = self.backbone(images)
-        return SegmentationOutput(self.head(features), features)
+        logits = self.head(features)
+        return SegmentationOutput(_as_images(logits, images) if self.full_size else logits, features)
 
 
 class DeepLabV3Plus(nn.Module):
@@ -50,11 +60,15 @@ class DeepLabV3Plus(nn.Module):
 
     Args:
         num_classes: 2 or more.
-        backbone: ``"resnet101"``, ``"resnet50"``, ``"resnet18"`` or ``"efficientnet_lite0"``.
+        backbone: ``"resnet101"``, ``"resnet50"``, ``"resnet18"``, ``"mobilenet_v3_large"`` or
+            ``"efficientnet_lite0"``.
         output_stride: 8, 16 or 32.
         channels: width of ASPP and decoder; 512 in the paper, 128 to 256 is kinder to a CPU.
         dropout: before the last convolution, in ``[0, 1)``.
         weights: of the backbone: None (random), ``"imagenet"``, or the path of a state dict.
+        batchnorm_eps: of every BatchNorm; None keeps each layer's own. 0, with BatchNorm frozen, as in the
+            public code of Xie et al. (2022).
+        full_size: resize the logits to the images' size, as the public code does; else they stay at their stride.
 
     Raises:
         UserError: an argument other than these, or weights that cannot be loaded.
@@ -68,6 +82,8 @@ class DeepLabV3Plus(nn.Module):
         channels: int = 512,
         dropout: float = 0.1,
         weights: str | None = None,
+        batchnorm_eps: float | None = None,
+        full_size: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = at_least("num_classes", num_classes, 2)
@@ -75,12 +91,15 @@ class DeepLabV3Plus(nn.Module):
         at_least("channels", channels, 1)
         low, high = self.backbone.low_channels, self.backbone.high_channels
         self.head = SeparableASPPDecoder(low, high, num_classes, channels, rate("dropout", dropout))
+        self.full_size = full_size
+        set_batchnorm_eps(self, batchnorm_eps)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        """``(B, 3, H, W)`` -> logits and ``channels`` decoder features, both at stride 4."""
+        """``(B, 3, H, W)`` -> logits and ``channels`` decoder features, both at stride 4 unless ``full_size``."""
         low, high = self.backbone(images)
         features = self.head.features(low, high)
-        return SegmentationOutput(self.head.classify(features), features)
+        logits = self.head.classify(features)
+        return SegmentationOutput(_as_images(logits, images) if self.full_size else logits, features)
 
 
 class SummedASPP(nn.Module):
@@ -156,6 +175,11 @@ class SeparableASPPDecoder(nn.Module):
         """Decoder features -> logits ``(B, C, h, w)``."""
         logits: Tensor = self.decoder[2:](features)
         return logits
+
+
+def _as_images(logits: Tensor, images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    return resize_logits(logits, (height, width))
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

