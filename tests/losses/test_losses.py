@@ -407,7 +407,7 @@ def test_a_term_must_tell_its_domain():
     class Mine(LossTerm):
         pass
 
-    with pytest.raises(UserError, match=r"loss\.terms\.mine: set Mine\.domain to 'source' or 'target'"):
+    with pytest.raises(UserError, match=r"loss\.terms\.mine: set Mine\.domain to 'source', 'target' or 'mixed'"):
         WeightedLosses({"mine": Mine()}, {"mine": 1.0})
 
 

@@ -39,7 +39,8 @@ def run_experiment(config: DictConfig) -> None:
     module = build_module(config, datamodule, bare=last.is_file() or initial is not None)
     if initial is not None:
         load_initial(module, initial)
-    datamodule.require_domains(module.losses.domains)
+    module.losses.require(datamodule.domains)
+    datamodule.domains = module.losses.images
     annotator = build(config, "annotator", dataset=datamodule.target)
     loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed)
     loop.check(datamodule)

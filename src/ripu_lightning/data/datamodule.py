@@ -1,6 +1,6 @@
 """The DataModule: source, target-unlabelled and target-labelled pools, and the target's evaluation split."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,7 @@ class ActiveDataModule(LightningDataModule):
     """Pools of a domain pair; what is labelled on the target follows from the label store alone.
 
     A training batch is ``{"source": TrainBatch, "target": TrainBatch}``, or one of them where no loss looks at the
-    other (:meth:`require_domains`). The target batch is drawn from all target images: its labels hold what was bought
+    other (:attr:`domains`). The target batch is drawn from all target images: its labels hold what was bought
     (255 elsewhere), its images serve the terms that need no labels.
 
     Args:
@@ -94,7 +94,7 @@ class ActiveDataModule(LightningDataModule):
         self.store: LabelStore | None = None
         self.spans: Sequence[tuple[int, int]] = ()
         self.early = 0
-        # The domains that a training batch holds; a loss that looks at one alone spares reading the other.
+        # What a training batch holds: all there is, or less where the losses look at less.
         self.domains: frozenset[str] = frozenset({"target"} if source is None else {"source", "target"})
 
     def check(self, world_size: int = 1) -> None:
@@ -117,16 +117,6 @@ class ActiveDataModule(LightningDataModule):
                 self.cache.check(dataset)
         if "source" in self.domains:
             _ = self._source_order  # counts the pixels of the source where its sampling needs them
-
-    def require_domains(self, domains: Iterable[str]) -> None:
-        """Read no more than these domains in training.
-
-        Raises:
-            UserError: one that is not there.
-        """
-        if "source" in (wanted := frozenset(domains)) and self.source is None:
-            raise UserError("data.source: null, but the loss has terms on the source; choose loss=source_free")
-        self.domains = wanted
 
     def _check_sizes(self, domain: str, dataset: SegmentationDataset | None, batch_size: int) -> None:
         if dataset is None:

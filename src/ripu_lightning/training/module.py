@@ -1,12 +1,14 @@
 """The LightningModule: a network, named loss terms and the published optimiser. It knows nothing of rounds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ripu_lightning.data.pools import EvalBatch, TrainBatch
 from ripu_lightning.errors import UserError
@@ -15,10 +17,16 @@ from ripu_lightning.losses import StepOutputs, WeightedLosses
 from ripu_lightning.networks.batchnorm import set_batchnorm_eval
 from ripu_lightning.networks.contract import SegmentationNetwork, SegmentationOutput
 from ripu_lightning.networks.resize import resize_logits
+from ripu_lightning.seeding import derive_seed
+from ripu_lightning.training.class_mix import class_mix
+from ripu_lightning.training.teacher import Teacher
 
 
 class SegmentationModule(LightningModule):
     """Trains a segmentation network on source and target batches and evaluates it on the target.
+
+    Where a loss term needs a teacher, ``teacher`` holds the moving average of the network's weights; it is saved in
+    the checkpoint. What is evaluated and asked is the network itself.
 
     Args:
         network: meets :class:`SegmentationNetwork`.
@@ -63,6 +71,7 @@ class SegmentationModule(LightningModule):
         self.lr, self.head_factor, self.momentum, self.weight_decay = lr, head_factor, momentum, weight_decay
         self.horizon, self.power, self.freeze_batchnorm = horizon, power, freeze_batchnorm
         self.confusion = SegmentationConfusion(len(classes))
+        self.teacher = Teacher(network, losses.teacher_decay) if losses.needs_teacher else None
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         """``(B, 3, H, W)`` normalised images -> logits ``(B, C, h, w)`` at the network's stride, and features."""
@@ -76,21 +85,45 @@ class SegmentationModule(LightningModule):
             set_batchnorm_eval(self.network)
         return self
 
+    def on_train_start(self) -> None:
+        """The first teacher is the student, with whatever weights were loaded by now."""
+        if self.teacher is not None:
+            self.teacher.begin(self.network)
+
     def training_step(self, batch: Mapping[str, TrainBatch], batch_idx: int) -> Tensor:
-        """The weighted sum of the loss terms; only the domains that a term needs are passed through the network."""
-        logits = {domain: self._resized(part) for domain, part in batch.items() if domain in self.losses.domains}
-        total, terms = self.losses(
-            StepOutputs(
-                source_logits=logits.get("source"),
-                source_labels=batch["source"]["label"] if "source" in batch else None,
-                target_logits=logits.get("target"),
-                target_labels=batch["target"]["label"] if "target" in batch else None,
-            )
-        )
+        """The weighted sum of the loss terms; only the domains that a term needs are passed through the network.
+
+        Raises:
+            UserError: a term needs a domain that the batch lacks.
+        """
+        self.losses.require(batch)
+        parts = dict(batch)
+        if "mixed" in self.losses.domains:
+            parts["mixed"] = class_mix(batch["source"], batch["target"], self._mix_seed())
+        values = {f"{domain}_labels": part["label"] for domain, part in parts.items()}
+        for domain, part in parts.items():
+            if domain in self.losses.domains:
+                values[f"{domain}_logits"] = self._resized(self, part)
+        if self.teacher is not None:
+            values["teacher_logits"] = self._resized(self.teacher, batch["target"])
+        total, terms = self.losses(StepOutputs(**values))
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         result: Tensor = total
         return result
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """As Lightning's; then the teacher follows."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        # Not in on_train_batch_end: callbacks come first there, and a checkpoint would hold an older teacher.
+        if self.teacher is not None:
+            self.teacher.update_parameters(self.network)
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
         """Count predictions at each label's own resolution."""
@@ -118,9 +151,14 @@ class SegmentationModule(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._decay)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _resized(self, part: TrainBatch) -> Tensor:
+    def _resized(self, network: nn.Module, part: TrainBatch) -> Tensor:
         height, width = part["label"].shape[-2:]
-        return resize_logits(self(part["image"]).logits, (height, width))
+        images = part["image"].contiguous(memory_format=torch.channels_last)
+        return resize_logits(network(images).logits, (height, width))
+
+    def _mix_seed(self) -> int:
+        # The seed that was last given to torch: the active loop gives one for each step and rank.
+        return derive_seed(torch.initial_seed(), "class_mix", self.global_step, self.global_rank)
 
     def _decay(self, step: int) -> float:
         return float(max(0.0, 1 - step / self.horizon) ** self.power)

@@ -1,16 +1,15 @@
-"""The losses as terms of a training step, and their weighted sum, composed by name in a config."""
+"""The losses as terms of a training step."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.losses import functional as F
 
-Domain = Literal["source", "target"]
+Domain = Literal["source", "target", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -22,18 +21,28 @@ class StepOutputs:
         source_labels: ``(B, H, W)``, 255 ignored.
         target_logits: ``(B, C, H, W)`` at label resolution.
         target_labels: ``(B, H, W)``, the bought labels, 255 where there is none.
+        teacher_logits: ``(B, C, H, W)``, the teacher's on the target images, without gradient.
+        mixed_logits: ``(B, C, H, W)`` on target images that parts of source images are pasted into.
+        mixed_labels: ``(B, H, W)``, the source's labels where pasted, else the bought ones, else 255.
     """
 
     source_logits: Tensor | None = None
     source_labels: Tensor | None = None
     target_logits: Tensor | None = None
     target_labels: Tensor | None = None
+    teacher_logits: Tensor | None = None
+    mixed_logits: Tensor | None = None
+    mixed_labels: Tensor | None = None
 
 
 class LossTerm(nn.Module):
-    """A scalar computed from :class:`StepOutputs`; ``domain`` tells whose forward pass it needs."""
+    """A scalar computed from :class:`StepOutputs`.
+
+    ``domain`` tells whose forward pass it needs, ``needs_teacher`` whether it needs the teacher's on the target too.
+    """
 
     domain: ClassVar[Domain]
+    needs_teacher: ClassVar[bool] = False
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
@@ -85,8 +94,7 @@ class NegativeLearning(LossTerm):
 
     def __init__(self, threshold: float = 0.05) -> None:
         super().__init__()
-        if not 0 < threshold < 1:
-            raise UserError(f"loss.terms.negative_learning.threshold: expected above 0 and below 1, got {threshold}")
+        _check_threshold("negative_learning", threshold)
         self.threshold = threshold
 
     def forward(self, outputs: StepOutputs) -> Tensor:
@@ -94,33 +102,63 @@ class NegativeLearning(LossTerm):
         return F.negative_learning(_needed(outputs, "target_logits"), self.threshold)
 
 
-class WeightedLosses(nn.Module):
-    """The weighted sum of named loss terms; a term of weight 0 is switched off and never computed.
+class PseudoLabels(LossTerm):
+    """Cross-entropy with the teacher's confident predictions on target pixels that have no bought label.
+
+    The sum over confident pixels is divided by the number of all pixels without a label, as in FixMatch (Sohn et al.,
+    NeurIPS 2020): while the teacher is sure of little, the term weighs little.
 
     Args:
-        terms: loss terms by name.
-        weights: for each of these names its weight, finite and at least 0.
-
-    Raises:
-        UserError: a name in one mapping and not in the other, a bad weight, or nothing left to train on.
+        threshold: see :func:`~ripu_lightning.losses.functional.pseudo_labels`.
     """
 
-    def __init__(self, terms: Mapping[str, LossTerm], weights: Mapping[str, float]) -> None:
+    domain = "target"
+    needs_teacher = True
+
+    def __init__(self, threshold: float = 0.968) -> None:
         super().__init__()
-        _check(terms, weights)
-        self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
-        self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
+        _check_threshold("pseudo_labels", threshold)
+        self.threshold = threshold
 
-    @property
-    def domains(self) -> set[Domain]:
-        """The domains whose forward pass the terms need."""
-        return {term.domain for term in self.terms.values() if isinstance(term, LossTerm)}
+    def forward(self, outputs: StepOutputs) -> Tensor:
+        """The loss, a scalar tensor."""
+        pseudo = F.pseudo_labels(_needed(outputs, "teacher_logits"), self.threshold)
+        unlabelled = _needed(outputs, "target_labels") == F.IGNORE
+        labels = pseudo.masked_fill(~unlabelled, F.IGNORE)
+        return F.cross_entropy(_needed(outputs, "target_logits"), labels, over=unlabelled)
 
-    def forward(self, outputs: StepOutputs) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total, a scalar tensor, and every term's own value before weighting, detached."""
-        values: dict[str, Tensor] = {name: term(outputs) for name, term in self.terms.items()}
-        total = sum((self.weights[name] * value for name, value in values.items()), start=_zero(values))
-        return total, {name: value.detach() for name, value in values.items()}
+
+class ClassMix(LossTerm):
+    """Cross-entropy on target images that half of a source image's classes are pasted into.
+
+    ClassMix (Olsson et al., WACV 2021) across domains (DACS, Tranheden et al., WACV 2021). Pixels without a label take
+    the teacher's where it is confident. The mean is over all pixels, so that the share of confident ones is the
+    weight of what the teacher says.
+
+    Args:
+        threshold: see :func:`~ripu_lightning.losses.functional.pseudo_labels`.
+    """
+
+    domain = "mixed"
+    needs_teacher = True
+
+    def __init__(self, threshold: float = 0.968) -> None:
+        super().__init__()
+        _check_threshold("class_mix", threshold)
+        self.threshold = threshold
+
+    def forward(self, outputs: StepOutputs) -> Tensor:
+        """The loss, a scalar tensor."""
+        known = _needed(outputs, "mixed_labels").long()
+        pseudo = F.pseudo_labels(_needed(outputs, "teacher_logits"), self.threshold)
+        labels = known.where(known != F.IGNORE, pseudo)
+        everywhere = torch.ones_like(labels, dtype=torch.bool)
+        return F.cross_entropy(_needed(outputs, "mixed_logits"), labels, over=everywhere)
+
+
+def _check_threshold(name: str, threshold: float) -> None:
+    if not (isinstance(threshold, (int, float)) and 0 < threshold < 1):
+        raise UserError(f"loss.terms.{name}.threshold: expected above 0 and below 1, got {threshold}")
 
 
 def _check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
@@ -128,33 +166,8 @@ def _check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
         raise UserError(f"{key}: no {value!r}; {suggest(str(value), known)}")
 
 
-def _zero(values: Mapping[str, Tensor]) -> Tensor:
-    return next(iter(values.values())).new_zeros(())
-
-
 def _needed(outputs: StepOutputs, name: str) -> Tensor:
     value = getattr(outputs, name)
     if not isinstance(value, Tensor):
         raise ValueError(f"outputs.{name}: expected a tensor, got {value}; this loss needs that domain's pass")
     return value
-
-
-def _check(terms: Mapping[str, LossTerm], weights: Mapping[str, float]) -> None:
-    for name in weights:
-        if name not in terms:
-            raise UserError(f"loss.weights.{name}: no such term; {suggest(name, terms)}")
-    for name, term in terms.items():
-        if not isinstance(term, LossTerm):
-            raise UserError(f"loss.terms.{name}: expected a LossTerm, got {type(term).__name__}")
-        if getattr(term, "domain", None) not in get_args(Domain):
-            raise UserError(f"loss.terms.{name}: set {type(term).__name__}.domain to 'source' or 'target'")
-        if name not in weights:
-            raise UserError(f"loss.terms.{name}: has no weight; add loss.weights.{name}")
-        _check_weight(name, weights[name])
-    if not any(weights.values()):
-        raise UserError("loss.weights: no weight is above 0; give at least one term a positive weight")
-
-
-def _check_weight(name: str, weight: float) -> None:
-    if not (isinstance(weight, (int, float)) and math.isfinite(weight) and weight >= 0):
-        raise UserError(f"loss.weights.{name}: {weight}; expected a finite number, 0 or above")

@@ -1,0 +1,189 @@
+"""Pseudo-labels and class-mix as losses against loops over pixels; what a sum of terms needs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ripu_lightning.errors import UserError
+from ripu_lightning.losses import (
+    ClassMix,
+    LossTerm,
+    NegativeLearning,
+    PseudoLabels,
+    SourceCrossEntropy,
+    StepOutputs,
+    TargetCrossEntropy,
+    WeightedLosses,
+)
+from ripu_lightning.losses import functional as L
+
+SHAPE = (2, 4, 5, 6)
+
+
+def make_logits(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return (2 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))).to(dtype)
+
+
+def make_labels(seed: int, known: float) -> Tensor:
+    """Classes, and 255 on all but a share of the pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(SHAPE[1], (SHAPE[0], *SHAPE[2:]), generator=generator, dtype=torch.uint8)
+    labels[torch.rand(labels.shape, generator=generator) >= known] = 255
+    return labels
+
+
+def softmax(logits: Tensor, b: int, i: int, j: int) -> np.ndarray:
+    powers = np.exp(logits[b, :, i, j].detach().numpy())
+    return powers / powers.sum()
+
+
+def pixels() -> list[tuple[int, ...]]:
+    return list(np.ndindex(SHAPE[0], *SHAPE[2:]))
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.7, 0.968])
+def test_pseudo_labels_equal_loops(threshold: float) -> None:
+    logits = make_logits(1)
+    found = L.pseudo_labels(logits, threshold)
+    for index in pixels():
+        p = softmax(logits, *index)
+        assert found[index] == (p.argmax() if p.max() > threshold else 255)
+    assert 0 < (found == 255).sum() < found.numel()
+
+
+def test_pseudo_label_term_equals_loops() -> None:
+    student, teacher, bought = make_logits(2), make_logits(3), make_labels(4, known=0.3)
+    value = PseudoLabels(0.7)(StepOutputs(target_logits=student, target_labels=bought, teacher_logits=teacher))
+    total, unlabelled = 0.0, 0
+    for index in pixels():
+        p = softmax(teacher, *index)
+        if bought[index] == 255:
+            unlabelled += 1
+            total -= math.log(softmax(student, *index)[p.argmax()]) if p.max() > 0.7 else 0
+    assert 0 < unlabelled < bought.numel()
+    assert value.item() == pytest.approx(total / unlabelled, rel=1e-9)
+
+
+def test_class_mix_term_equals_loops() -> None:
+    student, teacher, known = make_logits(5), make_logits(6), make_labels(7, known=0.5)
+    value = ClassMix(0.6)(StepOutputs(mixed_logits=student, mixed_labels=known, teacher_logits=teacher))
+    total = 0.0
+    for index in pixels():
+        p, q = softmax(teacher, *index), softmax(student, *index)
+        if known[index] != 255:
+            total -= math.log(q[known[index]])
+        elif p.max() > 0.6:
+            total -= math.log(q[p.argmax()])
+    assert value.item() == pytest.approx(total / known.numel(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("term", "outputs"),
+    [
+        (PseudoLabels(0.999), {"target_labels": make_labels(8, known=0.5)}),  # nothing is confident
+        (PseudoLabels(0.3), {"target_labels": make_labels(8, known=1.0)}),  # everything is bought
+        (ClassMix(0.999), {"mixed_labels": make_labels(8, known=0.0)}),  # nothing is known
+    ],
+)
+def test_nothing_to_learn_is_a_differentiable_zero(term: LossTerm, outputs: dict[str, Tensor]) -> None:
+    student, teacher = make_logits(9).requires_grad_(), 0.5 * make_logits(10)
+    loss = term(StepOutputs(**{f"{term.domain}_logits": student}, teacher_logits=teacher, **outputs))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(student.grad, torch.zeros_like(student))
+
+
+def test_gradients_reach_the_student_alone_and_are_those_of_its_cross_entropy() -> None:
+    student, teacher, bought = make_logits(11), make_logits(12), make_labels(13, known=0.3)
+    teacher.requires_grad_()
+    outputs = {"target_labels": bought, "mixed_labels": bought, "teacher_logits": teacher}
+
+    def total(logits: Tensor) -> Tensor:
+        step = StepOutputs(target_logits=logits, mixed_logits=logits, **outputs)
+        return PseudoLabels(0.6)(step) + ClassMix(0.6)(step)
+
+    assert torch.autograd.gradcheck(total, student.requires_grad_())
+    total(student).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+
+
+@given(st.integers(0, 2**31 - 1))
+@settings(max_examples=30, deadline=None)
+def test_a_bought_label_silences_the_teacher_there(seed: int) -> None:
+    teacher, bought = make_logits(seed), make_labels(seed, known=0.5)
+    other = torch.where((bought != 255)[:, None], make_logits(seed + 1), teacher)
+    for term, domain in ((PseudoLabels(0.5), "target"), (ClassMix(0.5), "mixed")):
+        given_ = {f"{domain}_logits": make_logits(seed + 2), f"{domain}_labels": bought}
+        one, two = (term(StepOutputs(**given_, teacher_logits=logits)) for logits in (teacher, other))
+        assert torch.equal(one, two)
+
+
+def test_mean_over_given_pixels_counts_ignored_ones_as_nothing() -> None:
+    logits, labels = make_logits(14), make_labels(15, known=0.5)
+    over = torch.rand(labels.shape, generator=torch.Generator().manual_seed(16)) < 0.5
+    labels[~over] = 255
+    plain, known = L.cross_entropy(logits, labels).item(), (labels != 255).sum().item()
+    assert L.cross_entropy(logits, labels, over).item() == pytest.approx(plain * known / over.sum().item())
+    assert L.cross_entropy(logits, labels, torch.zeros_like(over)).isfinite()
+
+
+# --- what a sum of terms needs -----------------------------------------------------------------------------
+
+
+def weighted(**weights: float) -> WeightedLosses:
+    known = {
+        "source_ce": SourceCrossEntropy,
+        "target_ce": TargetCrossEntropy,
+        "negative": NegativeLearning,
+        "pseudo": PseudoLabels,
+        "mix": ClassMix,
+    }
+    return WeightedLosses({name: known[name]() for name in weights}, weights)
+
+
+@pytest.mark.parametrize(
+    ("weights", "domains", "teacher", "images"),
+    [
+        ({"source_ce": 1, "target_ce": 1}, {"source", "target"}, False, {"source", "target"}),
+        ({"target_ce": 1, "negative": 1}, {"target"}, False, {"target"}),
+        ({"source_ce": 1, "pseudo": 0, "mix": 0}, {"source"}, False, {"source"}),
+        ({"target_ce": 1, "pseudo": 1}, {"target"}, True, {"target"}),
+        ({"mix": 1}, {"mixed"}, True, {"source", "target"}),
+    ],
+)
+def test_needs(weights: dict, domains: set, teacher: bool, images: set) -> None:
+    losses = weighted(**weights)
+    assert losses.domains == domains
+    assert losses.needs_teacher == teacher
+    losses.require(images)
+    for missing in images:
+        with pytest.raises(UserError, match=rf"^loss\.terms\.\w+: needs {missing} images, .*data\.{missing}"):
+            losses.require(images - {missing})
+
+
+def test_a_term_that_needs_the_teacher_needs_target_images() -> None:
+    class Mine(LossTerm):
+        domain = "source"
+        needs_teacher = True
+
+    with pytest.raises(UserError, match=r"loss\.terms\.mine: needs target images"):
+        WeightedLosses({"mine": Mine()}, {"mine": 1.0}).require({"source"})
+
+
+@pytest.mark.parametrize("decay", [1, -0.1, float("nan"), "slow", None])
+def test_wrong_decay(decay: object) -> None:
+    with pytest.raises(UserError, match=r"^loss\.teacher_decay: expected at least 0 and below 1, got"):
+        WeightedLosses({"ce": TargetCrossEntropy()}, {"ce": 1.0}, teacher_decay=decay)
+
+
+@pytest.mark.parametrize(("term", "name"), [(PseudoLabels, "pseudo_labels"), (ClassMix, "class_mix")])
+@pytest.mark.parametrize("threshold", [0, 1, 96.8, float("nan"), "high"])
+def test_wrong_threshold(term: type, name: str, threshold: object) -> None:
+    with pytest.raises(UserError, match=rf"^loss\.terms\.{name}\.threshold: expected above 0 and below 1"):
+        term(threshold)
