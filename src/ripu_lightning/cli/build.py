@@ -41,9 +41,17 @@ def build_module(config: DictConfig, datamodule: ActiveDataModule) -> Segmentati
     """The LightningModule of a config; the config goes into its checkpoints."""
     classes = datamodule.classes.names
     network, losses = build(config, "network", num_classes=len(classes)), build(config, "loss")
+    inference = build(config, "evaluation")
     try:
         return SegmentationModule(
-            network, losses, classes, **config.optimizer, horizon=config.schedule.horizon, config=plain(config)
+            network,
+            losses,
+            classes,
+            **config.optimizer,
+            horizon=config.schedule.horizon,
+            inference=inference,
+            subsets=datamodule.classes.subsets,
+            config=plain(config),
         )
     except TypeError as error:
         raise UserError(f"optimizer: {error}") from error

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.report.result import decisive
 
 # Key -> (kind, least value); what is not listed here is checked by the class that takes it.
 NUMBERS: dict[str, tuple[type, float]] = {
@@ -45,7 +46,7 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "data.eval_batch_size": (int, 1),
     "data.num_workers": (int, 0),
 }
-SWITCHES = ("per_class", "predictions", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
+SWITCHES = ("per_class", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
 
 
 def check_values(config: DictConfig) -> None:
@@ -78,21 +79,10 @@ def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: 
     Raises:
         UserError: naming the first key that differs.
     """
-    before, after = _flat(old), _flat(new)
+    before, after = decisive(old), decisive(new)
     for key in sorted(before.keys() | after.keys()):
-        free = key.split(".")[0] in {"trainer", "logger", "pictures", "per_class", "output", "name"}
-        if not free and key not in {"data.num_workers", "data.eval_batch_size"} and before.get(key) != after.get(key):
+        if before.get(key) != after.get(key):
             raise UserError(
                 f"{key}: the run in {folder} has {before.get(key)!r}, this command {after.get(key)!r}; "
                 "give the first command again to go on with it, or choose another output"
             )
-
-
-def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, child in config.items():
-        if isinstance(child, Mapping):
-            flat |= {f"{key}.{name}": value for name, value in _flat(child).items()}
-        else:
-            flat[str(key)] = child
-    return flat

@@ -132,7 +132,7 @@ class ActiveDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[EvalBatch]:
         """The target's evaluation split, at its own resolution, each image once over all ranks."""
-        return self._eval_loader("target", self.target_eval, with_labels=True)
+        return self._eval_loader("target", self.target_eval, with_labels=self.target_eval.has_labels)
 
     def test_dataloader(self) -> DataLoader[EvalBatch]:
         """As :meth:`val_dataloader`."""
