@@ -46,7 +46,7 @@ def run_experiment(config: DictConfig) -> None:
     finally:
         _close_loggers(trainer)
     if trainer.is_global_zero:
-        print_rounds(loop.history, per_class=config.per_class)
+        print_rounds(loop.history, per_class=config.per_class, title=module.inference.title)
         print(f"run folder: {folder}")
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.result import NAME, Result, read_result
@@ -53,8 +55,8 @@ def print_comparison(entries: Sequence[Entry], console: Console | None = None) -
         table.add_column(name, justify="right")
     for _, result in entries:
         figures = [_figure(result, subset) if _key(result) == key else "" for key, subset in columns]
-        start = [result.name, result.strategy or "–", budget_text(result.budget), _percent(result.budget["share"], 2)]
-        table.add_row(*start, str(result.seed), *figures)
+        start = [escape(result.name), escape(result.strategy or "–"), budget_text(result.budget)]
+        table.add_row(*start, _percent(result.budget["share"], 2), str(result.seed), *figures)
     console.print(table)
     _print_legend(list(protocols.values()), console)
 
@@ -109,14 +111,16 @@ def protocol_text(protocol: dict[str, Any], in_full: bool = False) -> str:
 
 def _print_legend(protocols: Sequence[tuple[str, dict[str, Any]]], console: Console) -> None:
     if len(protocols) == 1:
-        console.print(f"protocol: {protocol_text(protocols[0][1])}", highlight=False)
+        console.print(Text(f"protocol: {protocol_text(protocols[0][1])}"))
         return
     parts = [part for part in protocols[0][1] if len({json.dumps(each[part]) for _, each in protocols}) > 1]
     differing = ", ".join(part.replace("_", " ") for part in parts)
-    console.print(f"columns can not be compared, as their protocols differ in: {differing}", highlight=False)
+    console.print(
+        f"columns can not be compared, as their protocols differ in: {differing}", highlight=False, markup=False
+    )
     in_full = bool({"classes", "subsets"} & set(parts))
     for name, protocol in protocols:
-        console.print(f"{name}: {protocol_text(protocol, in_full)}", highlight=False)
+        console.print(Text(f"{name}: {protocol_text(protocol, in_full)}"))
 
 
 def _key(result: Result) -> str:

@@ -58,7 +58,9 @@ class RunFiles(Callback):
     def _write_result(self, trainer: Trainer, module: LightningModule) -> None:
         figures = stage_figures(trainer, "val")
         datamodule = getattr(trainer, "datamodule", None)
-        if figures and isinstance(module, SegmentationModule) and isinstance(datamodule, ActiveDataModule):
+        if not figures or not isinstance(module, SegmentationModule) or not isinstance(datamodule, ActiveDataModule):
+            return
+        if datamodule.target_eval is not None:
             size = self.config["data"]["target_size"]
             protocol = protocol_of(datamodule.target_eval, module.inference, size)
             make_result(self.config, self.state_dict(), protocol, figures).write(self.folder)

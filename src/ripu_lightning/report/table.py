@@ -9,15 +9,19 @@ from rich.table import Table
 from ripu_lightning.training.history import RoundRecord
 
 
-def print_rounds(history: Sequence[RoundRecord], per_class: bool = False, console: Console | None = None) -> None:
+def print_rounds(
+    history: Sequence[RoundRecord], per_class: bool = False, console: Console | None = None, title: str = ""
+) -> None:
     """Print one row a round, and the source-only start beside the end where there is more than the start.
 
     Args:
         history: the records of a run, in order.
         per_class: give every class too.
         console: where to print; standard output unless given.
+        title: stands above the table.
     """
     console = console or Console()
+    _print_title(title, console)
     console.print(_rounds(history))
     if len(history) > 1:
         console.print(_gains(history[0], history[-1], per_class))
@@ -30,7 +34,6 @@ def print_iou(
     miou: float,
     console: Console | None = None,
     subsets: Mapping[str, float] | None = None,
-    title: str = "",
 ) -> None:
     """Print the IoU (0..1) of each class and their means, in %.
 
@@ -39,10 +42,8 @@ def print_iou(
         miou: their mean.
         console: where to print; standard output unless given.
         subsets: further means, by name.
-        title: stands above the table.
     """
     table = _table("class", "IoU %")
-    table.title = title or None
     for name, value in iou.items():
         table.add_row(name, _percent(value))
     table.add_section()
@@ -61,11 +62,17 @@ def print_figures(figures: Mapping[str, float], title: str = "", console: Consol
         console: where to print; standard output unless given.
     """
     console = console or Console()
+    _print_title(title, console)
     iou = {name.removeprefix("iou/"): value for name, value in figures.items() if name.startswith("iou/")}
     subsets = {name.removeprefix("miou_"): value for name, value in figures.items() if name.startswith("miou_")}
-    print_iou(iou, figures["miou"], console, subsets, title)
+    print_iou(iou, figures["miou"], console, subsets)
     pixel, by_class = _percent(figures["pixel_accuracy"]), _percent(figures["class_accuracy"])
     console.print(f"accuracy %: {pixel} of the pixels, {by_class} as the mean over the classes", highlight=False)
+
+
+def _print_title(title: str, console: Console) -> None:
+    if title:
+        console.print(f"predictions: {title}", highlight=False)
 
 
 def _rounds(history: Sequence[RoundRecord]) -> Table:
