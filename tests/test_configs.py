@@ -13,7 +13,7 @@ from ripu_lightning.cli.app import conf_dir, require_values
 from ripu_lightning.cli.build import build_strategy
 from ripu_lightning.training import Stages
 
-GROUPS = ["network", "loss", "optimizer", "schedule", "trainer", "logger", "experiment", "debug"]
+GROUPS = ["network", "loss", "optimizer", "schedule", "trainer", "logger", "experiment", "debug", "evaluation"]
 GROUPS += ["strategy", "geometry", "selection", "budget"]
 OPTIONS = [
     (group, path.relative_to(conf_dir() / group).with_suffix("").as_posix())
@@ -41,6 +41,8 @@ def test_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> 
         assert instantiate(config.network, num_classes=3).num_classes == 3
     if group in {"strategy", "geometry", "selection", "loss"} and option != "own":
         assert instantiate(config[group]) is not None
+    if group == "evaluation":
+        assert (instantiate(config.evaluation).title == "") == (option == "plain")
     if group == "trainer":
         assert instantiate(config.trainer, logger=False).max_epochs is None
     if group == "logger":

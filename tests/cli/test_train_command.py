@@ -109,7 +109,7 @@ def test_metrics_csv_holds_the_rounds(run: Path) -> None:
     assert float(rows[-1]["active/share"]) > float(rows[1]["active/share"]) > 0
 
 
-def test_evaluate_needs_the_checkpoint_alone(run: Path, tmp_path: Path) -> None:
+def test_evaluate_needs_the_checkpoint_alone_and_finds_what_training_found(run: Path, tmp_path: Path) -> None:
     done = call(
         "ripu-evaluate",
         f"checkpoint={run / 'checkpoints' / 'last.ckpt'}",
@@ -118,11 +118,17 @@ def test_evaluate_needs_the_checkpoint_alone(run: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads((tmp_path / "out" / "iou.json").read_text())
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result == json.loads((run / "result.json").read_text())
     with (run / "rounds.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
-    assert result["miou"] == pytest.approx(float(last["miou"]), abs=1e-6)
+    assert result["miou"] == float(last["miou"])
+    assert (result["budget"]["pixels"], result["budget"]["share"]) == (int(last["pixels"]), float(last["share"]))
+    assert (result["name"], result["strategy"], result["seed"]) == ("debug", "ripu", 0)
+    assert result["protocol"]["classes"] == list(load_class_map("streets").names)
+    assert result["protocol"]["data"] == Streets("target", "val", 3, 64, 96).fingerprint()
     assert f"{100 * result['miou']:.1f}" in done.stdout
+    assert f"{100 * result['pixel_accuracy']:.1f} of the pixels" in done.stdout
     val = Streets("target", "val", 3, 64, 96)
     hit = union = 0
     for index, image_id in enumerate(val.ids):
@@ -136,11 +142,12 @@ def test_evaluate_needs_the_checkpoint_alone(run: Path, tmp_path: Path) -> None:
 
 def test_the_same_command_again_finds_everything_done(run: Path) -> None:
     before = {path.name: path.read_bytes() for path in (run / "labels").glob("*.parquet")}
-    rounds = (run / "rounds.csv").read_bytes()
+    rounds, result = (run / "rounds.csv").read_bytes(), (run / "result.json").read_bytes()
     done = call("ripu-train", *SMALL, "output=run", "logger=tensorboard", cwd=run.parent)
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name: path.read_bytes() for path in (run / "labels").glob("*.parquet")} == before
     assert (run / "rounds.csv").read_bytes() == rounds
+    assert (run / "result.json").read_bytes() == result
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -207,7 +214,7 @@ def test_damaged_and_foreign_checkpoints(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ["strategy=ripu"],
+        ["strategy=ripu", "evaluation=published"],
         ["strategy=bald", "network.dropout=0.2", "strategy.samples=3"],
         # Statistics of both domains, superpixels made in workers, and a budget that rank 0 spends for all.
         ["strategy=d2ada", "geometry=superpixel", "geometry.segments=30", "budget.per=pool", "data.num_workers=1"],
@@ -234,8 +241,9 @@ def test_two_processes_pick_what_one_picks(tmp_path: Path, options: list[str]) -
                 continue  # a budget of the pool may leave an image out
             assert np.array_equal(ours.centres, theirs.centres)
             assert np.array_equal(ours.values, theirs.values)
-    mious = [list(csv.DictReader((tmp_path / f"run{ranks}" / "rounds.csv").open()))[-1]["miou"] for ranks in (1, 2)]
-    assert float(mious[0]) == pytest.approx(float(mious[1]), abs=1e-6)  # three images over two ranks, none twice
+    first, second = (json.loads((tmp_path / f"run{ranks}" / "result.json").read_text()) for ranks in (1, 2))
+    del first["config"], second["config"]  # data.batch_size differs
+    assert first == second  # three images over two ranks, none twice
     assert "MEMBER: 2/2" in done[2].stderr
     assert done[2].stdout.count("source only") == done[1].stdout.count("source only")  # one table, not two
 

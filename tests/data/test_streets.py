@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ripu_lightning.data.classes import load_class_map
-from ripu_lightning.data.streets import Streets
+from ripu_lightning.data.streets import Streets, dataset
 from ripu_lightning.data.streets.drawing import Camera, Canvas, Ink, Part
 from ripu_lightning.data.streets.recipes import RECIPES
 from ripu_lightning.data.streets.scene import Scene
@@ -224,3 +224,23 @@ def test_near_things_hide_far_ones() -> None:
 def test_mistakes_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Streets(**{"domain": "target", "split": "train", "length": 3, **arguments})
+
+
+def test_fingerprint_tells_data_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {"domain": "target", "split": "val", "length": 3, "height": 64, "width": 96, "seed": 0}
+    changes = [
+        {},
+        {"domain": "source"},
+        {"split": "train"},
+        {"length": 4},
+        {"height": 65},
+        {"width": 97},
+        {"seed": 1},
+        {"height": 96, "width": 64},
+    ]
+    found = [Streets(**{**first, **change}).fingerprint() for change in changes]
+    monkeypatch.setattr(dataset, "VERSION", dataset.VERSION + 1)
+    found.append(Streets(**first).fingerprint())
+    assert len(set(found)) == len(found)
+    monkeypatch.undo()
+    assert Streets(**first).fingerprint() == found[0]

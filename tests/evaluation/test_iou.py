@@ -1,4 +1,4 @@
-"""IoU against plain loops and sets of pixels."""
+"""IoU and accuracies against plain loops and sets of pixels."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripu_lightning.evaluation import SegmentationConfusion, class_iou, iou_table, mean_iou
+from ripu_lightning.evaluation import SegmentationConfusion, class_iou, figures, iou_table, mean_iou, pixel_accuracy
 
 IGNORE = 255
 
@@ -113,3 +113,43 @@ def test_large_counts_stay_exact():
     # float32 counts would lose pixels beyond 2**24.
     confusion = torch.tensor([[2**25 + 1, 1], [0, 3]])
     assert class_iou(confusion)[0].item() == (2**25 + 1) / (2**25 + 2)
+
+
+def shares_found(pairs, classes):
+    """Of each class's pixels the share that is found, and of all pixels; NaN where there are none."""
+    wanted, found = [0] * classes, [0] * classes
+    for predicted, truth in pairs:
+        for place in np.ndindex(truth.shape):
+            if truth[place] != IGNORE:
+                wanted[truth[place]] += 1
+                found[truth[place]] += int(predicted[place] == truth[place])
+    shares = [hit / all_ if all_ else math.nan for hit, all_ in zip(found, wanted, strict=True)]
+    return shares, sum(found) / sum(wanted) if sum(wanted) else math.nan
+
+
+def mean_of(values):
+    present = [value for value in values if not math.isnan(value)]
+    return sum(present) / len(present) if present else math.nan
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), classes=st.integers(2, 8), images=st.integers(1, 3), data=st.data())
+def test_figures_are_those_of_loops_over_pixels(seed, classes, images, data):
+    pairs = draw_pairs(seed, classes, images, data.draw(st.integers(1, classes)))
+    names = [f"class {index}" for index in range(classes)]
+    subset = data.draw(st.lists(st.integers(0, classes - 1), min_size=1, unique=True))
+    found = figures(counted(pairs, classes), names, {"some": [names[index] for index in subset]})
+    iou, (recall, accuracy) = set_iou(pairs, classes), shares_found(pairs, classes)
+    expected = {
+        "miou": mean_of(iou),
+        "miou_some": mean_of([iou[index] for index in subset]),
+        "pixel_accuracy": accuracy,
+        "class_accuracy": mean_of(recall),
+        **{f"iou/{name}": value for name, value in zip(names, iou, strict=True)},
+    }
+    assert list(found) == list(expected)
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_accuracy_of_large_counts_stays_exact():
+    assert pixel_accuracy(torch.tensor([[2**25 + 1, 1], [0, 3]])) == (2**25 + 4) / (2**25 + 5)

@@ -1,5 +1,7 @@
 """Predictions on disk, written during a real test run and read back by another library's reader."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,14 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from ripu_lightning.data.classes import load_class_map
+from ripu_lightning.data.classes import ClassMap, load_class_map
 from ripu_lightning.data.pools import EvalBatch
 from ripu_lightning.errors import UserError
 from ripu_lightning.evaluation.predictions import SavePredictions
 
-PALETTE = load_class_map("roads").palette()
+ROADS = load_class_map("roads")
+# Ids of their own, in no order; the third class has two.
+OTHER = ClassMap(("a", "b", "c", "d"), ((1, 2, 3),) * 4, ids=((26,), (7,), (200, 3), (0,)))
 
 
 class Echo(LightningModule):
@@ -22,7 +26,8 @@ class Echo(LightningModule):
         return {"predictions": [label.long() for label in batch.labels]}
 
 
-def run(folder, batches):
+def run(folder, batches, form="palette", classes=ROADS):
+    dataset = SimpleNamespace(classes=classes, ids=[image_id for batch in batches for image_id in batch.ids])
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
@@ -30,7 +35,7 @@ def run(folder, batches):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[SavePredictions(folder, PALETTE)],
+        callbacks=[SavePredictions(folder, dataset, form)],
     )
     trainer.test(Echo(), DataLoader(batches, batch_size=None), verbose=False)
 
@@ -42,10 +47,10 @@ def batch_of(labels):
     )
 
 
-def random_labels(*ids):
+def random_labels(*ids, classes=10):
     generator = torch.Generator().manual_seed(3)
     sizes = {image_id: (5 + number, 9 - number) for number, image_id in enumerate(ids)}
-    return {image_id: torch.randint(0, 19, size, generator=generator) for image_id, size in sizes.items()}
+    return {image_id: torch.randint(0, classes, size, generator=generator) for image_id, size in sizes.items()}
 
 
 def test_predictions_are_palette_pngs_of_class_indices(tmp_path):
@@ -61,7 +66,7 @@ def test_predictions_are_palette_pngs_of_class_indices(tmp_path):
         picture = Image.open(tmp_path / "out" / f"{image_id}.png")
         assert picture.mode == "P"
         assert np.array_equal(np.array(picture), label.numpy())
-        assert np.array_equal(np.array(picture.convert("RGB")), PALETTE[label.numpy()])
+        assert np.array_equal(np.array(picture.convert("RGB")), ROADS.palette()[label.numpy()])
 
 
 @pytest.mark.parametrize("image_id", ["../outside", "/outside", "city/../../outside", "city//", ""])
@@ -69,3 +74,30 @@ def test_predictions_stay_in_their_folder(tmp_path, image_id):
     with pytest.raises(UserError, match="outside"):
         run(tmp_path / "out", [batch_of(random_labels(image_id))])
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_label_ids_are_grey_files_in_one_folder(tmp_path):
+    labels = random_labels("one", "city/two", "city/part/three_000000_000019", classes=4)
+    run(tmp_path / "out", [batch_of(labels)], "label_ids", OTHER)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"one.png", "two.png", "three_000000_000019.png"}
+    for image_id, label in labels.items():
+        with Image.open(tmp_path / "out" / f"{image_id.split('/')[-1]}.png") as picture:
+            assert picture.mode == "L"
+            assert picture.size == (label.shape[1], label.shape[0])
+            ids = [[(26, 7, 200, 0)[value] for value in row] for row in label.tolist()]
+            assert np.array(picture).tolist() == ids
+
+
+@pytest.mark.parametrize(
+    ("form", "ids", "classes", "words"),
+    [
+        ("label_ids", ["x/a", "b", "y/a"], OTHER, "'x/a' and 'y/a'"),
+        ("label_ids", ["a"], ClassMap(("a", "b"), ((1, 2, 3),) * 2, ids=((1,), ())), "'b' has no label id"),
+        (True, ["a"], OTHER, "palette, label_ids or null"),
+    ],
+)
+def test_what_can_not_be_written_is_refused_at_once(tmp_path, form, ids, classes, words):
+    with pytest.raises(UserError, match=words):
+        SavePredictions(tmp_path / "out", SimpleNamespace(classes=classes, ids=ids), form)
+    assert not (tmp_path / "out").exists()

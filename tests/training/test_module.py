@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 import tiny
 from ripu_lightning.errors import UserError
+from ripu_lightning.evaluation import Inference
 from ripu_lightning.losses import SourceCrossEntropy, WeightedLosses
 from ripu_lightning.training import SegmentationModule
 
@@ -102,6 +103,51 @@ def test_validation_counts_every_image_once_at_its_own_size(tmp_path: Path) -> N
                 union[c] += (((predicted == c) | (truth == c)) & counted).sum()
     assert result["val/miou"] == pytest.approx((hit / union).mean(), abs=1e-6)
     assert result["val/iou/sky"] == pytest.approx(hit[1] / union[1], abs=1e-6)
+
+
+def test_validation_logs_all_figures_of_what_inference_predicts(tmp_path: Path) -> None:
+    data, inference = tiny.datamodule(target_size=[16, 20]), Inference(mirror=True, scales=[0.5, 1])
+    network = tiny.module(inference=inference, subsets={"2": ("tree", "sky")})
+    trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data))
+    result = trainer.validate(network, datamodule=data, verbose=False)[0]
+    counts = np.zeros((3, 3))
+    network.eval()
+    for batch in data.val_dataloader():
+        with torch.no_grad():
+            predictions = list(inference.predict(network, batch.image, batch.sizes))
+        for predicted, label in zip(predictions, batch.labels, strict=True):
+            known = label != 255
+            np.add.at(counts, (label[known].numpy(), predicted[known].numpy()), 1)
+    iou = counts.diagonal() / (counts.sum(0) + counts.sum(1) - counts.diagonal())
+    expected = {
+        "val/miou": iou.mean(),
+        "val/miou_2": iou[1:].mean(),
+        "val/pixel_accuracy": counts.trace() / counts.sum(),
+        "val/class_accuracy": (counts.diagonal() / counts.sum(1)).mean(),
+        **{f"val/iou/{name}": value for name, value in zip(tiny.CLASSES.names, iou, strict=True)},
+    }
+    assert result == pytest.approx(expected, abs=1e-6)
+
+
+class Unlabelled(tiny.Blocks):
+    has_labels = False
+
+    def image(self, index: int) -> np.ndarray:
+        return np.random.default_rng(index).integers(0, 255, (*self._size, 3), dtype=np.uint8)
+
+    def label(self, index: int) -> np.ndarray:
+        raise AssertionError("the truth was opened")
+
+
+def test_without_labels_nothing_is_counted(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    data = tiny.datamodule()
+    data.target_eval = Unlabelled("val", 3)
+    active = tiny.loop(tmp_path / "labels", data)
+    trainer = tiny.trainer(tmp_path, active)
+    trainer.fit(tiny.module(), datamodule=data)
+    assert not [name for name in trainer.callback_metrics if name.startswith("val/")]
+    assert [np.isnan(record.miou) for record in active.history] == [True] * 3
+    assert not [warning for warning in recwarn if "compute" in str(warning.message)]
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,17 @@ def build_module(config: DictConfig, datamodule: ActiveDataModule, bare: bool = 
     classes = datamodule.classes.names
     skipped = {"weights": None} if bare and "weights" in config.network else {}
     network, losses = build(config, "network", num_classes=len(classes), **skipped), build(config, "loss")
+    inference = build(config, "evaluation")
     try:
         module = SegmentationModule(
-            network, losses, classes, **config.optimizer, horizon=config.schedule.horizon, config=plain(config)
+            network,
+            losses,
+            classes,
+            **config.optimizer,
+            horizon=config.schedule.horizon,
+            inference=inference,
+            subsets=datamodule.classes.subsets,
+            config=plain(config),
         )
     except TypeError as error:
         raise UserError(f"optimizer: {error}") from error

@@ -1,6 +1,5 @@
 """Evaluation of a checkpoint: rebuild network and data from the config inside it, count, print, save."""
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,26 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback
 
-from ripu_lightning.cli.build import build, build_module
+from ripu_lightning.cli.build import build, build_module, plain
+from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError
+from ripu_lightning.evaluation import protocol_of
 from ripu_lightning.evaluation.predictions import SavePredictions
-from ripu_lightning.report.table import print_iou
+from ripu_lightning.report.files import RunFiles, stage_figures
+from ripu_lightning.report.result import make_result
+from ripu_lightning.report.table import print_figures
 from ripu_lightning.training.module import SegmentationModule
+
+BOUGHT = RunFiles.__qualname__
+"""Under which name a checkpoint says what was bought."""
 
 
 def evaluate_checkpoint(config: DictConfig) -> None:
     """Evaluate ``config.checkpoint`` on the target's evaluation split.
 
-    Leaves ``iou.json`` and, if asked, ``predictions/ID.png`` in the output folder.
+    Leaves ``result.json`` (where there are labels) and, if asked, ``predictions`` in the output folder.
 
     Raises:
         UserError: no such checkpoint, or one that does not fit the data.
@@ -28,16 +35,15 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     checkpoint = load_checkpoint(Path(config.checkpoint))
     training = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
     for key, change in config.data.items():
-        # A part that names its own class replaces the checkpoint's; anything else changes single values of it.
-        whole = OmegaConf.is_dict(change) and "_target_" in change
-        OmegaConf.update(training.data, str(key), change, merge=not whole)
+        _change(training.data, str(key), change)
+    _change(training, "evaluation", config.get("evaluation") or {})
     # Only the evaluation split is opened: what the network was trained on need not be on this machine.
     training.data.source, training.data.target = None, training.data.target_eval
     datamodule = build(training, "data")
     _require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
+    callbacks = _predictions(config, folder, datamodule.target_eval)
     datamodule.target_eval.check()
     module = restore(training, datamodule, checkpoint, config.checkpoint)
-    callbacks = [SavePredictions(folder / "predictions", datamodule.classes.palette())] if config.predictions else []
     trainer = build(
         config,
         "trainer",
@@ -46,9 +52,30 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         default_root_dir=str(folder),
         use_distributed_sampler=False,
     )
-    metrics = trainer.test(module, datamodule=datamodule, verbose=False)[0]
+    trainer.test(module, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
-        _report(metrics, folder)
+        if figures := stage_figures(trainer, "test"):
+            protocol = protocol_of(datamodule.target_eval, module.inference, plain(training.data)["target_size"])
+            trained, bought = checkpoint["hyper_parameters"]["config"], checkpoint["callbacks"][BOUGHT]
+            make_result(trained, bought, protocol, figures).write(folder)
+            print_figures(figures, module.inference.title)
+        else:
+            print("the data have no labels: nothing is counted, there are predictions only")
+        print(f"written to {folder}")
+
+
+def _change(config: DictConfig, key: str, change: Any) -> None:
+    # A part that names its own class replaces the checkpoint's; anything else changes single values of it.
+    whole = OmegaConf.is_dict(change) and "_target_" in change
+    OmegaConf.update(config, key, change, merge=not whole)
+
+
+def _predictions(config: DictConfig, folder: Path, dataset: SegmentationDataset) -> list[Callback]:
+    if config.predictions is not None:
+        return [SavePredictions(folder / "predictions", dataset, config.predictions)]
+    if not dataset.has_labels:
+        raise UserError("predictions: null, but the data have no labels to count either; choose palette or label_ids")
+    return []
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -57,7 +84,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint: no file {path}")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["state_dict"], checkpoint["hyper_parameters"]["config"]["network"]
+        checkpoint["state_dict"], checkpoint["hyper_parameters"]["config"]["network"], checkpoint["callbacks"][BOUGHT]
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"checkpoint: {path} is no checkpoint written by ripu-train, or it is damaged") from error
     return checkpoint
@@ -80,14 +107,3 @@ def _require_classes(checkpoint: dict[str, Any], classes: tuple[str, ...], name:
             f"checkpoint: {name} was trained for {len(trained)} classes ({', '.join(trained)}), but the data have "
             f"{len(classes)} ({', '.join(classes)}); evaluate it on data with its own class map"
         )
-
-
-def _report(metrics: dict[str, float], folder: Path) -> None:
-    prefix = "test/iou/"
-    iou = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
-    miou = metrics["test/miou"]
-    finite = {name: value if value == value else None for name, value in iou.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "iou.json").write_text(json.dumps({"miou": miou, "iou": finite}, indent=2) + "\n", encoding="utf-8")
-    print_iou(iou, miou)
-    print(f"written to {folder}")

@@ -1,6 +1,8 @@
 """One experiment from a valid config: build, train round by round, report."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -10,10 +12,10 @@ from pytorch_lightning.loggers import WandbLogger
 
 from ripu_lightning.cli.build import build, build_module, build_strategy, plain
 from ripu_lightning.cli.initial import initial_weights, load_initial
-from ripu_lightning.cli.values import refuse_other_config
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.files import RunFiles
 from ripu_lightning.report.pictures import RoundPictures
+from ripu_lightning.report.result import decisive
 from ripu_lightning.report.table import print_rounds
 from ripu_lightning.training import ActiveLearningLoop, Stages
 
@@ -27,7 +29,7 @@ def run_experiment(config: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     config.output = str(folder)  # one and the same on all ranks, whatever time each of them started
     if (folder / "config.yaml").is_file():
-        refuse_other_config(plain(OmegaConf.load(folder / "config.yaml")), plain(config), str(folder))
+        _refuse_other_config(plain(OmegaConf.load(folder / "config.yaml")), plain(config), str(folder))
     seed_everything(config.seed, workers=True, verbose=False)
     budget, strategy = build(config, "budget"), build_strategy(config)
     stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
@@ -35,10 +37,8 @@ def run_experiment(config: DictConfig) -> None:
     if budget.rounds and datamodule.target_labels == "all":
         raise UserError("data.target_labels: all labels are used already; add budget=none, as there is nothing to buy")
     last = folder / "checkpoints" / "last.ckpt"
-    initial = None if last.is_file() else initial_weights(config, folder)
-    module = build_module(config, datamodule, bare=last.is_file() or initial is not None)
-    if initial is not None:
-        load_initial(module, initial)
+    started_elsewhere = bool(last.is_file() or config.initial or config.pretrain)
+    module = build_module(config, datamodule, bare=started_elsewhere)
     module.losses.require(datamodule.domains)
     datamodule.domains = module.losses.images
     annotator = build(config, "annotator", dataset=datamodule.target)
@@ -47,13 +47,26 @@ def run_experiment(config: DictConfig) -> None:
     trainer = _trainer(config, folder, loop, len(stages.spans))
     if trainer.is_global_zero:
         datamodule.check(trainer.world_size)
+    if not last.is_file():
+        load_initial(module, initial_weights(config, folder))
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     finally:
         _close_loggers(trainer)
     if trainer.is_global_zero:
-        print_rounds(loop.history, per_class=config.per_class)
+        print_rounds(loop.history, per_class=config.per_class, title=module.inference.title)
         print(f"run folder: {folder}")
+
+
+def _refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str) -> None:
+    """Refuse to go on with a run under another config: its labels and its checkpoint belong to the first."""
+    before, after = decisive(old), decisive(new)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            raise UserError(
+                f"{key}: the run in {folder} has {before.get(key)!r}, this command {after.get(key)!r}; "
+                "give the first command again to go on with it, or choose another output"
+            )
 
 
 def _trainer(config: DictConfig, folder: Path, loop: ActiveLearningLoop, epochs: int) -> Trainer:

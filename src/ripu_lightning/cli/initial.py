@@ -32,12 +32,14 @@ def initial_weights(config: DictConfig, folder: Path) -> Path | None:
     return first / "checkpoints" / "last.ckpt"
 
 
-def load_initial(module: SegmentationModule, path: Path) -> None:
-    """Fill the network, and nothing else, with a checkpoint's weights.
+def load_initial(module: SegmentationModule, path: Path | None) -> None:
+    """Fill the network, and nothing else, with a checkpoint's weights; None leaves it as it is.
 
     Raises:
         UserError: no checkpoint, or one of another network or other classes.
     """
+    if path is None:
+        return
     checkpoint = load_checkpoint(path)
     classes = checkpoint["hyper_parameters"]["classes"]
     if list(classes) != module.classes:

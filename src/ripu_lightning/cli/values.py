@@ -1,8 +1,5 @@
 """Checks of a composed config's plain values: types and ranges, before torch is loaded."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.errors import UserError
@@ -46,13 +43,7 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "data.eval_batch_size": (int, 1),
     "data.num_workers": (int, 0),
 }
-SWITCHES = (
-    "per_class",
-    "predictions",
-    "network.full_size",
-    "optimizer.freeze_batchnorm",
-    "trainer.enable_progress_bar",
-)
+SWITCHES = ("per_class", "network.full_size", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
 
 
 def check_values(config: DictConfig) -> None:
@@ -77,30 +68,3 @@ def check_values(config: DictConfig) -> None:
             f"schedule.horizon: {config.schedule.horizon} steps, but the run has {config.schedule.steps}; "
             "the learning rate would be 0 before the end"
         )
-
-
-def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str) -> None:
-    """Refuse to go on with a run under another config: its labels and its checkpoint belong to the first.
-
-    Raises:
-        UserError: naming the first key that differs.
-    """
-    before, after = _flat(old), _flat(new)
-    for key in sorted(before.keys() | after.keys()):
-        free = key.split(".")[0] in {"trainer", "logger", "pictures", "per_class", "output", "name"}
-        free = free or key in {"data.num_workers", "data.eval_batch_size", "data.cache"}
-        if not free and before.get(key) != after.get(key):
-            raise UserError(
-                f"{key}: the run in {folder} has {before.get(key)!r}, this command {after.get(key)!r}; "
-                "give the first command again to go on with it, or choose another output"
-            )
-
-
-def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, child in config.items():
-        if isinstance(child, Mapping):
-            flat |= {f"{key}.{name}": value for name, value in _flat(child).items()}
-        else:
-            flat[str(key)] = child
-    return flat

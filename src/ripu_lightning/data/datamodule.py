@@ -148,7 +148,7 @@ class ActiveDataModule(LightningDataModule):
         """The target's evaluation split, at its own resolution, each image once over all ranks."""
         if self.target_eval is None:
             return []
-        return self._eval_loader("target", self.target_eval, with_labels=True)
+        return self._eval_loader("target", self.target_eval, with_labels=self.target_eval.has_labels)
 
     def test_dataloader(self) -> DataLoader[EvalBatch] | list[Any]:
         """As :meth:`val_dataloader`."""

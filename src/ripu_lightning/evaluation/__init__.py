@@ -1,5 +1,25 @@
-"""Evaluation: one confusion matrix over the set, IoU tables, saved predictions."""
+"""Evaluation: how predictions are made and saved, one confusion matrix over the set, and the figures from it."""
 
-from ripu_lightning.evaluation.iou import SegmentationConfusion, class_iou, iou_table, mean_iou
+from ripu_lightning.evaluation.inference import Inference
+from ripu_lightning.evaluation.metrics import (
+    SegmentationConfusion,
+    class_accuracy,
+    class_iou,
+    figures,
+    iou_table,
+    mean_iou,
+    pixel_accuracy,
+)
+from ripu_lightning.evaluation.protocol import protocol_of
 
-__all__ = ["SegmentationConfusion", "class_iou", "iou_table", "mean_iou"]
+__all__ = [
+    "Inference",
+    "SegmentationConfusion",
+    "class_accuracy",
+    "class_iou",
+    "figures",
+    "iou_table",
+    "mean_iou",
+    "pixel_accuracy",
+    "protocol_of",
+]

@@ -1,28 +1,49 @@
-"""Writes the predictions of a test run as PNG files."""
+"""Writes the predictions of a test run as PNG files, for viewers or for a test server."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ripu_lightning.data.dataset import UInt8Array
+from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 from ripu_lightning.data.pools import EvalBatch
+from ripu_lightning.errors import UserError
 from ripu_lightning.labels.png import write_masks
+
+Format = Literal["palette", "label_ids"]
 
 
 class SavePredictions(Callback):
-    """Writes ``<folder>/<image id>.png``, 8 bits a pixel: class indices, shown by viewers in their colours.
+    """Writes one 8-bit PNG an image, at the label's size; every rank writes the images it predicted.
 
-    Every rank writes the images it predicted; an id's ``/`` become subfolders.
+    ``palette``: ``<folder>/<image id>.png`` holds class indices, shown by viewers in their colours; an id's ``/``
+    become subfolders.
+
+    ``label_ids``: ``<folder>/<last part of the image id>.png`` holds the data set's own label ids in grey, all in one
+    folder. This is what the Cityscapes test server takes: the ids of ``labelIds`` files, at full resolution, under
+    names that begin with ``CITY_SEQUENCE_FRAME``. Of a class with several ids the first is written.
 
     Args:
         folder: made if missing.
-        palette: ``(256, 3)`` uint8, see :meth:`ClassMap.palette`.
+        dataset: what is predicted: its classes and image ids.
+        form: one of the two.
+
+    Raises:
+        UserError: another form, a class without a label id, or images of one name that one folder can not hold.
     """
 
-    def __init__(self, folder: str | Path, palette: UInt8Array) -> None:
-        self.folder, self.palette = Path(folder), palette
+    def __init__(self, folder: str | Path, dataset: SegmentationDataset, form: Format = "palette") -> None:
+        if form not in get_args(Format):
+            raise UserError(f"predictions: expected palette, label_ids or null, got {form!r}")
+        self.folder, self.form = Path(folder), form
+        self.names = {image_id: image_id for image_id in dataset.ids}
+        self.values = np.arange(256, dtype=np.uint8)
+        self.palette: UInt8Array | None = dataset.classes.palette()
+        if form == "label_ids":
+            self.names, self.values, self.palette = _flat(dataset.ids), _first_ids(dataset), None
 
     def on_test_batch_end(
         self,
@@ -39,7 +60,30 @@ class SavePredictions(Callback):
             UserError: an image id that would leave the folder, or a file that cannot be written.
         """
         masks = {
-            image_id: predicted.to(torch.uint8).cpu().numpy()
+            self.names[image_id]: self.values[predicted.to(torch.uint8).cpu().numpy()]
             for image_id, predicted in zip(batch.ids, outputs["predictions"], strict=True)
         }
         write_masks(self.folder, masks, masks.__getitem__, self.palette)
+
+
+def _flat(ids: Sequence[str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for image_id in ids:
+        name = image_id.rsplit("/", 1)[-1]
+        if name in taken:
+            raise UserError(
+                f"predictions: {taken[name]!r} and {image_id!r} would both be written as {name}.png; "
+                "choose predictions=palette, which keeps their folders"
+            )
+        taken[name], names[image_id] = image_id, name
+    return names
+
+
+def _first_ids(dataset: SegmentationDataset) -> UInt8Array:
+    without = [name for name, ids in zip(dataset.classes.names, dataset.classes.ids, strict=True) if not ids]
+    if without:
+        raise UserError(
+            f"predictions: class {without[0]!r} has no label id in its class map; choose predictions=palette"
+        )
+    return np.array([ids[0] for ids in dataset.classes.ids], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The plain files of a run's folder: the config it runs with, and after every stage the table and its curve."""
+"""The plain files of a run's folder: the config it runs with, and after every stage table, curve and result."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,15 +7,20 @@ from typing import Any
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from ripu_lightning.data.datamodule import ActiveDataModule
+from ripu_lightning.evaluation import protocol_of
 from ripu_lightning.report.curve import save_curve
+from ripu_lightning.report.result import make_result
 from ripu_lightning.training.history import write_history
 from ripu_lightning.training.loop import ActiveLearningLoop
+from ripu_lightning.training.module import SegmentationModule
 
 
 class RunFiles(Callback):
-    """Writes ``config.yaml`` when training starts, and ``rounds.csv`` and ``curve.png`` after every stage.
+    """Writes ``config.yaml`` when training starts; ``rounds.csv``, ``curve.png`` and ``result.json`` after every stage.
 
-    Place it after the ActiveLearningLoop, whose records it writes. Only rank zero writes.
+    Place it after the ActiveLearningLoop, whose records it writes. Only rank zero writes. A checkpoint holds what was
+    bought, for the result of a later evaluation.
 
     Args:
         folder: the run's folder; made if missing.
@@ -34,7 +39,34 @@ class RunFiles(Callback):
             (self.folder / "config.yaml").write_text(text, encoding="utf-8")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Table and curve so far."""
+        """Table, curve and result so far."""
         if trainer.is_global_zero:
             write_history(self.folder / "rounds.csv", self.loop.history)
             save_curve(self.loop.history, self.folder / "curve.png")
+            self._write_result(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """``strategy`` and ``budget`` of the result file, see :class:`~ripu_lightning.report.result.Result`."""
+        budget, last = self.loop.budget, self.loop.history[-1:]
+        bought = {"pixels": last[0].pixels if last else None, "share": last[0].share if last else None}
+        amount = getattr(budget, budget.unit) if budget.unit else None
+        whole = {"unit": budget.unit, "amount": amount, "per": budget.per, "rounds": budget.rounds, **bought}
+        if self.config["data"]["target_labels"] == "all":
+            whole |= {"unit": "all", "pixels": None, "share": 1.0}
+        return {"strategy": self.loop.strategy.name if budget.rounds else None, "budget": whole}
+
+    def _write_result(self, trainer: Trainer, module: LightningModule) -> None:
+        figures = stage_figures(trainer, "val")
+        datamodule = getattr(trainer, "datamodule", None)
+        if not figures or not isinstance(module, SegmentationModule) or not isinstance(datamodule, ActiveDataModule):
+            return
+        if datamodule.target_eval is not None:
+            size = self.config["data"]["target_size"]
+            protocol = protocol_of(datamodule.target_eval, module.inference, size)
+            make_result(self.config, self.state_dict(), protocol, figures).write(self.folder)
+
+
+def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
+    """What the last ``val`` or ``test`` logged, without the stage in the names; empty where nothing was counted."""
+    logged = trainer.callback_metrics.items()
+    return {name.removeprefix(f"{stage}/"): float(value) for name, value in logged if name.startswith(f"{stage}/")}

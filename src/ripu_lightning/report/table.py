@@ -9,15 +9,19 @@ from rich.table import Table
 from ripu_lightning.training.history import RoundRecord
 
 
-def print_rounds(history: Sequence[RoundRecord], per_class: bool = False, console: Console | None = None) -> None:
+def print_rounds(
+    history: Sequence[RoundRecord], per_class: bool = False, console: Console | None = None, title: str = ""
+) -> None:
     """Print one row a round, and the source-only start beside the end where there is more than the start.
 
     Args:
         history: the records of a run, in order.
         per_class: give every class too.
         console: where to print; standard output unless given.
+        title: stands above the table.
     """
     console = console or Console()
+    _print_title(title, console)
     console.print(_rounds(history))
     if len(history) > 1:
         console.print(_gains(history[0], history[-1], per_class))
@@ -25,20 +29,50 @@ def print_rounds(history: Sequence[RoundRecord], per_class: bool = False, consol
         print_iou(history[0].iou, history[0].miou, console)
 
 
-def print_iou(iou: Mapping[str, float], miou: float, console: Console | None = None) -> None:
-    """Print the IoU (0..1) of each class and their mean, in %.
+def print_iou(
+    iou: Mapping[str, float],
+    miou: float,
+    console: Console | None = None,
+    subsets: Mapping[str, float] | None = None,
+) -> None:
+    """Print the IoU (0..1) of each class and their means, in %.
 
     Args:
         iou: IoU by class; NaN for a class that does not occur.
         miou: their mean.
         console: where to print; standard output unless given.
+        subsets: further means, by name.
     """
     table = _table("class", "IoU %")
     for name, value in iou.items():
         table.add_row(name, _percent(value))
     table.add_section()
     table.add_row("mean", _percent(miou))
+    for name, value in (subsets or {}).items():
+        table.add_row(f"mean of {name}", _percent(value))
     (console or Console()).print(table)
+
+
+def print_figures(figures: Mapping[str, float], title: str = "", console: Console | None = None) -> None:
+    """Print what an evaluation found: IoU by class, their means, accuracies.
+
+    Args:
+        figures: see :func:`~ripu_lightning.evaluation.figures`.
+        title: stands above the table.
+        console: where to print; standard output unless given.
+    """
+    console = console or Console()
+    _print_title(title, console)
+    iou = {name.removeprefix("iou/"): value for name, value in figures.items() if name.startswith("iou/")}
+    subsets = {name.removeprefix("miou_"): value for name, value in figures.items() if name.startswith("miou_")}
+    print_iou(iou, figures["miou"], console, subsets)
+    pixel, by_class = _percent(figures["pixel_accuracy"]), _percent(figures["class_accuracy"])
+    console.print(f"accuracy %: {pixel} of the pixels, {by_class} as the mean over the classes", highlight=False)
+
+
+def _print_title(title: str, console: Console) -> None:
+    if title:
+        console.print(f"predictions: {title}", highlight=False)
 
 
 def _rounds(history: Sequence[RoundRecord]) -> Table:

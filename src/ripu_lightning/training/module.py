@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from ripu_lightning.data.pools import EvalBatch, TrainBatch
 from ripu_lightning.errors import UserError
-from ripu_lightning.evaluation import SegmentationConfusion, iou_table, mean_iou
+from ripu_lightning.evaluation import Inference, SegmentationConfusion, figures
 from ripu_lightning.losses import StepOutputs, WeightedLosses
 from ripu_lightning.networks.batchnorm import set_batchnorm_eval
 from ripu_lightning.networks.contract import SegmentationNetwork, SegmentationOutput
@@ -39,6 +39,8 @@ class SegmentationModule(LightningModule):
         horizon: steps over which the rate falls to 0; a run may stop earlier (62,500; stopped at 40,000).
         power: of the polynomial decay (0.9).
         freeze_batchnorm: keep BatchNorm's statistics and parameters as loaded, also after ``train()``.
+        inference: how validation and test make predictions; one plain pass unless given.
+        subsets: further means of the IoU, each over some of the classes, by name.
         config: plain containers that are saved in the checkpoint, so that it can be evaluated on its own.
 
     Raises:
@@ -57,6 +59,8 @@ class SegmentationModule(LightningModule):
         horizon: int = 62_500,
         power: float = 0.9,
         freeze_batchnorm: bool = False,
+        inference: Inference | None = None,
+        subsets: Mapping[str, Sequence[str]] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -70,6 +74,7 @@ class SegmentationModule(LightningModule):
         self.losses, self.classes = losses, list(classes)
         self.lr, self.head_factor, self.momentum, self.weight_decay = lr, head_factor, momentum, weight_decay
         self.horizon, self.power, self.freeze_batchnorm = horizon, power, freeze_batchnorm
+        self.inference, self.subsets = inference or Inference(), dict(subsets or {})
         self.confusion = SegmentationConfusion(len(classes))
         self.teacher = Teacher(network, losses.teacher_decay) if losses.needs_teacher else None
 
@@ -126,7 +131,7 @@ class SegmentationModule(LightningModule):
             self.teacher.update_parameters(self.network)
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
-        """Count predictions at each label's own resolution."""
+        """Count predictions at each label's own resolution; without labels there is nothing to count."""
         self._count(batch)
 
     def test_step(self, batch: EvalBatch, batch_idx: int) -> dict[str, list[Tensor]]:
@@ -134,12 +139,12 @@ class SegmentationModule(LightningModule):
         return {"predictions": self._count(batch)}
 
     def on_validation_epoch_end(self) -> None:
-        """Log mIoU and per-class IoU over the whole set and all ranks."""
-        self._log_iou("val")
+        """Log the :func:`~ripu_lightning.evaluation.figures` over the whole set and all ranks."""
+        self._log_figures("val")
 
     def on_test_epoch_end(self) -> None:
         """As :meth:`on_validation_epoch_end`."""
-        self._log_iou("test")
+        self._log_figures("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """SGD with a faster head and polynomial decay, stepped every step."""
@@ -164,21 +169,22 @@ class SegmentationModule(LightningModule):
         return float(max(0.0, 1 - step / self.horizon) ** self.power)
 
     def _count(self, batch: EvalBatch) -> list[Tensor]:
-        logits = self(batch.image).logits
-        predictions = []
-        for index, (size, label) in enumerate(zip(batch.sizes, batch.labels, strict=True)):
-            predicted = resize_logits(logits[index : index + 1], size).argmax(dim=1)[0]
-            self.confusion.add(predicted, label)
-            predictions.append(predicted)
+        predictions = list(self.inference.predict(self, batch.image, batch.sizes))
+        if batch.labels:
+            for predicted, label in zip(predictions, batch.labels, strict=True):
+                self.confusion.add(predicted, label)
         return predictions
 
-    def _log_iou(self, stage: str) -> None:
+    def _log_figures(self, stage: str) -> None:
+        # A rank may have no image of its own, but all of them must take part in summing up.
+        if not self.trainer.strategy.reduce_boolean_decision(self.confusion.update_called, all=False):
+            return
         confusion = self.confusion.compute()
         self.confusion.reset()
-        values = {f"{stage}/iou/{name}": value for name, value in iou_table(confusion, self.classes).items()}
-        # The counts are those of all ranks already; sync_dist only tells Lightning that the ranks agree.
-        self.log(f"{stage}/miou", mean_iou(confusion), prog_bar=True, sync_dist=True)
-        self.log_dict(values, sync_dist=True)
+        values = {f"{stage}/{name}": value for name, value in figures(confusion, self.classes, self.subsets).items()}
+        # The counts are those of all ranks already, so the ranks agree; a mean over them would round.
+        self.log(f"{stage}/miou", values.pop(f"{stage}/miou"), prog_bar=True, sync_dist=True, reduce_fx="max")
+        self.log_dict(values, sync_dist=True, reduce_fx="max")
 
 
 def _check_arguments(network: nn.Module, classes: int, lr: float, horizon: int) -> None:

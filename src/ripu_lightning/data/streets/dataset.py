@@ -1,6 +1,8 @@
 """Street scenes drawn on the fly: a source and a target domain that need no download."""
 
+import json
 from collections import OrderedDict
+from hashlib import sha256
 from typing import Any, Literal
 from zlib import crc32
 
@@ -14,6 +16,8 @@ from ripu_lightning.data.streets.scene import Scene
 from ripu_lightning.data.streets.styles import FINISH
 from ripu_lightning.errors import UserError, suggest
 
+VERSION = 1
+"""Of the drawing code: to be raised with every change that makes other pictures or labels."""
 MIN_SIZE = 32
 _CACHE_BYTES = 64 * 2**20
 
@@ -69,6 +73,11 @@ class Streets(SegmentationDataset):
     def size(self, index: int) -> tuple[int, int]:
         """``(H, W)``, the same for every image."""
         return self.height, self.width
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the arguments, the classes and the version of the drawing code."""
+        recipe = [VERSION, self.domain, self.split, len(self), self.height, self.width, self.seed]
+        return sha256(json.dumps([recipe, self.classes.names]).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers get the recipe, not the rendered images."""

@@ -1,0 +1,148 @@
+"""From a network's logits to predictions: one plain pass, or the mean of mirrored, scaled and windowed passes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ripu_lightning.errors import UserError
+from ripu_lightning.networks.contract import SegmentationOutput
+from ripu_lightning.networks.resize import resize_logits
+
+Network = Callable[[Tensor], SegmentationOutput]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How evaluation turns a network's logits into classes.
+
+    Plain: the logits are brought to the label's size, the highest one is the class.
+
+    Otherwise: each view of the input (every scale, each also mirrored) gives class probabilities at the view's own
+    size. They are mirrored back, brought to the input's size and averaged; the mean is brought to the label's size,
+    and its highest class is taken. Xie et al. (2022) average the image and its mirror. All resizing is bilinear with
+    aligned corners.
+
+    Args:
+        mirror: also look at the input mirrored left to right.
+        scales: factors by which the input is resized.
+        window: ``(h, w)`` in pixels of the scaled input; None looks at it whole. Windows stay inside, the last one of
+            a row or column is shifted in; where they overlap, probabilities are averaged. A side shorter than the
+            window's is taken whole.
+        overlap: least share of a window that the next one sees again, from 0 to below 1.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    mirror: bool = False
+    scales: Sequence[float] = (1.0,)
+    window: Sequence[int] | None = None
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self.mirror, self.scales, self.window, self.overlap)
+        object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
+        object.__setattr__(self, "window", self.window if self.window is None else tuple(self.window))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one pass over the whole input is all."""
+        return not self.mirror and self.scales == (1.0,) and self.window is None
+
+    @property
+    def title(self) -> str:
+        """What tables say of it; nothing for the plain one.
+
+        >>> Inference(mirror=True, scales=(0.75, 1), window=(512, 512)).title
+        'mirrored, scales 0.75 1, window 512x512 overlap 0.5'
+        """
+        parts = ["mirrored"] if self.mirror else []
+        if self.scales != (1.0,):
+            parts.append("scales " + " ".join(f"{scale:g}" for scale in self.scales))
+        if self.window is not None:
+            parts.append(f"window {self.window[0]}x{self.window[1]} overlap {self.overlap:g}")
+        return ", ".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain containers for result files; equal where predictions are made in the same way."""
+        overlap = None if self.window is None else self.overlap
+        return {"title": self.title or "plain", **asdict(self), "overlap": overlap}
+
+    def predict(self, network: Network, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
+        """Predict one image after the other, so that one alone is held at its label's size.
+
+        Args:
+            network: gives logits at any stride.
+            images: ``(B, 3, h, w)`` normalised.
+            sizes: ``(H, W)`` of each image's label.
+
+        Yields:
+            Class indices ``(H, W)`` int64.
+        """
+        scores = network(images).logits if self.is_plain else self.probabilities(network, images)
+        for index, size in enumerate(sizes):
+            yield resize_logits(scores[index : index + 1], size).argmax(dim=1)[0]
+
+    def probabilities(self, network: Network, images: Tensor) -> Tensor:
+        """Mean class probabilities over all views: ``(B, 3, h, w)`` -> ``(B, C, h, w)`` float32."""
+        height, width = images.shape[-2:]
+        views = (
+            resize_logits(self._view(network, _scaled(images, scale), mirrored), (height, width))
+            for scale in self.scales
+            for mirrored in ((False, True) if self.mirror else (False,))
+        )
+        return reduce(Tensor.add_, views) / (len(self.scales) * (1 + self.mirror))
+
+    def _view(self, network: Network, images: Tensor, mirrored: bool) -> Tensor:
+        if mirrored:
+            return self._windows(network, images.flip(-1)).flip(-1)
+        return self._windows(network, images)
+
+    def _windows(self, network: Network, images: Tensor) -> Tensor:
+        """Probabilities at the size of ``images``, each pixel's averaged over the windows that hold it."""
+        size = images.shape[-2:]
+        height, width = (min(pair) for pair in zip(self.window or size, size, strict=True))
+        counts = torch.zeros(size, device=images.device)
+        total: Tensor | None = None
+        for top in _starts(size[0], height, self.overlap):
+            for left in _starts(size[1], width, self.overlap):
+                here = (..., slice(top, top + height), slice(left, left + width))
+                found = resize_logits(network(images[here]).logits, (height, width)).softmax(dim=1)
+                total = found.new_zeros(*found.shape[:2], *size) if total is None else total
+                total[here] += found
+                counts[here] += 1
+        assert total is not None
+        return total.div_(counts)
+
+
+def _starts(length: int, window: int, overlap: float) -> list[int]:
+    stride = max(1, int(window * (1 - overlap)))
+    return [*range(0, length - window, stride), length - window]
+
+
+def _scaled(images: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return images
+    size = tuple(max(1, round(side * scale)) for side in images.shape[-2:])
+    return interpolate(images, size=size, mode="bilinear", align_corners=True)
+
+
+def _check(mirror: Any, scales: Any, window: Any, overlap: Any) -> None:
+    if not isinstance(mirror, bool):
+        raise UserError(f"evaluation.mirror: expected true or false, got {mirror!r}")
+    if not _are(scales, (int, float)) or not all(0 < scale <= 16 for scale in scales):
+        raise UserError(f"evaluation.scales: expected a list of factors above 0 and up to 16, got {scales!r}")
+    if window is not None and (not _are(window, int) or len(window) != 2 or min(window) < 1):
+        raise UserError(f"evaluation.window: expected [height, width] in pixels or null, got {window!r}")
+    if not _are([overlap], (int, float)) or not 0 <= overlap < 1:
+        raise UserError(f"evaluation.overlap: expected a share from 0 to below 1, got {overlap!r}")
+
+
+def _are(values: Any, kind: type | tuple[type, ...]) -> bool:
+    given = isinstance(values, Sequence) and len(values) > 0
+    return given and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)

@@ -1,0 +1,164 @@
+"""Results beside each other: figures of different protocols never share a column of the table."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ripu_lightning.errors import UserError
+from ripu_lightning.report.result import NAME, Result, read_result
+
+
+class Entry(NamedTuple):
+    """A result and the file it was read from."""
+
+    path: Path
+    result: Result
+
+
+def read_entries(paths: Sequence[Path]) -> list[Entry]:
+    """The results in files and, at any depth, in folders; each file once, in order of their names.
+
+    Raises:
+        UserError: a path that is not there, that holds no result, or a file that is no result.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        files = sorted(path.rglob(NAME)) if path.is_dir() else [path]
+        if not files:
+            raise UserError(f"{path}: no {NAME} in it; give folders that ripu-train or ripu-evaluate wrote")
+        found |= {file.resolve(): file for file in files if file.resolve() not in found}
+    return [Entry(file, read_result(file)) for file in found.values()]
+
+
+def print_comparison(entries: Sequence[Entry], console: Console | None = None) -> None:
+    """Print a row a result and the mIoU in one column a protocol (and subset), with a legend of the protocols.
+
+    Args:
+        entries: one or more.
+        console: where to print; standard output unless given.
+    """
+    console = console or Console()
+    protocols = protocols_of(entries)
+    table = Table()
+    for name in ("run", "strategy", "budget"):
+        table.add_column(name, overflow="fold")
+    columns = [(key, subset) for key, (_, protocol) in protocols.items() for subset in ("", *protocol["subsets"])]
+    names = [_column(protocols[key][0] if len(protocols) > 1 else "", subset) for key, subset in columns]
+    for name in ("% bought", "seed", *names):
+        table.add_column(name, justify="right")
+    for _, result in entries:
+        figures = [_figure(result, subset) if _key(result) == key else "" for key, subset in columns]
+        start = [escape(result.name), escape(result.strategy or "–"), budget_text(result.budget)]
+        table.add_row(*start, _percent(result.budget["share"], 2), str(result.seed), *figures)
+    console.print(table)
+    _print_legend(list(protocols.values()), console)
+
+
+def write_comparison(entries: Sequence[Entry], path: Path) -> None:
+    """Write the results as CSV: a row a result, with its protocol's name and parts beside the figures.
+
+    Raises:
+        UserError: the file can not be written.
+    """
+    protocols = protocols_of(entries)
+    rows = [_csv_row(entry, protocols[_key(entry.result)][0]) for entry in entries]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from error
+
+
+def protocols_of(entries: Sequence[Entry]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The protocols of some results, each with a short name, in order of appearance; a key tells equal ones."""
+    found = {_key(entry.result): entry.result.protocol for entry in entries}
+    return {key: (f"P{number}", protocol) for number, (key, protocol) in enumerate(found.items(), start=1)}
+
+
+def budget_text(budget: dict[str, Any]) -> str:
+    """A budget in a few words."""
+    if budget["unit"] == "all":
+        return "all labels"
+    if not budget["rounds"]:
+        return "none"
+    return f"{budget['unit']} {budget['amount']:g} per {budget['per']}, {budget['rounds']} rounds"
+
+
+def protocol_text(protocol: dict[str, Any], in_full: bool = False) -> str:
+    """A protocol in a line; ``in_full`` names its classes and subsets."""
+    classes, data, size = protocol["classes"], protocol["data"], protocol["input_size"]
+    named = f" ({', '.join(classes)})" if in_full else ""
+    means = [f"mean of {name}: {', '.join(members)}" for name, members in protocol["subsets"].items() if in_full]
+    parts = [
+        f"{len(classes)} classes{named}",
+        *means,
+        f"{protocol['images']} images, " + (f"data {data[:8]}" if data else "data unknown, so perhaps not the same"),
+        f"input {size[0]}x{size[1]}" if size else "input as stored",
+        protocol["inference"]["title"],
+    ]
+    return "; ".join(parts)
+
+
+def _print_legend(protocols: Sequence[tuple[str, dict[str, Any]]], console: Console) -> None:
+    if len(protocols) == 1:
+        console.print(Text(f"protocol: {protocol_text(protocols[0][1])}"))
+        return
+    parts = [part for part in protocols[0][1] if len({json.dumps(each[part]) for _, each in protocols}) > 1]
+    differing = ", ".join(part.replace("_", " ") for part in parts)
+    console.print(
+        f"columns can not be compared, as their protocols differ in: {differing}", highlight=False, markup=False
+    )
+    in_full = bool({"classes", "subsets"} & set(parts))
+    for name, protocol in protocols:
+        console.print(Text(f"{name}: {protocol_text(protocol, in_full)}"))
+
+
+def _key(result: Result) -> str:
+    return json.dumps(result.protocol, sort_keys=True)
+
+
+def _column(protocol: str, subset: str) -> str:
+    return " ".join(part for part in (protocol, "mIoU", subset and f"of {subset}", "%") if part)
+
+
+def _figure(result: Result, subset: str) -> str:
+    return _percent(result.subsets[subset] if subset else result.miou, 1)
+
+
+def _percent(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _csv_row(entry: Entry, protocol: str) -> dict[str, Any]:
+    path, result = entry
+    size, parts = result.protocol["input_size"], result.protocol
+    return {
+        "file": str(path),
+        "name": result.name,
+        "strategy": result.strategy,
+        **result.budget,
+        "seed": result.seed,
+        "protocol": protocol,
+        "classes": len(parts["classes"]),
+        "images": parts["images"],
+        "data": parts["data"],
+        "input_size": f"{size[0]}x{size[1]}" if size else "",
+        "inference": parts["inference"]["title"],
+        "miou": result.miou,
+        **{f"miou_{name}": value for name, value in result.subsets.items()},
+        "pixel_accuracy": result.pixel_accuracy,
+        "class_accuracy": result.class_accuracy,
+        **{f"iou/{name}": value for name, value in result.iou.items()},
+        "config": result.config,
+        **result.code,
+    }

@@ -1,0 +1,146 @@
+"""The result file: what one training run or evaluation reached, and all that a comparison must know of it.
+
+It needs neither torch nor Lightning, so that results are read quickly.
+"""
+
+import json
+import math
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ripu_lightning import __version__
+from ripu_lightning.errors import UserError
+from ripu_lightning.labels.files import replacing
+
+NAME = "result.json"
+PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "label_size", "inference"}
+BUDGET = {"unit", "amount", "per", "rounds", "pixels", "share"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What ``result.json`` holds.
+
+    Attributes:
+        name: of the run.
+        code: ``version`` of the package, and ``commit`` of its git checkout (ending in ``-dirty`` where files were
+            changed since), null where it lies in none.
+        config: SHA-256 of the run's config without the keys that change nothing.
+        protocol: what figures must share to be compared, see :func:`~ripu_lightning.evaluation.protocol_of`.
+        budget: ``unit``, ``amount``, ``per`` and ``rounds``, and the ``pixels`` bought and their ``share`` of all.
+        strategy: its name; null where nothing is bought.
+        seed: of the run.
+        miou: mean IoU over all classes, 0..1, as all figures; null where nothing was counted.
+        subsets: mean IoU over each of the protocol's subsets.
+        pixel_accuracy: share of pixels that are right.
+        class_accuracy: mean over the classes of the share of their pixels that are found.
+        iou: by class; null for a class that does not occur.
+    """
+
+    name: str
+    code: dict[str, str | None]
+    config: str
+    protocol: dict[str, Any]
+    budget: dict[str, Any]
+    strategy: str | None
+    seed: int
+    miou: float | None
+    subsets: dict[str, float | None]
+    pixel_accuracy: float | None
+    class_accuracy: float | None
+    iou: dict[str, float | None]
+
+    def write(self, folder: Path) -> None:
+        """Write ``result.json`` into a folder, atomically; the folder is made if missing.
+
+        Raises:
+            UserError: it can not be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(self), indent=2, allow_nan=False)
+        with replacing(folder / NAME, "the labels that were bought are safe") as file:
+            file.write(f"{text}\n".encode())
+
+
+def read_result(path: Path) -> Result:
+    """The result in a file.
+
+    Raises:
+        UserError: it can not be read, or is no result file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        result = Result(**{field.name: content[field.name] for field in fields(Result)})
+        complete = set(result.protocol) == PROTOCOL and set(result.budget) == BUDGET
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from error
+    except (ValueError, KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise UserError(f"{path}: not a whole result file; have ripu-train or ripu-evaluate write it anew")
+    return result
+
+
+def make_result(
+    config: Mapping[str, Any], purchase: Mapping[str, Any], protocol: dict[str, Any], figures: Mapping[str, float]
+) -> Result:
+    """The result of one evaluation.
+
+    Args:
+        config: of the run that trained the network, resolved, as plain containers.
+        purchase: ``strategy`` and ``budget``, see :class:`Result`.
+        protocol: see :func:`~ripu_lightning.evaluation.protocol_of`.
+        figures: see :func:`~ripu_lightning.evaluation.figures`.
+    """
+    values = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
+    return Result(
+        name=str(config["name"]),
+        code={"version": __version__, "commit": _commit()},
+        config=sha256(json.dumps(decisive(config), sort_keys=True, default=str).encode()).hexdigest(),
+        protocol=protocol,
+        budget=dict(purchase["budget"]),
+        strategy=purchase["strategy"],
+        seed=int(config["seed"]),
+        miou=values["miou"],
+        subsets={name: values[f"miou_{name}"] for name in protocol["subsets"]},
+        pixel_accuracy=values["pixel_accuracy"],
+        class_accuracy=values["class_accuracy"],
+        iou={name: values[f"iou/{name}"] for name in protocol["classes"]},
+    )
+
+
+def decisive(config: Mapping[Any, Any]) -> dict[str, object]:
+    """A config as ``{"group.key": value}``, without the keys that change nothing of what a run reaches."""
+    flat = _flat(config)
+    free = {"trainer", "logger", "pictures", "per_class", "output", "name"}
+    loading = {"data.num_workers", "data.eval_batch_size", "data.cache"}
+    return {key: value for key, value in flat.items() if key.split(".")[0] not in free and key not in loading}
+
+
+def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, child in config.items():
+        if isinstance(child, Mapping):
+            flat |= {f"{key}.{name}": value for name, value in _flat(child).items()}
+        else:
+            flat[str(key)] = child
+    return flat
+
+
+@cache
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    # An installed package may lie inside somebody else's checkout: only a file that git tracks tells of ours.
+    tracked = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        subprocess.run(tracked, check=True, capture_output=True)
+        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None

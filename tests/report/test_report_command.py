@@ -1,0 +1,125 @@
+"""``ripu-report``: figures of different protocols never stand in one column, and the legend says what differs."""
+
+import csv
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from test_result import CONFIG, FIGURES, PROTOCOL, PURCHASE
+
+from ripu_lightning.cli.report import main
+from ripu_lightning.report.comparison import Entry, print_comparison, read_entries
+from ripu_lightning.report.result import Result, make_result
+
+
+def made(name: str = "demo", miou: float = 0.5, budget: dict | None = None, **protocol: object) -> Result:
+    protocol = {**PROTOCOL, "subsets": {}, **protocol}
+    figures = {"miou_1": 0.125, **FIGURES, "miou": miou, **{f"iou/{name}": 0.25 for name in protocol["classes"]}}
+    purchase = {**PURCHASE, "budget": {**PURCHASE["budget"], **(budget or {})}}
+    return make_result({**CONFIG, "name": name}, purchase, protocol, figures)
+
+
+def printed(*results: Result) -> tuple[list[list[str]], list[str]]:
+    """The cells of the table, and the lines below it."""
+    console = Console(file=StringIO(), width=200)
+    print_comparison([Entry(Path(f"{number}.json"), result) for number, result in enumerate(results)], console)
+    lines = console.file.getvalue().splitlines()
+    rows = [line.replace("┃", "│").strip("│").split("│") for line in lines if line[:1] in {"│", "┃"}]
+    return [[cell.strip() for cell in row] for row in rows], [line for line in lines if line[0].isalpha()]
+
+
+def test_one_protocol_is_one_column() -> None:
+    rows, legend = printed(made("first", 0.366), made("second", 0.702))
+    start = ["ripu", "ratio 0.05 per image, 2 rounds", "4.90", "3"]
+    assert rows == [
+        ["run", "strategy", "budget", "% bought", "seed", "mIoU %"],
+        ["first", *start, "36.6"],
+        ["second", *start, "70.2"],
+    ]
+    assert legend == ["protocol: 2 classes; 2 images, data abababab; input 64x96; plain"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs", "texts"),
+    [
+        ({"classes": ["road", "car"]}, "classes", ["(road, bus)", "(road, car)"]),
+        ({"inference": {"title": "mirrored"}}, "inference", ["; plain", "; mirrored"]),
+        ({"data": "cd" * 32}, "data", ["data abababab", "data cdcdcdcd"]),
+        ({"data": None}, "data", ["data abababab", "data unknown"]),
+        ({"input_size": None}, "input size", ["input 64x96", "input as stored"]),
+        ({"images": 3, "label_size": "input"}, "images, label size", ["2 images", "3 images"]),
+    ],
+)
+def test_other_protocols_have_columns_of_their_own(changes: dict, differs: str, texts: list[str]) -> None:
+    rows, legend = printed(made("a", 0.3), made("b", 0.4, **changes), made("c", 0.6))
+    assert rows[0][5:] == ["P1 mIoU %", "P2 mIoU %"]
+    assert [row[5:] for row in rows[1:]] == [["30.0", ""], ["", "40.0"], ["60.0", ""]]
+    assert legend[0] == f"columns can not be compared, as their protocols differ in: {differs}"
+    assert [line[:3] for line in legend[1:]] == ["P1:", "P2:"]
+    assert [text in line for text, line in zip(texts, legend[1:], strict=True)] == [True, True]
+
+
+def test_subset_means_have_columns() -> None:
+    rows, legend = printed(made("a", 0.3, subsets={"1": ["bus"]}), made("b", 0.4))
+    assert rows[0][5:] == ["P1 mIoU %", "P1 mIoU of 1 %", "P2 mIoU %"]
+    assert [row[5:] for row in rows[1:]] == [["30.0", "75.0", ""], ["", "", "40.0"]]
+    assert "differ in: subsets" in legend[0]
+    assert "mean of 1: bus" in legend[1]
+
+
+@pytest.mark.parametrize(
+    ("budget", "cells"),
+    [
+        ({"unit": "clicks", "amount": 40, "share": 0.00005}, ["clicks 40 per image, 2 rounds", "0.01"]),
+        ({"unit": None, "amount": None, "rounds": 0, "share": 0.0}, ["none", "0.00"]),
+        ({"unit": "all", "amount": None, "rounds": 0, "share": 1.0}, ["all labels", "100.00"]),
+        ({"pixels": None, "share": None}, ["ratio 0.05 per image, 2 rounds", "–"]),
+    ],
+)
+def test_budgets_in_words(budget: dict, cells: list[str]) -> None:
+    rows, _ = printed(made("[name]", float("nan"), budget))
+    assert rows[1] == ["[name]", "ripu", *cells, "3", "–"]
+
+
+def test_command_reads_files_and_whole_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("one", "two", "three")):
+        made(name, 0.1 * (number + 1)).write(tmp_path / "sweep" / str(number))
+    made("alone", 0.9, classes=["road", "car"], subsets={"1": ["road"]}).write(tmp_path / "run")
+    alone = tmp_path / "run" / "result.json"
+    entries = read_entries([alone, tmp_path / "sweep", tmp_path])  # each once, however often it is met
+    assert [entry.result.name for entry in entries] == ["alone", "one", "two", "three"]
+    main(["--csv", str(tmp_path / "all.csv"), str(tmp_path)])
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("one", "two", "three", "alone", "P1: 2 classes (road, car)"))
+    with (tmp_path / "all.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["name"], row["protocol"], float(row["miou"])) for row in rows] == [
+        ("alone", "P1", 0.9),
+        ("one", "P2", pytest.approx(0.1)),
+        ("two", "P2", pytest.approx(0.2)),
+        ("three", "P2", pytest.approx(0.3)),
+    ]
+    figures = [(row["miou_1"], row["iou/car"], row["iou/bus"]) for row in rows[:2]]
+    assert figures == [("0.75", "0.25", ""), ("", "", "0.25")]
+    assert [(row["unit"], row["share"], row["input_size"]) for row in rows] == [("ratio", "0.049", "64x96")] * 4
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made().write(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.json").write_text("no result")
+    for arguments, words in [
+        ([tmp_path / "none"], "none: No such file"),
+        ([tmp_path / "run", tmp_path / "empty"], "no result.json in it"),
+        ([tmp_path / "text.json"], "not a whole result file"),
+        (["--csv", tmp_path / "none" / "a.csv", tmp_path / "run"], "a.csv: No such file"),
+    ]:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        assert stopped.value.code == 1
+        assert output.err.startswith("error: ")
+        assert words in output.err
+        assert output.err.count("\n") == 1
+        assert not output.out
