@@ -45,6 +45,8 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "data.eval_batch_size": (int, 1),
     "data.num_workers": (int, 0),
 }
+FREE = {"data.num_workers", "data.eval_batch_size", "annotator.folder"}
+"""Keys that may change when a run goes on, beside some whole groups."""
 SWITCHES = ("per_class", "predictions", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
 
 
@@ -81,7 +83,7 @@ def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: 
     before, after = _flat(old), _flat(new)
     for key in sorted(before.keys() | after.keys()):
         free = key.split(".")[0] in {"trainer", "logger", "pictures", "per_class", "output", "name"}
-        if not free and key not in {"data.num_workers", "data.eval_batch_size"} and before.get(key) != after.get(key):
+        if not free and key not in FREE and before.get(key) != after.get(key):
             raise UserError(
                 f"{key}: the run in {folder} has {before.get(key)!r}, this command {after.get(key)!r}; "
                 "give the first command again to go on with it, or choose another output"

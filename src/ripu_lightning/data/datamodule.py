@@ -21,6 +21,7 @@ from ripu_lightning.data.pools import (
 )
 from ripu_lightning.data.samplers import ShardSampler, StepBatchSampler
 from ripu_lightning.data.transforms import Transform
+from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 
@@ -75,6 +76,8 @@ class ActiveDataModule(LightningDataModule):
                     f"data.{name}: its classes ({', '.join(dataset.classes.names)}) are not the source's "
                     f"({', '.join(source.classes.names)}); use one class map for both domains"
                 )
+        if target_labels == "all" and not target.has_labels:
+            raise UserError("data.target_labels: all reads the target's labels, but data.target has none; use bought")
         self.classes = source.classes
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.target_labels, self.seed = target_labels, seed
@@ -90,6 +93,10 @@ class ActiveDataModule(LightningDataModule):
         # Set by the ActiveLearningLoop (or by hand): the store, and for each epoch the steps it spans.
         self.store: LabelStore | None = None
         self.spans: Sequence[tuple[int, int]] = ()
+
+    def hide_truth(self) -> None:
+        """Put the labels of the target's training images out of everybody's reach."""
+        self.target = Unlabelled(self.target)
 
     def check(self, world_size: int = 1) -> None:
         """Read every file once, and see that batches can be made of them by so many processes.
