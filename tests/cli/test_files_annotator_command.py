@@ -10,7 +10,7 @@ from PIL import Image
 from test_train_command import SMALL
 
 from ripu_lightning.cli.train import main
-from ripu_lightning.data import FolderDataset, Streets
+from ripu_lightning.data import Streets
 from ripu_lightning.labels import LabelStore
 
 COMMAND = ["ripu-train", *SMALL, "budget.rounds=1", "schedule.steps=3", "annotator=files", "output=run", "pictures=1"]
@@ -44,7 +44,15 @@ def error_of(given: tuple[int, str, str]) -> str:
 def test_a_run_from_asking_to_its_end(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Streets, "check", lambda self, labels=True: None if labels is False else self.label(0))
+    target = Streets("target", "train", 5, 64, 96)
+    truth = [target.label(index) for index in range(5)]
+    label = Streets.label
+
+    def sealed(self: Streets, index: int) -> np.ndarray:
+        assert (self.domain, self.split) != ("target", "train"), "the truth of the target was opened"
+        return label(self, index)
+
+    monkeypatch.setattr(Streets, "label", sealed)
     code, printed, _ = give(monkeypatch, capsys, *COMMAND)
     folder = place / "run" / "annotation" / "round_001"
     asked = sorted((folder / "asked").rglob("*.png"))
@@ -61,13 +69,12 @@ def test_a_run_from_asking_to_its_end(
     refused = error_of(give(monkeypatch, capsys, *COMMAND[:-3], "annotator=ground_truth", "output=run"))
     assert "annotator" in refused
 
-    target = Streets("target", "train", 5, 64, 96)
     ids = np.array([entry[0] for entry in target.classes.ids] + [255] * 256, dtype=np.uint8)[:256]
     for path in asked:
         image_id = path.relative_to(folder / "asked").with_suffix("").as_posix()
         answer = folder / "answers" / f"{image_id}.png"
         answer.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(ids[target.label(target.ids.index(image_id))]).save(answer)
+        Image.fromarray(ids[truth[target.ids.index(image_id)]]).save(answer)
     (place / "run" / "annotation").rename(place / "elsewhere" / "answered")  # people may move it
     moved = f"annotator.folder={place / 'elsewhere' / 'answered'}"
     code, printed, complaints = give(monkeypatch, capsys, *COMMAND, moved)
@@ -78,7 +85,7 @@ def test_a_run_from_asking_to_its_end(
     for index, image_id in enumerate(target.ids):
         bought = store.asked(image_id) > 0
         assert bought.any()
-        assert np.array_equal(store.mask(image_id), np.where(bought, target.label(index), 255))
+        assert np.array_equal(store.mask(image_id), np.where(bought, truth[index], 255))
     with (place / "run" / "rounds.csv").open() as file:
         assert [int(row["pixels"]) for row in csv.DictReader(file)] == [0, store.pixels]
 

@@ -1,5 +1,8 @@
 """Whole runs that are annotated by files, in pieces, against the run with the oracle that was never stopped."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -184,12 +187,12 @@ def test_label_files_are_never_opened(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         target = Garbage(str(tmp_path), "train", str(tmp_path / "classes.yaml"))
         run = Run(tmp_path / "run", target=target)
-        run.fit(RoundPictures(tmp_path / "pictures", 2))
+        run.fit(RoundPictures(tmp_path / "pictures", 1))
         if number < 3:
             answer(tmp_path / "run", number)
     assert run.rounds == 2
     assert Garbage.opened == 0
-    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 6
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 3
     titles = [text.get_text() for text in draw_round(run.data, 0, np.zeros((24, 32), dtype=np.uint8), 2).texts]
     assert titles[:2] == ["image", "prediction after 2 rounds"]
     assert len(titles) == 3
@@ -213,13 +216,27 @@ def test_a_trainer_that_could_not_stop_is_refused(tmp_path: Path, option: str) -
         Run(tmp_path).fit(**{option: 2})
 
 
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from test_annotation_by_files import Run, answer
+folder = Path(sys.argv[1])
+for number in (1, 2, 3):
+    Run(folder).fit(devices=2, strategy="ddp_fork")
+    assert Run(folder).rounds == number - 1
+    if number < 3:
+        answer(folder, number)
+"""
+
+
 def test_two_processes_wait_and_go_on(tmp_path: Path) -> None:
     """Both ranks end when rank 0 waits: an epoch more of one of them would hang in its first gradient."""
-    for number in (1, 2, 3):
-        Run(tmp_path).fit(devices=2, strategy="ddp_fork")
-        assert Run(tmp_path).rounds == number - 1
-        if number < 3:
-            assert (tmp_path / "annotation" / f"round_{number:03d}" / "asked").is_dir()
-            answer(tmp_path, number)
+    # Forked from a process of its own: threads that earlier tests left here might hold locks.
+    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("MEMBER: 2/2") == 3
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 8

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -53,8 +54,15 @@ def export_round(folder: Path, round_number: int, queries: Sequence[Query], data
     with explained(folder, _NOTE):
         shutil.rmtree(temporary, ignore_errors=True)
         (temporary / "answers").mkdir(parents=True)
+    reading = Lock()  # encoding and the disk take the time, and no data set promises to be read by several threads
+
+    def write(query: Query) -> None:
+        with reading:
+            image = dataset.image(query.index)
+        _export_image(temporary, query, image)
+
     with ThreadPoolExecutor() as pool:
-        written = pool.map(lambda query: _export_image(temporary, query, dataset), queries)
+        written = pool.map(write, queries)
         for _ in tqdm(written, total=len(queries), desc=f"round {round_number}: asking", unit="image"):
             pass
     write_queries(temporary / "queries.parquet", queries)
@@ -71,8 +79,7 @@ def asked_pixels(query: Query, width: int) -> npt.NDArray[np.int64]:
     return pixels if query.inside is None else pixels[query.inside]
 
 
-def _export_image(folder: Path, query: Query, dataset: SegmentationDataset) -> None:
-    image = dataset.image(query.index)
+def _export_image(folder: Path, query: Query, image: UInt8Array) -> None:
     asked = np.zeros(image.shape[:2], dtype=np.uint8)
     asked.reshape(-1)[asked_pixels(query, image.shape[1])] = 255
     write_masks(folder / "asked", [query.image_id], lambda _: asked, None)
