@@ -1,5 +1,6 @@
 """Annotators: whoever answers a query. The target's truth is opened here and in evaluation, nowhere else."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ripu_lightning.data.dataset import SegmentationDataset
+from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_ASKED, Answers
 
 
@@ -32,25 +34,50 @@ class Query:
     scores: npt.NDArray[np.float32]
 
 
+class Waiting(UserError):
+    """The answers are not there yet; the line says where they are expected, and of whom."""
+
+
 class Annotator(Protocol):
-    """Answers queries; ``name`` is written into the label store."""
+    """Answers the queries of a round; whoever needs time for that is asked once more when the run is started again.
+
+    Attributes:
+        name: written into the label store.
+        reads_truth: whether it opens the target's labels. Where it does not, nothing else in a run can.
+    """
 
     name: str
+    reads_truth: bool
 
-    def answer(self, query: Query) -> Answers:
-        """Class indices for every asked pixel, 255 where the annotator can not say, 254 where nothing was asked."""
+    def ask(self, round_number: int, queries: Sequence[Query]) -> Iterable[Answers]:
+        """Answers to the queries, image by image: class indices, 255 = can not say, 254 = pixel was not asked.
+
+        Only rank 0 asks. A round that waited is asked again, query by query the same.
+
+        Args:
+            round_number: from 1.
+            queries: one for each image, in the order of the pool.
+
+        Raises:
+            Waiting: the queries are known, but not all the answers are there; the run ends, and may be started again.
+        """
 
 
 class GroundTruth:
     """The oracle: answers from the data set's own labels; ignored pixels stay void (255)."""
 
     name = "ground_truth"
+    reads_truth = True
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self._dataset = dataset
 
-    def answer(self, query: Query) -> Answers:
+    def ask(self, round_number: int, queries: Sequence[Query]) -> Iterable[Answers]:
         """See :class:`Annotator`."""
+        return (self.answer(query) for query in queries)
+
+    def answer(self, query: Query) -> Answers:
+        """The truth of one image at the asked pixels."""
         truth = self._dataset.label(query.index)
         patches = [truth[top : top + h, left : left + w].reshape(-1) for top, left, h, w in query.boxes.tolist()]
         values = np.concatenate([np.empty(0, dtype=np.uint8), *patches])

@@ -23,6 +23,8 @@ from ripu_lightning.training import ActiveLearningLoop, Stages
 def run_experiment(config: DictConfig) -> None:
     """Train as configured and leave a run folder; a folder whose checkpoint exists goes on from there.
 
+    Where an annotator needs time, it ends with a line that says what it waits for.
+
     Raises:
         UserError: a mistake in the config or the data, before any training.
     """
@@ -56,6 +58,8 @@ def run_experiment(config: DictConfig) -> None:
     if trainer.is_global_zero:
         print_rounds(loop.history, per_class=config.per_class, title=module.inference.title)
         print(f"run folder: {folder}")
+        if loop.waiting:
+            print(loop.waiting)
 
 
 def _refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str) -> None:

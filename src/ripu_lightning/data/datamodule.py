@@ -26,6 +26,7 @@ from ripu_lightning.data.prepared import Resized, parse_size
 from ripu_lightning.data.samplers import BalancedOrder, Order, ShardSampler, StepBatchSampler, UniformOrder
 from ripu_lightning.data.statistics import load_statistics
 from ripu_lightning.data.transforms import Transform
+from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 
@@ -81,6 +82,8 @@ class ActiveDataModule(LightningDataModule):
         for name, dataset in (("source", source), ("target", target), ("target_eval", target_eval)):
             if dataset is not None:
                 _check_dataset(name, dataset, self.classes.names)
+        if target_labels == "all" and not target.has_labels:
+            raise UserError("data.target_labels: all reads the target's labels, but data.target has none; use bought")
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.target_labels, self.source_sampling, self.seed = target_labels, source_sampling, seed
         self.cache = DataCache(cache)
@@ -96,6 +99,10 @@ class ActiveDataModule(LightningDataModule):
         self.early = 0
         # What a training batch holds: all there is, or less where the losses look at less.
         self.domains: frozenset[str] = frozenset({"target"} if source is None else {"source", "target"})
+
+    def hide_truth(self) -> None:
+        """Put the labels of the target's training images out of everybody's reach."""
+        self.target = Unlabelled(self.target)
 
     def check(self, world_size: int = 1) -> None:
         """Read every file once, and see that batches can be made of them by so many processes.

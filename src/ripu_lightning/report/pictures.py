@@ -43,7 +43,7 @@ class RoundPictures(Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if not trainer.is_global_zero or not isinstance(datamodule, ActiveDataModule):
             return
-        stage = trainer.current_epoch
+        stage = trainer.current_epoch + datamodule.early
         folder = self.folder / f"round_{stage}"
         folder.mkdir(parents=True, exist_ok=True)
         for index in spread(self.count, len(datamodule.target)):
@@ -74,19 +74,18 @@ def predict(trainer: Trainer, module: LightningModule, datamodule: ActiveDataMod
 
 
 def draw_round(datamodule: ActiveDataModule, index: int, predicted: UInt8Array, stage: int) -> Figure:
-    """One target image after a stage: image, truth, prediction ``(H, W)`` and what was bought so far."""
+    """One target image after a stage: image, truth (if known), prediction ``(H, W)`` and what was bought so far."""
     target, classes = datamodule.target, datamodule.classes
     image, image_id = target.image(index), target.ids[index]
     labels, asked = _bought(datamodule.store, image_id, target.size(index), stage + 1)
     rounds = int(asked.max())
     share = f"{100 * (asked > 0).mean():.2g} %"
     bought = f"bought: {share} in {rounds} round{'s' * (rounds != 1)}" if rounds else "nothing bought"
-    panels = {
-        "image": image_panel(image),
-        "truth": class_panel(target.label(index), classes),
-        f"prediction after {stage} round{'s' * (stage != 1)}": class_panel(predicted, classes),
-        bought: bought_panel(image, labels, asked, stage + 1, classes),
-    }
+    panels = {"image": image_panel(image)}
+    if target.has_labels:
+        panels["truth"] = class_panel(target.label(index), classes)
+    panels[f"prediction after {stage} round{'s' * (stage != 1)}"] = class_panel(predicted, classes)
+    panels[bought] = bought_panel(image, labels, asked, stage + 1, classes)
     return draw_panels(panels, classes)
 
 

@@ -15,6 +15,7 @@ from ripu_lightning.labels import LabelStore
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.seeding import derive_seed
 from ripu_lightning.training.acquire import gather_queries, pick_queries
+from ripu_lightning.training.asking import ask, check_answers, settle
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.passes import Passes, require_dropout, require_features
 from ripu_lightning.training.plan import check_plan
@@ -50,6 +51,7 @@ class ActiveLearningLoop(Callback):
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
         self.stages, self.folder, self.seed = stages, Path(folder), seed
         self.history: list[RoundRecord] = []
+        self.waiting: str | None = None
         self._store: LabelStore | None = None
 
     @property
@@ -60,36 +62,54 @@ class ActiveLearningLoop(Callback):
         return self._store
 
     def check(self, datamodule: ActiveDataModule) -> None:
-        """Refuse a plan that the images can not hold, or a folder with labels of other data; writes nothing.
+        """Refuse a plan that the images can not hold, labels of other data, and answers that lack or can not be.
+
+        The target's truth is hidden from everything where the annotator does not read it.
 
         Raises:
-            UserError: naming the key or the folder.
+            UserError: naming the key, the folder or the file.
         """
+        store = self._check_plan(datamodule)
+        if store:
+            check_answers(self.annotator, store)
+
+    def _check_plan(self, datamodule: ActiveDataModule) -> LabelStore | None:
+        """All but the answers; the store as it is, if there is one."""
+        if not self.annotator.reads_truth and datamodule.target_labels != "all":
+            datamodule.hide_truth()
+        elif self.budget.rounds and not datamodule.target.has_labels:
+            raise UserError(
+                f"annotator: {self.annotator.name} answers from the target's labels, but data.target has none; "
+                "add annotator=files"
+            )
         classes, images = datamodule.classes.names, _sizes(datamodule)
         if self.budget.rounds:
             check_plan(self.strategy, self.budget, list(images.values()), len(classes))
-            sources = (
-                datamodule.source.ids if datamodule.source is not None and "regions" in self.strategy.needs else []
-            )
+            source = datamodule.source
+            sources = source.ids if source is not None and "regions" in self.strategy.needs else []
             self.strategy.geometry.require([*images, *sources])
-            if datamodule.source is None and "source_statistics" in self.strategy.needs:
+            if source is None and "source_statistics" in self.strategy.needs:
                 raise UserError(
                     f"data.source: null, but strategy {self.strategy.name} learns from the source; choose another one"
                 )
-        if (self.folder / MANIFEST).is_file():
-            LabelStore.open(self.folder, classes=classes, images=images)
+        exists = (self.folder / MANIFEST).is_file()
+        return LabelStore.open(self.folder, classes=classes, images=images) if exists else None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the plan, open the store (rank 0 writes, others read) and hand it to the datamodule."""
+        """Check the plan, open the store (rank 0 writes, others read) and hand it to the datamodule.
+
+        Answers to a round that an earlier run asked are committed here, before any loader is built.
+        """
         if stage != "fit":
             return
         datamodule = _datamodule(trainer)
         _check_trainer(trainer, self.stages)
-        self.check(datamodule)
+        self._check_plan(datamodule)
         require_dropout(self.strategy, pl_module)
         classes, images = datamodule.classes.names, _sizes(datamodule)
         if trainer.is_global_zero:
             self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
+            settle(self.annotator, self.store, self.strategy)
         trainer.strategy.barrier("label store")
         if not trainer.is_global_zero:
             self._store = LabelStore.open(self.folder, classes=classes, images=images)
@@ -123,21 +143,16 @@ class ActiveLearningLoop(Callback):
         self._finish(trainer, pl_module, trainer.current_epoch + self.stages.early)
 
     def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
-        """Score the pool, ask, and commit the answers; afterwards every rank sees them."""
+        """Score the pool, ask, and commit the answers, seen by every rank; or end the run, which waits for them."""
         datamodule = _datamodule(trainer)
         queries = pick_queries(
             trainer, pl_module, datamodule, self.store, self.strategy, self.budget, round_number, self.seed
         )
         queries = gather_queries(queries, trainer)
-        if trainer.is_global_zero:
-            answers = (self.annotator.answer(query) for query in queries)
-            self.store.commit(
-                answers,
-                strategy=self.strategy.name,
-                annotator=self.annotator.name,
-                exclusion=self.strategy.geometry.exclusion,
-            )
-        trainer.strategy.barrier("round committed")
+        waiting = ask(self.annotator, self.store, self.strategy, queries) if trainer.is_global_zero else None
+        self.waiting = trainer.strategy.broadcast(waiting)
+        if self.waiting:
+            trainer.should_stop = True  # after this hook, hence with its checkpoint
         self.store.refresh()
 
     def record(self, trainer: Trainer, rounds: int) -> None:
@@ -202,3 +217,5 @@ def _check_trainer(trainer: Trainer, stages: Stages) -> None:
         raise UserError("trainer.num_sanity_val_steps: expected -1, as the first round comes before the first step")
     if trainer.accumulate_grad_batches != 1:
         raise UserError("trainer.accumulate_grad_batches: expected 1, because a stage counts steps, one batch each")
+    if trainer.min_epochs or trainer.min_steps:
+        raise UserError("trainer.min_epochs and min_steps: leave them out, or a run that waits for answers would go on")

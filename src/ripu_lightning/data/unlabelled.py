@@ -1,0 +1,38 @@
+"""A data set whose labels are out of reach, for runs in which nobody is to read the target's truth."""
+
+from typing import NoReturn
+
+from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
+
+
+class Unlabelled(SegmentationDataset):
+    """The images of a data set without its labels.
+
+    Args:
+        dataset: any; its ``label`` is never called.
+    """
+
+    has_labels = False
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.classes, self.ids, self._dataset = dataset.classes, dataset.ids, dataset
+
+    def image(self, index: int) -> UInt8Array:
+        """See :class:`SegmentationDataset`."""
+        return self._dataset.image(index)
+
+    def label(self, index: int) -> NoReturn:
+        """Raises RuntimeError."""
+        raise RuntimeError(f"{self.ids[index]}: the truth of this data set is not to be read")
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See :class:`SegmentationDataset`."""
+        return self._dataset.size(index)
+
+    def check(self, labels: bool = True) -> None:
+        """Reads the images, never the labels."""
+        self._dataset.check(labels=False)
+
+    def fingerprint(self) -> str | None:
+        """That of the data set: what was prepared of its images serves here too."""
+        return self._dataset.fingerprint()

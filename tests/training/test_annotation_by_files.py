@@ -1,0 +1,242 @@
+"""Whole runs that are annotated by files, in pieces, against the run with the oracle that was never stopped."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+import tiny
+from ripu_lightning.acquisition import Budget, Strategy, Superpixel, WholeImage, get_strategy
+from ripu_lightning.annotation import Annotator, FileAnnotator, GroundTruth, Waiting
+from ripu_lightning.data import ActiveDataModule, FolderDataset, SegmentationDataset
+from ripu_lightning.data.unlabelled import Unlabelled
+from ripu_lightning.errors import UserError
+from ripu_lightning.labels import LabelStore
+from ripu_lightning.report.pictures import RoundPictures, draw_round
+from ripu_lightning.training import ActiveLearningLoop, Stages
+
+CHOICES = {
+    "square": (lambda: get_strategy("ripu"), Budget(ratio=0.1, rounds=2)),
+    "pixel": (lambda: get_strategy("pixelpick"), Budget(clicks=8, rounds=2)),
+    "superpixel": (lambda: get_strategy("d2ada", geometry=Superpixel(20)), Budget(ratio=0.2, per="pool", rounds=2)),
+    "image": (lambda: get_strategy("entropy", geometry=WholeImage()), Budget(images=4, per="pool", rounds=2)),
+}
+
+
+class Sealed(tiny.Blocks):
+    """A target whose truth nobody may open; its pictures need it, so they are drawn before."""
+
+    def __init__(self, name: str, length: int) -> None:
+        super().__init__(name, length)
+        open_twin = tiny.Blocks(name, length)
+        self._pictures = [open_twin.image(index) for index in range(length)]
+
+    def image(self, index: int) -> np.ndarray:
+        return self._pictures[index]
+
+    def label(self, index: int) -> np.ndarray:
+        raise AssertionError(f"the truth of {self.ids[index]} was opened")
+
+
+class Run:
+    """One process's part of a run: everything is built anew, as by the same command given again."""
+
+    def __init__(
+        self, folder: Path, choice: str = "square", annotator: str = "files", target: SegmentationDataset | None = None
+    ) -> None:
+        self.folder, make = folder, CHOICES[choice][0]
+        target = target or (Sealed if annotator == "files" else tiny.Blocks)("target!", 5)
+        self.data = ActiveDataModule(
+            tiny.Blocks("source", 4), target, tiny.Blocks("val", 3), batch_size=2, eval_batch_size=2
+        )
+        self.annotator: Annotator = (
+            FileAnnotator(target, folder / "annotation") if annotator == "files" else GroundTruth(target)
+        )
+        strategy: Strategy = make()
+        stages = Stages(steps=8, first_round=3, interval=2, rounds=2)
+        self.loop = ActiveLearningLoop(strategy, CHOICES[choice][1], self.annotator, stages, folder / "labels")
+        self.module = tiny.module()
+
+    def fit(self, *callbacks: Callback, **options: object) -> Trainer:
+        self.loop.check(self.data)
+        self.data.check()
+        saver = ModelCheckpoint(self.folder / "checkpoints", filename="last", enable_version_counter=False)
+        trainer = tiny.trainer(
+            self.folder, self.loop, *callbacks, saver, **{"enable_checkpointing": True, "devices": 1, **options}
+        )
+        last = self.folder / "checkpoints" / "last.ckpt"
+        trainer.fit(self.module, datamodule=self.data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        return trainer
+
+    @property
+    def rounds(self) -> int:
+        return len(LabelStore.open(self.folder / "labels").rounds)
+
+
+def answer(folder: Path, number: int) -> None:
+    """What people do: look at the masks, write the truth where it is asked and nonsense elsewhere."""
+    folder = folder / "annotation" / f"round_{number:03d}"
+    truth = tiny.Blocks("target!", 5)
+    for path in sorted((folder / "asked").rglob("*.png")):
+        label = truth.label(truth.ids.index(path.stem))
+        Image.fromarray(np.where(np.array(Image.open(path)) == 255, label, 99)).save(folder / "answers" / path.name)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_in_pieces_equals_the_oracle_in_one_go(tmp_path: Path, choice: str) -> None:
+    whole = Run(tmp_path / "oracle", choice, "ground_truth")
+    whole.fit()
+    for number in (1, 2):
+        part = Run(tmp_path / "files", choice)
+        trainer = part.fit()
+        assert part.rounds == number - 1
+        assert trainer.global_step == {1: 3, 2: 5}[number]
+        assert part.loop.waiting.startswith(f"round {number} waits for answers: ")
+        answer(tmp_path / "files", number)
+    last = Run(tmp_path / "files", choice)
+    last.fit()
+    assert last.loop.waiting is None
+    assert last.loop.history == whole.loop.history
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(value, last.module.state_dict()[name]), name
+    one, other = LabelStore.open(tmp_path / "oracle" / "labels"), LabelStore.open(tmp_path / "files" / "labels")
+    assert [entry.annotator for entry in other.rounds] == ["files"] * 2
+    for entry, again in zip(one.rounds, other.rounds, strict=True):
+        tables = [
+            pq.read_table(store.folder / round_.file).drop_columns(["annotator", "time"])
+            for store, round_ in ((one, entry), (other, again))
+        ]
+        assert tables[0].num_rows > 0
+        assert tables[0].equals(tables[1])
+    assert not list((tmp_path / "files" / "labels").glob("asked*"))
+
+
+def test_started_again_too_early_nothing_is_lost(tmp_path: Path) -> None:
+    Run(tmp_path).fit()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
+    with pytest.raises(Waiting, match="round 1 waits for answers"):
+        Run(tmp_path).fit()
+    assert {path: path.read_bytes() for path in before} == before
+    answer(tmp_path, 1)
+    (wrong,) = (tmp_path / "annotation" / "round_001" / "answers").glob("*_3.png")
+    Image.fromarray(np.full((24, 32), 77, dtype=np.uint8)).save(wrong)
+    for prepare in (Run.fit, lambda run: tiny.trainer(tmp_path, run.loop).fit(run.module, datamodule=run.data)):
+        with pytest.raises(UserError, match=r"_3\.png: .*\(77\)"):  # before the fit, and where nobody checked first
+            prepare(Run(tmp_path))
+        assert Run(tmp_path).rounds == 0
+    answer(tmp_path, 1)
+    run = Run(tmp_path)
+    run.fit()
+    assert run.rounds == 1
+    assert run.loop.waiting.startswith("round 2")
+
+
+def test_nothing_is_scored_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Run(tmp_path).fit()
+    answer(tmp_path, 1)
+    run, scored = Run(tmp_path), []
+    monkeypatch.setattr(
+        "ripu_lightning.training.loop.pick_queries", lambda *arguments: scored.append(arguments[6]) or []
+    )
+    run.fit()
+    assert scored == [2]
+    assert run.rounds == 2  # nothing was picked, so nobody is waited for
+
+
+def test_killed_between_asking_and_its_checkpoint(tmp_path: Path) -> None:
+    """The stage is trained again, from its start, and not asked again."""
+    run = Run(tmp_path)
+    run.fit()
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    answer(tmp_path, 1)
+    again = Run(tmp_path)
+    again.fit()
+    assert again.rounds == 1
+    assert again.loop.history[0] == run.loop.history[0]
+    assert again.loop.waiting.startswith("round 2")
+
+
+class Garbage(FolderDataset):
+    """Notes whether a label was opened, should its bytes not be enough to fail."""
+
+    opened = 0
+
+    def label(self, index: int) -> np.ndarray:
+        Garbage.opened += 1
+        return super().label(index)
+
+
+def test_label_files_are_never_opened(tmp_path: Path) -> None:
+    blocks = tiny.Blocks("target!", 5)
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "train").mkdir(parents=True)
+    for index, image_id in enumerate(blocks.ids):
+        Image.fromarray(blocks.image(index)).save(tmp_path / "images" / "train" / f"{image_id}.png")
+        (tmp_path / "labels" / "train" / f"{image_id}.png").write_bytes(b"no picture at all")
+    (tmp_path / "classes.yaml").write_text(
+        "classes: [{name: road, color: [1, 2, 3]}, {name: sky, color: [4, 5, 6]}, {name: tree, color: [7, 8, 9]}]\n"
+    )
+    for number in (1, 2, 3):
+        target = Garbage(str(tmp_path), "train", str(tmp_path / "classes.yaml"))
+        run = Run(tmp_path / "run", target=target)
+        run.fit(RoundPictures(tmp_path / "pictures", 1))
+        if number < 3:
+            answer(tmp_path / "run", number)
+    assert run.rounds == 2
+    assert Garbage.opened == 0
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 3
+    titles = [text.get_text() for text in draw_round(run.data, 0, np.zeros((24, 32), dtype=np.uint8), 2).texts]
+    assert titles[:2] == ["image", "prediction after 2 rounds"]
+    assert len(titles) == 3
+    with pytest.raises(UserError, match="can not be read as an image"):
+        target.label(0)  # the bytes are indeed unreadable
+
+
+def test_the_oracle_needs_labels(tmp_path: Path) -> None:
+    target = Unlabelled(tiny.Blocks("target!", 5))
+    with pytest.raises(
+        UserError, match=r"annotator: ground_truth .*data\.target has none; add annotator=files"
+    ) as error:
+        Run(tmp_path, annotator="ground_truth", target=target).fit()
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize("option", ["min_epochs", "min_steps"])
+def test_a_trainer_that_could_not_stop_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(UserError, match=r"trainer\.min_epochs"):
+        Run(tmp_path).fit(**{option: 2})
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from test_annotation_by_files import Run, answer
+folder = Path(sys.argv[1])
+for number in (1, 2, 3):
+    Run(folder).fit(devices=2, strategy="ddp_fork")
+    assert Run(folder).rounds == number - 1
+    if number < 3:
+        answer(folder, number)
+"""
+
+
+def test_two_processes_wait_and_go_on(tmp_path: Path) -> None:
+    """Both ranks end when rank 0 waits: an epoch more of one of them would hang in its first gradient."""
+    # Forked from a process of its own: threads that earlier tests left here might hold locks.
+    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=25, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("MEMBER: 2/2") == 3
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 8
