@@ -59,11 +59,11 @@ def full_logits(network: nn.Module, images: Tensor) -> Tensor:
 def source_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy and local consistency (L1) on the pixels where the label map's Laplacian is not 0."""
     classes, probabilities = logits.shape[1], logits.softmax(dim=1)
-    mean = torch.full((classes, 1, 3, 3), 1 / 9, device=logits.device)
+    mean = logits.new_full((classes, 1, 3, 3), 1 / 9)
     means = F.conv2d(F.pad(probabilities, (1, 1, 1, 1), mode="replicate"), mean, groups=classes)
-    laplacian = -torch.ones((1, 1, 3, 3), device=logits.device)
+    laplacian = -logits.new_ones((1, 1, 3, 3))
     laplacian[..., 1, 1] = 8
-    edges = F.conv2d(labels[:, None].float(), laplacian, padding=1)[:, 0]
+    edges = F.conv2d(labels[:, None].to(logits.dtype), laplacian, padding=1)[:, 0]
     counted = (edges != 0) & (labels != IGNORE)
     distance = (probabilities - means).abs().sum(dim=1)
     return F.cross_entropy(logits, labels, ignore_index=IGNORE), distance[counted].mean()
