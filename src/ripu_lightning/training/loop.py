@@ -192,5 +192,5 @@ def _check_trainer(trainer: Trainer, stages: Stages) -> None:
         raise UserError("trainer.reload_dataloaders_every_n_epochs: expected 1, or bought labels would not be used")
     if trainer.accumulate_grad_batches != 1:
         raise UserError("trainer.accumulate_grad_batches: expected 1, because a stage counts steps, one batch each")
-    if trainer.min_epochs or trainer.min_steps:
+    if trainer.min_epochs:  # 1 where min_steps is given
         raise UserError("trainer.min_epochs and min_steps: leave them out, or a run that waits for answers would go on")
