@@ -50,7 +50,7 @@ class ActiveLearningLoop(Callback):
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
         self.stages, self.folder, self.seed = stages, Path(folder), seed
         self.history: list[RoundRecord] = []
-        self.waiting: str | None = None
+        self.waiting: str | None = None  # the answers for which the run ended before its last stage
         self._store: LabelStore | None = None
 
     @property
