@@ -42,11 +42,11 @@ def queries(geometry: str) -> list[Query]:
     made = []
     for index in (0, 2):
         height, width = SIZES[index]
-        regions = torch.from_numpy(np.add.outer(np.arange(height) // 4 * 3, np.arange(width) // 7))
+        regions = torch.from_numpy(np.add.outer(np.arange(height), np.arange(width)) // 5)
         positions = {"image": [0], "superpixel": []}.get(geometry, [width + 2, 5 * width])
         at = torch.tensor(positions)
         if geometry == "superpixel":
-            at = GEOMETRIES[geometry].positions(torch.tensor([4, 0]), regions)
+            at = GEOMETRIES[geometry].positions(torch.tensor([2, 0]), regions)
         outline = GEOMETRIES[geometry].outline(at, SIZES[index], regions)
         centres = torch.stack((at // width, at % width), dim=1).numpy().astype(np.int32)
         inside = None if outline.inside is None else outline.inside.numpy()

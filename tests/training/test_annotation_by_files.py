@@ -128,7 +128,10 @@ def test_started_again_too_early_nothing_is_lost(tmp_path: Path) -> None:
     answer(tmp_path, 1)
     (wrong,) = (tmp_path / "annotation" / "round_001" / "answers").glob("*_3.png")
     Image.fromarray(np.full((24, 32), 77, dtype=np.uint8)).save(wrong)
-    for prepare in (Run.fit, lambda run: tiny.trainer(tmp_path, run.loop).fit(run.module, datamodule=run.data)):
+    for prepare in (
+        lambda run: run.loop.check(run.data),
+        lambda run: tiny.trainer(tmp_path, run.loop).fit(run.module, datamodule=run.data),
+    ):
         with pytest.raises(UserError, match=r"_3\.png: .*\(77\)"):  # before the fit, and where nobody checked first
             prepare(Run(tmp_path))
         assert Run(tmp_path).rounds == 0

@@ -102,7 +102,8 @@ class ActiveDataModule(LightningDataModule):
 
     def hide_truth(self) -> None:
         """Put the labels of the target's training images out of everybody's reach."""
-        self.target = Unlabelled(self.target)
+        if self.target.has_labels:
+            self.target = Unlabelled(self.target)
 
     def check(self, world_size: int = 1) -> None:
         """Read every file once, and see that batches can be made of them by so many processes.

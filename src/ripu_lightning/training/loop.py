@@ -51,7 +51,7 @@ class ActiveLearningLoop(Callback):
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
         self.stages, self.folder, self.seed = stages, Path(folder), seed
         self.history: list[RoundRecord] = []
-        self.waiting: str | None = None
+        self.waiting: str | None = None  # the answers for which the run ended before its last stage
         self._store: LabelStore | None = None
 
     @property
@@ -217,5 +217,5 @@ def _check_trainer(trainer: Trainer, stages: Stages) -> None:
         raise UserError("trainer.num_sanity_val_steps: expected -1, as the first round comes before the first step")
     if trainer.accumulate_grad_batches != 1:
         raise UserError("trainer.accumulate_grad_batches: expected 1, because a stage counts steps, one batch each")
-    if trainer.min_epochs or trainer.min_steps:
+    if trainer.min_epochs:  # 1 where min_steps is given
         raise UserError("trainer.min_epochs and min_steps: leave them out, or a run that waits for answers would go on")
