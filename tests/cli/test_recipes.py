@@ -59,4 +59,4 @@ def test_recipe(command: str, datasets: dict[str, str], tmp_path: Path, monkeypa
     assert (tmp_path / "run" / "pretrain").is_dir() == source_free
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert 0 < result["miou"] < 1
-    assert result["evaluation"]["mirror"] is True
+    assert result["protocol"]["inference"]["title"] == "mirrored"
