@@ -110,6 +110,7 @@ def test_without_labels_there_are_predictions_only(
 @pytest.mark.parametrize(
     ("override", "words"),
     [
+        ("+data.target_eval=null", "data.target_eval: null"),
         ("predictions=true", "predictions: expected palette, label_ids or null, got True"),
         ("evaluation=publishd", "did you mean 'published'"),
         ("+evaluation.scales=[0]", "evaluation.scales: expected a list of factors above 0"),

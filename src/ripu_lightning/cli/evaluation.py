@@ -37,6 +37,8 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     for key, change in config.data.items():
         _change(training.data, str(key), change)
     _change(training, "evaluation", config.get("evaluation") or {})
+    if training.data.target_eval is None:
+        raise UserError("data.target_eval: null, nothing to evaluate; add +data.target_eval={_target_: ...}")
     # Only the evaluation split is opened: what the network was trained on need not be on this machine.
     training.data.source, training.data.target = None, training.data.target_eval
     datamodule = build(training, "data")
