@@ -1,5 +1,6 @@
 """Conversion of a checkpoint: read, told apart by content, checked against its network, written whole or not at all."""
 
+import io
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -40,8 +41,10 @@ def convert_checkpoint(config: DictConfig) -> None:
     note = f"{source} is as it was"
     with explained(target, note):
         target.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()  # torch.save straight to the file would hide why the disk refuses
+    torch.save(converted, buffer)
     with replacing(target, note) as file, explained(target, note):
-        torch.save(converted, file)
+        file.write(buffer.getbuffer())
     print(f"written to {target}, in the format of {'the public code' if ours else 'ripu-train'}")
 
 
