@@ -19,7 +19,7 @@ def deviation(values: Tensor) -> Tensor:
 class _Deviation(torch.autograd.Function):
     """With replicated borders the mean is a symmetric matrix, so the gradient is the same function of the gradient.
 
-    On a CPU this takes half the time of padding and average pooling.
+    On one CPU thread the loss then takes about 0.6 of its time with padding and average pooling.
     """
 
     @staticmethod
