@@ -12,9 +12,11 @@ from test_mistakes import EARLY, folders
 from test_train_command import assert_one_line, call
 
 from ripu_lightning.cli.data import main
+from ripu_lightning.cli.values import refuse_other_config
 from ripu_lightning.data import ActiveDataModule, FolderDataset
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.prepared import Resized
+from ripu_lightning.errors import UserError
 
 CLASSES = "data.source.classes=classes.yaml"
 SIZES = ["data.source_size=[16,24]", "data.target_size=[20,30]"]
@@ -177,6 +179,7 @@ def test_prepare_names_the_first_fault(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ([""], ["error: usage: ripu-data check|prepare"]),
         (["chek"], ["'chek'", "did you mean 'check'", "usage: ripu-data check|prepare"]),
         (["data=folder"], ["usage: ripu-data check|prepare"]),
         (["command=sort"], ["command", "check or prepare"]),
@@ -196,6 +199,12 @@ def test_mistakes_get_one_line(run: Run, arguments: list[str], words: list[str])
     assert all(word in lines[0] for word in words)
 
 
+def test_a_run_goes_on_with_another_cache() -> None:
+    refuse_other_config({"data": {"cache": "here", "seed": 1}}, {"data": {"cache": None, "seed": 1}}, "run")
+    with pytest.raises(UserError, match=r"data\.seed"):
+        refuse_other_config({"data": {"cache": "here", "seed": 1}}, {"data": {"cache": None, "seed": 2}}, "run")
+
+
 def test_help_tells_the_words_and_keys(run: Run) -> None:
     for words in (["--help"], ["check", "--help"]):
         code, out, err = run(*words)
@@ -205,12 +214,11 @@ def test_help_tells_the_words_and_keys(run: Run) -> None:
 
 
 def test_the_process_itself(tmp_path: Path) -> None:
-    """No word and a missing value are answered without torch; a check of real folders exits with 0."""
+    """A missing value is answered without torch; a check of real folders exits with 0."""
     python = ("python", "-m", "ripu_lightning.cli.data")
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / "sitecustomize.py").write_text(EARLY)
     path = ":".join([str(tmp_path / "early"), *sys.path])
-    assert_one_line(call(*python, cwd=tmp_path, PYTHONPATH=path), "usage: ripu-data check|prepare")
     assert_one_line(call(*python, "check", cwd=tmp_path, PYTHONPATH=path), "data.source.root has no value")
     given = [argument for argument in folders(tmp_path) if argument.startswith("data.source.")]
     done = call(*python, "check", "only=source", *given, cwd=tmp_path)

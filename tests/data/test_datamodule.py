@@ -218,6 +218,28 @@ def test_the_pool_is_scored_without_its_truth_and_unaugmented() -> None:
     assert all(torch.equal(one.image, other.image) for one, other in zip(first, again, strict=True))
 
 
+def test_regions_are_made_of_the_images_themselves() -> None:
+    data = build(target_size=[18, 24], source_size=[5, 7])
+    for loader, dataset in ((data.pool_dataloader, data.target), (data.source_dataloader, data.source)):
+        batches = eval_batches(loader(lambda picture, image_id: torch.from_numpy(picture[..., 1].copy())))
+        for batch in batches:
+            for index, regions in zip(batch.indices, batch.regions, strict=True):
+                np.testing.assert_array_equal(regions.numpy(), dataset.image(index)[..., 1])
+        assert [index for batch in batches for index in batch.indices] == list(range(len(dataset)))
+
+
+def test_bought_labels_are_resized_with_their_images(tmp_path: Path) -> None:
+    data = build(target_size=[18, 24], source_size=[18, 24])
+    with open_store(data, tmp_path) as store:
+        buy(store, list(data.target.ids), top=1)
+        enlarged = expected_mask([1]).repeat(2, axis=0).repeat(2, axis=1)
+        for batch in train_batches(at(data, 1, 6)):
+            np.testing.assert_array_equal(batch["target"]["label"].numpy(), [enlarged, enlarged])
+            assert batch["target"]["image"].shape == (2, 3, 18, 24)
+            for mask in batch["source"]["label"].numpy():
+                np.testing.assert_array_equal(mask, mask[::2, ::2].repeat(2, axis=0).repeat(2, axis=1))
+
+
 def test_evaluation_keeps_each_labels_own_size() -> None:
     data = ActiveDataModule(
         Pictures(2), Sealed(2, kind=1), Pictures(3, kind=2, shift=2), target_size=[8, 8], eval_batch_size=3
@@ -260,6 +282,7 @@ def test_a_fault_in_a_worker_surfaces_as_its_line(num_workers: int) -> None:
         ({"num_workers": -1}, "data.num_workers"),
         ({"num_workers": 0.5}, "data.num_workers"),
         ({"target_labels": "some"}, "data.target_labels"),
+        ({"source_sampling": "balanced"}, "data.source_sampling"),
         ({"source_size": [64]}, "data.source_size"),
         ({"source_size": 64}, "data.source_size"),
         ({"source_size": "64x64"}, "data.source_size"),
