@@ -2,15 +2,19 @@
 
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.acquisition import Budget, list_strategies, registry
 from ripu_lightning.cli.app import conf_dir, require_values
-from ripu_lightning.cli.build import build_strategy
+from ripu_lightning.cli.build import build_module, build_strategy
+from ripu_lightning.data import load_class_map
+from ripu_lightning.errors import UserError
 from ripu_lightning.training import Stages
 
 GROUPS = ["network", "loss", "optimizer", "schedule", "trainer", "logger", "experiment", "debug", "evaluation"]
@@ -27,9 +31,16 @@ def compose(*overrides: str) -> DictConfig:
         return hydra.compose("train", overrides=list(overrides))
 
 
+@pytest.fixture(autouse=True)
+def _roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACDC", "BDD100K", "CAMVID", "CITYSCAPES", "GTAV", "IDD", "SYNTHIA"):
+        monkeypatch.setenv(f"RIPU_{name}", "nowhere")  # nothing is opened here
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> None:
     given = ["strategy.name=margin"] if option == "registered" else []
+    given += ["experiment=gtav/ripu_ra"] if group == "parity" or option.endswith("recipe") else []
     config = compose(f"{group}={option}", f"output={tmp_path}", *given)
     require_values(config)
     rounds = instantiate(config.budget).rounds
@@ -64,6 +75,30 @@ def test_every_strategy_has_its_config_with_all_its_options() -> None:
         assert config.name == name
         assert set(config) == {"_target_", "name", *options}
         assert build_strategy(compose(f"strategy={name}")).name == name
+
+
+def test_a_compiled_network_is_the_same_network() -> None:
+    data = SimpleNamespace(classes=load_class_map("streets"))
+    plain, compiled = (build_module(compose("network.width=4", *more), data) for more in ([], ["compile=aot_eager"]))
+    compiled.load_state_dict(plain.state_dict())
+    images = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(compiled.eval()(images).logits, plain.eval()(images).logits)
+    with pytest.raises(UserError, match="compile: no backend 'inducto'; did you mean 'inductor'"):
+        build_module(compose("compile=inducto"), data)
+
+
+@pytest.mark.parametrize("experiment", ["gtav/ripu_ra", "synthia/ripu_pa", "gtav/ripu_ra_5"])
+def test_parity_switches_every_detail(experiment: str) -> None:
+    overrides = [f"experiment={experiment}", "network.weights=null", "network.backbone=resnet18"]
+    found = {}
+    for parity in ("null", "official"):
+        config = compose(*overrides, f"parity={parity}")
+        network, mode = instantiate(config.network, num_classes=3), build_strategy(config).mode
+        boundary = instantiate(config.loss).terms["local_consistency"].boundary
+        epsilons = {child.eps for child in network.modules() if isinstance(child, torch.nn.BatchNorm2d)}
+        found[parity] = (config.strategy.eps, boundary, mode.exhausted, epsilons, network.full_size)
+    assert found["null"] == (0.0, "clean", "stop", {1e-5}, False)
+    assert found["official"] == (1e-6, "official", "origin", {0.0}, True)
 
 
 def test_geometry_selection_and_published_budget_reach_the_strategy() -> None:

@@ -208,10 +208,16 @@ def test_unknown_ids_are_counted_and_named(tree: Tree) -> None:
     assert "12, 99" in line
 
 
-@pytest.mark.parametrize(("shape", "mode"), [((HEIGHT, WIDTH), "L"), ((HEIGHT, WIDTH, 4), "RGBA")])
+@pytest.mark.parametrize(("shape", "mode"), [((HEIGHT, WIDTH), "L"), ((HEIGHT, WIDTH, 2), "LA")])
 def test_image_channels(tree: Tree, shape: tuple[int, ...], mode: str) -> None:
     save(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), tree.image("a"))
     assert f"mode {mode}" in tree.fault(tree.image("a"))
+
+
+def test_an_alpha_channel_is_left_out(tree: Tree) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 4), dtype=np.uint8)
+    save(stored, tree.image("a"))
+    assert np.array_equal(tree.open().image(0), stored[..., :3])
 
 
 def test_label_with_three_channels(tree: Tree) -> None:

@@ -2,14 +2,16 @@
 
 from typing import Any, cast
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
 
 from ripu_lightning.acquisition import Strategy
 from ripu_lightning.cli.app import explain
 from ripu_lightning.data.datamodule import ActiveDataModule
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.networks.batchnorm import require_frozen_without_eps
 from ripu_lightning.training import SegmentationModule
 
@@ -66,7 +68,16 @@ def build_module(config: DictConfig, datamodule: ActiveDataModule, bare: bool = 
     except TypeError as error:
         raise UserError(f"optimizer: {error}") from error
     require_frozen_without_eps(network)
+    if config.get("compile"):
+        _compile(network, config.compile)
     return module
+
+
+def _compile(network: nn.Module, backend: str) -> None:
+    known = torch.compiler.list_backends(exclude_tags=())
+    if backend not in known:
+        raise UserError(f"compile: no backend {backend!r}; {suggest(backend, known)}")
+    network.compile(backend=backend)  # in place: the names of its weights stay
 
 
 def plain(config: DictConfig | ListConfig) -> dict[str, Any]:

@@ -17,12 +17,12 @@ LabelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 def read_image(path: Path) -> UInt8Array:
-    """RGB image ``(H, W, 3)`` uint8.
+    """RGB image ``(H, W, 3)`` uint8; a fourth channel (alpha) is left out.
 
     Raises:
-        UserError: no readable file of three 8-bit channels.
+        UserError: no readable file of three or four 8-bit channels.
     """
-    return _read(path, lambda picture: _require_rgb(picture, path))
+    return np.ascontiguousarray(_read(path, lambda picture: _require_rgb(picture, path))[..., :3])
 
 
 def read_label(path: Path, bits: int = 8) -> LabelArray:
@@ -90,7 +90,7 @@ def _packing(picture: ImageFile) -> str:
 
 
 def _require_rgb(picture: ImageFile, path: Path) -> None:
-    if picture.mode != "RGB":
+    if picture.mode not in {"RGB", "RGBA"}:
         channels = len(picture.getbands())
         raise UserError(
             f"{path}: image has {channels} channel(s) in mode {picture.mode}; expected 3 (8-bit RGB): convert it"
