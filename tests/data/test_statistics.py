@@ -8,7 +8,7 @@ import pytest
 
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.data.cache import DataCache, read_whole, write_whole
-from ripu_lightning.data.statistics import NAME, Statistics, load_statistics, read_statistics
+from ripu_lightning.data.statistics import NAME, Statistics, keep_statistics, load_statistics, read_statistics
 from ripu_lightning.errors import UserError
 from tiny import Blocks, Stamped
 
@@ -97,7 +97,7 @@ def test_a_cache_that_can_not_be_written_or_read_costs_only_time(tmp_path: Path)
 
 def test_home_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    DataCache("~/derived").mark_checked(Stamped())
+    DataCache("~/derived").mark_checked(Stamped(), labels=True)
     assert (tmp_path / "derived" / "abc" / "checked").is_file()
 
 
@@ -126,6 +126,17 @@ def test_what_was_checked_is_not_checked_again(tmp_path: Path) -> None:
     assert [opened(True), opened(True), opened(False)] == [10, 0, 0]  # images alone were not the whole
     assert [opened(True, "abd"), opened(False, "abd")] == [10, 0]
     assert [opened(True, None), opened(True, None)] == [10, 10]
+
+
+def test_a_view_without_labels_leaves_the_whole_unchecked_and_uncounted(tmp_path: Path) -> None:
+    cache, hidden, whole = DataCache(tmp_path), Stamped(), Stamped()
+    hidden.has_labels = False
+    cache.check(hidden)
+    keep_statistics(hidden, cache, read_statistics(hidden, images=True))
+    assert {kind for kind, _ in hidden.opened} == {"image"}
+    cache.check(whole)
+    assert len(whole.opened) == 10
+    assert rows(load_statistics(whole, cache)) == by_hand(whole)
 
 
 def test_a_failed_check_is_repeated(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def check(config: DictConfig, names: list[str]) -> None:
             _print_counts(console, name, findings.dataset, findings.statistics)
             if not findings.faults:
                 keep_statistics(findings.dataset, cache, findings.statistics)
-                cache.mark_checked(findings.dataset)
+                cache.mark_checked(findings.dataset, findings.dataset.has_labels)
         _print_faults(console, name, findings.faults)
         faults += len(findings.faults)
     if faults:

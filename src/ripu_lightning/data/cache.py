@@ -52,16 +52,18 @@ class DataCache:
         """Read everything once, but only if this very content has not passed before.
 
         Args:
-            labels: also open the truth.
+            dataset: what to read.
+            labels: also open the truth, if there is any.
 
         Raises:
             UserError: the data set's first fault.
         """
+        labels = labels and dataset.has_labels
         if not any(self.read(dataset, _mark(whole)) is not None for whole in {True, labels}):
             dataset.check(labels)
             self.mark_checked(dataset, labels)
 
-    def mark_checked(self, dataset: SegmentationDataset, labels: bool = True) -> None:
+    def mark_checked(self, dataset: SegmentationDataset, labels: bool) -> None:
         """Record that all images, and all labels if ``labels`` is set, were read without a fault."""
         self.keep(dataset, _mark(labels), b"")
 

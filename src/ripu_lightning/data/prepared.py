@@ -128,7 +128,7 @@ class PreparedFolder:
             else:
                 array = resize_mask(self._dataset.label(index), self._size)
             buffer = io.BytesIO()
-            Image.fromarray(array).save(buffer, "PNG", compress_level=1)  # read often, and on a disk of its own
+            Image.fromarray(array).save(buffer, "PNG", compress_level=1)  # read far more often than written
             write_whole(self._path(index), buffer.getvalue())
         except UserError as error:
             return str(error)

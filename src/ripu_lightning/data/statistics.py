@@ -79,7 +79,9 @@ def load_statistics(dataset: SegmentationDataset, cache: DataCache, workers: int
 
 
 def keep_statistics(dataset: SegmentationDataset, cache: DataCache, statistics: Statistics) -> None:
-    """Put statistics that were read without a fault into the cache."""
+    """Put statistics that were read without a fault into the cache; without labels they are none to keep."""
+    if not dataset.has_labels:  # a view that hides the labels may have the fingerprint of the whole
+        return
     buffer = io.BytesIO()
     np.savez(buffer, sizes=statistics.sizes, pixels=statistics.pixels, ignored=statistics.ignored)
     cache.keep(dataset, NAME, buffer.getvalue())
