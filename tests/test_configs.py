@@ -18,7 +18,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.training import Stages
 
 GROUPS = ["network", "loss", "optimizer", "schedule", "trainer", "logger", "experiment", "debug", "evaluation"]
-GROUPS += ["strategy", "geometry", "selection", "budget"]
+GROUPS += ["strategy", "geometry", "selection", "budget", "annotator", "parity"]
 OPTIONS = [
     (group, path.relative_to(conf_dir() / group).with_suffix("").as_posix())
     for group in GROUPS
@@ -91,14 +91,14 @@ def test_a_compiled_network_is_the_same_network() -> None:
 def test_parity_switches_every_detail(experiment: str) -> None:
     overrides = [f"experiment={experiment}", "network.weights=null", "network.backbone=resnet18"]
     found = {}
-    for parity in ("null", "official"):
-        config = compose(*overrides, f"parity={parity}")
+    for parity in ([], ["parity=official"]):
+        config = compose(*overrides, *parity)
         network, mode = instantiate(config.network, num_classes=3), build_strategy(config).mode
         boundary = instantiate(config.loss).terms["local_consistency"].boundary
         epsilons = {child.eps for child in network.modules() if isinstance(child, torch.nn.BatchNorm2d)}
-        found[parity] = (config.strategy.eps, boundary, mode.exhausted, epsilons, network.full_size)
-    assert found["null"] == (0.0, "clean", "stop", {1e-5}, False)
-    assert found["official"] == (1e-6, "official", "origin", {0.0}, True)
+        found[len(parity)] = (config.strategy.eps, boundary, mode.exhausted, epsilons, network.full_size)
+    assert found[0] == (0.0, "clean", "stop", {1e-5}, False)
+    assert found[1] == (1e-6, "official", "origin", {0.0}, True)
 
 
 def test_geometry_selection_and_published_budget_reach_the_strategy() -> None:
