@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from test_mistakes import EARLY, folders
 from test_train_command import assert_one_line, call
 
 from ripu_lightning.cli.data import main
-from ripu_lightning.cli.values import refuse_other_config
+from ripu_lightning.cli.experiment import refuse_other_config
 from ripu_lightning.data import ActiveDataModule, FolderDataset
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.prepared import Resized
@@ -23,24 +22,20 @@ SIZES = ["data.source_size=[16,24]", "data.target_size=[20,30]"]
 Run = Callable[..., tuple[int, str, str]]
 
 
-class Stamped(FolderDataset):
-    """A folder whose fingerprint is a digest of all files."""
-
-    def fingerprint(self) -> str:
-        digest = sha256(repr(self.classes).encode())
-        for index, image_id in enumerate(self.ids):
-            paths = (self._images[index], self._labels[index])
-            digest.update(image_id.encode() + b"".join(path.read_bytes() for path in paths))
-        return digest.hexdigest()
-
-
-class Closed(Stamped):
+class Closed(FolderDataset):
     """Nothing of it can be read any more."""
 
     def image(self, index: int) -> np.ndarray:
         raise AssertionError(f"image {index} was opened")
 
     label = check = image
+
+
+class Anonymous(FolderDataset):
+    """A data set that can not tell whether it has changed."""
+
+    def fingerprint(self) -> None:
+        return None
 
 
 @pytest.fixture
@@ -53,10 +48,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     given = [
         argument for argument in folders(tmp_path) if argument.startswith("data.s") or argument.startswith("data.t")
     ]
-    stamped = [f"data.{part}._target_=test_data_command.Stamped" for part in ("source", "target", "target_eval")]
 
     def call_main(word: str, *overrides: str, bare: bool = False) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ripu-data", word, *stamped, *([] if bare else given), *overrides])
+        monkeypatch.setattr(sys, "argv", ["ripu-data", word, *([] if bare else given), *overrides])
         code = 0
         try:
             main()
@@ -99,6 +93,7 @@ def test_check_tells_all_faults_of_all_parts(run: Run, tmp_path: Path) -> None:
     Path("source/images/train/a.png").write_bytes(b"not a picture")
     Image.fromarray(np.zeros((30, 48), dtype=np.uint8)).save("source/labels/train/c.png")
     Path("target/labels/train/b.png").unlink()
+    Path("target/images/train/c.png").unlink()
     code, out, err = run("check")
     assert code == 1
     lines = [line.strip() for line in out.splitlines()]
@@ -106,13 +101,15 @@ def test_check_tells_all_faults_of_all_parts(run: Run, tmp_path: Path) -> None:
         ("source/images/train/a.png", "can not be read"),
         ("source/labels/train/c.png", "48x30"),
         ("image without label: target/images/train/b.png", "add it"),
+        ("label without image: target/labels/train/c.png", "add it"),
     ):
         assert [word in line for line in lines if line.startswith(start)] == [True]
     assert "source: 2 faults" in lines
-    assert "target: 1 fault" in lines
+    assert "target: 1 images, height x width: 32x48 (1)" in lines  # the pair that is whole
+    assert "target: 2 faults" in lines
     assert "target_eval: no faults" in lines
-    assert err.splitlines()[-1] == "error: data: 3 fault(s), listed above: mend them and check again"
-    assert not DataCache("cache").read(Stamped("source", "train", "classes.yaml"), "checked")
+    assert err.splitlines()[-1] == "error: data: 4 fault(s), listed above: mend them and check again"
+    assert not DataCache("cache").read(FolderDataset("source", "train", "classes.yaml"), "checked")
 
 
 def test_many_faults_are_counted(run: Run) -> None:
@@ -146,7 +143,7 @@ def test_training_reads_what_was_prepared(run: Run, tmp_path: Path) -> None:
     assert code == 0, err
     assert out.count("3 of 3 written") == 4
     parts = {"source": (16, 24), "target": (20, 30), "target_eval": (20, 30)}
-    plain, closed = datamodule(Stamped), datamodule(Closed)
+    plain, closed = datamodule(FolderDataset), datamodule(Closed)
     for part, size in parts.items():
         ours, theirs = (Resized(getattr(data, part), size, DataCache("cache")) for data in (closed, plain))
         fly = Resized(getattr(plain, part), size, DataCache(None))
@@ -187,7 +184,7 @@ def test_prepare_names_the_first_fault(run: Run) -> None:
         (["check", "data.sorce.root=x"], ["'data.sorce.root'", "data.source.root"]),
         (["prepare", "data.cache=null"], ["data.cache"]),
         (["prepare", "data.source_size=16"], ["data.source_size", "[height, width]"]),
-        (["prepare", "data.source._target_=ripu_lightning.data.FolderDataset"], ["data.source", "fingerprint"]),
+        (["prepare", "data.source._target_=test_data_command.Anonymous"], ["data.source", "fingerprint"]),
         (["prepare", "data.source.root=nowhere"], ["nowhere", "wrong root"]),
     ],
 )

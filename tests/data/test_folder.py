@@ -138,6 +138,17 @@ def test_labels_without_image_are_counted(tree: Tree) -> None:
     assert "2 such files" in line
 
 
+def test_orphans_can_be_left_out(tree: Tree) -> None:
+    tree.image("a").unlink()
+    tree.label("north/b").unlink()
+    dataset = FolderDataset(str(tree.root), "train", str(tree.map), orphans="skip")
+    assert dataset.ids == ["north/deep/c"]
+    assert len(dataset.orphans) == 2
+    dataset.check()
+    with pytest.raises(UserError, match="orphans: expected error or skip"):
+        FolderDataset(str(tree.root), "train", str(tree.map), orphans="drop")
+
+
 def test_same_name_twice(tree: Tree) -> None:
     save(random_image(9), tree.image("a", ".jpg"))
     assert "same name" in tree.fault(tree.image("a", ""))

@@ -55,26 +55,24 @@ def test_exactly_the_files_that_fit(
     assert all(path.is_file() and path.name.endswith("_ids.png") for path in found.values())
 
 
-def test_orphans_are_listed_and_refused_only_when_asked(tmp_path: Path) -> None:
+def test_orphans_are_told_one_by_one(tmp_path: Path) -> None:
     touch(tmp_path, "rgb/fog/val/a/1.png", "rgb/fog/val/a/2.png", "gt/fog/val/a/2_ids.png", "gt/rain/val/3_ids.png")
     layout = Layout(str(tmp_path), "val", "rgb/*/{split}/{id}.*", "gt/*/{split}/{id}_ids.png")
     images, labels = layout.list_images(), layout.list_labels()
     assert images.keys() - labels.keys() == {"fog/a/1"}
     assert labels.keys() - images.keys() == {"rain/3"}
-    with pytest.raises(UserError) as caught:
-        layout.require_pairs(images, labels)
-    assert str(tmp_path / "rgb/fog/val/a/1.png") in str(caught.value)
-    assert str(tmp_path / "gt/fog/val/a/1_ids.png") in str(caught.value)
-    del images["fog/a/1"]
-    with pytest.raises(UserError, match=r"label without image.*3_ids\.png; there is no .*rgb.rain.val.3\.\*"):
-        layout.require_pairs(images, labels)
+    first, second = layout.orphans(images, labels)
+    assert first.startswith(f"image without label: {tmp_path / 'rgb/fog/val/a/1.png'}; there is no ")
+    assert str(tmp_path / "gt/fog/val/a/1_ids.png") in first
+    assert second.startswith(f"label without image: {tmp_path / 'gt/rain/val/3_ids.png'}; there is no ")
+    assert str(tmp_path / "rgb/rain/val/3.*") in second
 
 
 def test_without_labels_nothing_is_listed_or_paired(tmp_path: Path) -> None:
     touch(tmp_path, "1.png")
     layout = Layout(str(tmp_path), None, "{id}.png", None)
     assert layout.list_labels() == {}
-    layout.require_pairs(layout.list_images(), {})
+    assert layout.orphans(layout.list_images(), {}) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from hydra.utils import get_class
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +11,7 @@ from rich.table import Table
 from ripu_lightning.cli.build import build
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.dataset import SegmentationDataset
+from ripu_lightning.data.folder import FolderDataset
 from ripu_lightning.data.statistics import Statistics, keep_statistics, read_statistics
 from ripu_lightning.data.workers import all_cores
 from ripu_lightning.errors import UserError
@@ -46,12 +48,16 @@ def check(config: DictConfig, names: list[str]) -> None:
 
 
 def _read(config: DictConfig, name: str) -> _Findings:
-    findings = _Findings()
+    findings, part = _Findings(), config.data[name]
+    # A folder's orphans are told one by one, beside the faults of the pairs.
+    folder = issubclass(get_class(part._target_), FolderDataset)
     try:
-        findings.dataset = build(config, f"data.{name}")
+        findings.dataset = build(config, f"data.{name}", **({"orphans": "skip"} if folder else {}))
     except UserError as error:
         findings.faults.append(str(error))
         return findings
+    if part.get("orphans") != "skip":
+        findings.faults += getattr(findings.dataset, "orphans", [])
     findings.statistics = read_statistics(
         findings.dataset, images=True, faults=findings.faults, workers=all_cores(), title=f"{name}: reading"
     )

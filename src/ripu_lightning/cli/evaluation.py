@@ -44,7 +44,7 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     datamodule = build(training, "data")
     _require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
     callbacks = _predictions(config, folder, datamodule.target_eval)
-    datamodule.target_eval.check()
+    datamodule.cache.check(datamodule.target_eval)
     module = restore(training, datamodule, checkpoint, config.checkpoint)
     trainer = build(
         config,

@@ -31,7 +31,7 @@ def run_experiment(config: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     config.output = str(folder)  # one and the same on all ranks, whatever time each of them started
     if (folder / "config.yaml").is_file():
-        _refuse_other_config(plain(OmegaConf.load(folder / "config.yaml")), plain(config), str(folder))
+        refuse_other_config(plain(OmegaConf.load(folder / "config.yaml")), plain(config), str(folder))
     seed_everything(config.seed, workers=True, verbose=False)
     budget, strategy = build(config, "budget"), build_strategy(config)
     stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
@@ -62,7 +62,7 @@ def run_experiment(config: DictConfig) -> None:
             print(loop.waiting)
 
 
-def _refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str) -> None:
+def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str) -> None:
     """Refuse to go on with a run under another config: its labels and its checkpoint belong to the first."""
     before, after = decisive(old), decisive(new)
     for key in sorted(before.keys() | after.keys()):

@@ -36,6 +36,7 @@ class FolderDataset(SegmentationDataset):
         label_bits: 8, or 16 for labels whose first channel of 16 bits holds the ids.
         mismatch: for a label of another size than its image: ``error``, ``resize`` (the label, nearest), or ``skip``
             (the pair is left out).
+        orphans: for an image without label or a label without image: ``error`` or ``skip``.
 
     Raises:
         UserError: no such folder or class map, no images, an image without label or a label without image.
@@ -50,8 +51,9 @@ class FolderDataset(SegmentationDataset):
         labels: str | None = LABELS,
         label_bits: int = 8,
         mismatch: Literal["error", "resize", "skip"] = "error",
+        orphans: Literal["error", "skip"] = "error",
     ) -> None:
-        _check_options(label_bits, mismatch)
+        _check_options(label_bits, mismatch, orphans)
         self.classes = load_class_map(classes)
         self.layout = Layout(root, split, images, labels)
         self.has_labels = labels is not None
@@ -59,8 +61,11 @@ class FolderDataset(SegmentationDataset):
         self._lookup = np.append(self.classes.lookup(), np.int16(-1))
         self._label_bits, self._mismatch = label_bits, mismatch
         self._images, self._labels = self.layout.list_images(), self.layout.list_labels()
-        self.layout.require_pairs(self._images, self._labels)
-        self.ids = list(self._images)
+        self.orphans = self.layout.orphans(self._images, self._labels)
+        if self.orphans and orphans == "error":
+            more = f" ({len(self.orphans)} such files in all)" if len(self.orphans) > 1 else ""
+            raise UserError(self.orphans[0] + more)
+        self.ids = [image_id for image_id in self._images if image_id in self._labels or not self.has_labels]
         if mismatch == "skip" and self.has_labels:
             self._skip_mismatches()
         self._fingerprint: str | None = None
@@ -164,8 +169,10 @@ class FolderDataset(SegmentationDataset):
         )
 
 
-def _check_options(label_bits: int, mismatch: str) -> None:
+def _check_options(label_bits: int, mismatch: str, orphans: str) -> None:
     if label_bits not in {8, 16}:
         raise UserError(f"label_bits: expected 8 or 16, got {label_bits!r}")
     if mismatch not in {"error", "resize", "skip"}:
         raise UserError(f"mismatch: expected error, resize or skip, got {mismatch!r}")
+    if orphans not in {"error", "skip"}:
+        raise UserError(f"orphans: expected error or skip, got {orphans!r}")

@@ -59,15 +59,12 @@ class Layout:
         """Likewise the labels; empty where the layout has none."""
         return {} if self.labels is None else self._list("labels", self.labels)
 
-    def require_pairs(self, images: dict[str, Path], labels: dict[str, Path]) -> None:
-        """Refuse an image without label and a label without image, of what was listed.
-
-        Raises:
-            UserError: naming the first one.
-        """
-        if self.labels is not None:
-            self._refuse_orphans("image without label", images, labels, self.labels)
-            self._refuse_orphans("label without image", labels, images, self.images)
+    def orphans(self, images: dict[str, Path], labels: dict[str, Path]) -> list[str]:
+        """A line for each image without label and each label without image, of what was listed."""
+        if self.labels is None:
+            return []
+        lonely = self._lonely("image without label", images, labels, self.labels)
+        return [*lonely, *self._lonely("label without image", labels, images, self.images)]
 
     def _list(self, key: str, pattern: str) -> dict[str, Path]:
         parts = self._fill(pattern).split("/")
@@ -96,12 +93,11 @@ class Layout:
         stars = [position - len(parts) for position, part in enumerate(parts) if part == "*"]
         return [(path, "".join(f"{path.parts[star]}/" for star in stars)) for path in sorted(found) if path.is_dir()]
 
-    def _refuse_orphans(self, fault: str, files: dict[str, Path], partners: dict[str, Path], pattern: str) -> None:
-        orphans = sorted(files.keys() - partners.keys())
-        if orphans:
-            more = f" ({len(orphans)} such files in all)" if len(orphans) > 1 else ""
-            missing = self._expected(pattern, orphans[0])
-            raise UserError(f"{fault}: {files[orphans[0]]}; there is no {missing}: add it or remove the other{more}")
+    def _lonely(self, fault: str, files: dict[str, Path], partners: dict[str, Path], pattern: str) -> list[str]:
+        return [
+            f"{fault}: {files[name]}; there is no {self._expected(pattern, name)}: add it or remove the other"
+            for name in sorted(files.keys() - partners.keys())
+        ]
 
     def _expected(self, pattern: str, image_id: str) -> Path:
         *stars, rest = image_id.split("/", pattern.split("/").count("*"))
