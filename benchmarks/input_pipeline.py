@@ -1,8 +1,7 @@
 """The data side of ``train_step.py``: how many images a second a core decodes, resizes and normalises.
 
-Drawn streets are written as PNG files of the published sizes (1914x1052 source, 2048x1024 target; they compress to
-about 2.5 MB, as photographs of streets do) and read by the plain recipe, by our data module, and by our data module
-from files that have the network's size already.
+Drawn streets are written as PNG files of the published sizes (1914x1052 source, 2048x1024 target; about 2.5 MB each)
+and read by the plain recipe, by our data module, and by our data module from what ``ripu-data prepare`` writes.
 """
 
 import os
@@ -20,6 +19,8 @@ from tqdm import tqdm
 
 from plain_recipe import PlainImages
 from ripu_lightning.data import ActiveDataModule, FolderDataset
+from ripu_lightning.data.cache import DataCache
+from ripu_lightning.data.prepared import Kind, PreparedFolder
 from ripu_lightning.data.streets import Streets
 
 STORED = {"source": (1052, 1914), "target": (1024, 2048)}
@@ -40,14 +41,19 @@ def write_images(folder: Path, count: int) -> None:
                 Image.fromarray(array).save(path)
 
 
-def prepare(folder: Path, prepared: Path, sizes: Sizes) -> None:
-    """The same files at the network's size."""
-    for path in sorted(folder.rglob("*.png")):
-        domain, kind, *_ = relative = path.relative_to(folder).parts
-        method = Image.Resampling.BICUBIC if kind == "images" else Image.Resampling.NEAREST
-        to = prepared.joinpath(*relative)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(path).resize(sizes[domain][::-1], method).save(to, compress_level=1)
+def prepare(folder: Path, cache: Path, sizes: Sizes) -> None:
+    """The same pictures at the network's size, where our data module finds them."""
+    for domain, size in sizes.items():
+        dataset = _open(folder, domain)
+        kinds: tuple[Kind, ...] = ("images", "labels") if domain == "source" else ("images",)
+        for kind in kinds:
+            place = DataCache(cache).place(dataset)
+            assert place is not None
+            PreparedFolder(dataset, kind, size, place).prepare(os.cpu_count() or 1, f"preparing {domain} {kind}")
+
+
+def _open(folder: Path, domain: str) -> FolderDataset:
+    return FolderDataset(str(folder / domain), "train", "streets")
 
 
 def plain_loader(folder: Path, sizes: Sizes, batch: int) -> Loader:
@@ -66,9 +72,9 @@ def plain_loader(folder: Path, sizes: Sizes, batch: int) -> Loader:
     return load
 
 
-def our_loader(folder: Path, sizes: Sizes, batch: int) -> Loader:
+def our_loader(folder: Path, sizes: Sizes, batch: int, cache: Path | None) -> Loader:
     """Our data module's."""
-    source, target = (FolderDataset(str(folder / domain), "train", "streets") for domain in sizes)
+    source, target = (_open(folder, domain) for domain in sizes)
 
     def load(workers: int, steps: int) -> Iterable[object]:
         data = ActiveDataModule(
@@ -77,6 +83,7 @@ def our_loader(folder: Path, sizes: Sizes, batch: int) -> Loader:
             batch_size=batch,
             num_workers=workers,
             target_labels="all",
+            cache=cache,
         )
         data.spans = [(0, steps)]
         return data.train_dataloader()
@@ -106,13 +113,13 @@ def best_rates(loaders: dict[str, Loader], batch: int, workers: int) -> dict[str
 def compare_pipelines(sizes: Sizes, batch: int, images: int, step_rate: float, console: Console) -> None:
     """Print what one core and all cores read, and how many cores keep up with a step of so many images a second."""
     with TemporaryDirectory() as name:
-        folder, prepared = Path(name, "stored"), Path(name, "prepared")
+        folder, cache = Path(name, "stored"), Path(name, "cache")
         write_images(folder, images)
-        prepare(folder, prepared, sizes)
+        prepare(folder, cache, sizes)
         loaders = {
             "plain": plain_loader(folder, sizes, batch),
-            "ours": our_loader(folder, sizes, batch),
-            "ours, prepared": our_loader(prepared, sizes, batch),
+            "ours": our_loader(folder, sizes, batch, None),
+            "ours, prepared": our_loader(folder, sizes, batch, cache),
         }
         cores, threads = os.cpu_count() or 2, torch.get_num_threads()
         torch.set_num_threads(1)

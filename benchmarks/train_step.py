@@ -129,7 +129,7 @@ def draw_batch(sizes: Sizes, count: int) -> Batch:
     batch = {}
     for domain, (height, width) in sizes.items():
         streets = Streets(domain, "benchmark", count, height, width)
-        samples = [Transform(None)(streets.image(index), streets.label(index), 0) for index in range(count)]
+        samples = [Transform()(streets.image(index), streets.label(index), 0) for index in range(count)]
         images, labels = map(torch.stack, zip(*samples, strict=True))
         if domain == "target":
             labels[torch.rand(labels.shape) > BOUGHT] = IGNORE

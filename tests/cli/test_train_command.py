@@ -158,7 +158,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     ("override", "words"),
     [
         ("strategy=random", ["strategy.eps", "choose another output"]),
-        ("data.target.seed=9", ["data.target.seed", "has 0, this command 9"]),
+        ("data.target.seed=9", ["data.source.seed", "has 0, this command 9"]),
         ("strategy.radius=40", ["strategy.radius"]),
     ],
 )

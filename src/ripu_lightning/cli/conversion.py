@@ -10,11 +10,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.cli.build import build, plain
+from ripu_lightning.cli.evaluation import BOUGHT
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import explained, replacing
 from ripu_lightning.networks.public import from_public, to_public
 from ripu_lightning.networks.weights import require_fit
+from ripu_lightning.report.result import UNKNOWN_PURCHASE
 
 PREFIX = "network."
 """What a checkpoint of :class:`SegmentationModule` puts in front of its network's parameters."""
@@ -85,6 +87,7 @@ def _from_public(checkpoint: Mapping[str, Any], source: Path, config: DictConfig
         "hyper_parameters": {"classes": list(classes), "config": training},
         "epoch": 0,
         "global_step": int(checkpoint.get("iteration", 0)),
+        "callbacks": {BOUGHT: UNKNOWN_PURCHASE},
         "pytorch-lightning_version": version("pytorch-lightning"),
     }
 

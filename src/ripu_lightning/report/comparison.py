@@ -89,6 +89,8 @@ def budget_text(budget: dict[str, Any]) -> str:
     """A budget in a few words."""
     if budget["unit"] == "all":
         return "all labels"
+    if budget["rounds"] is None:
+        return "unknown"
     if not budget["rounds"]:
         return "none"
     return f"{budget['unit']} {budget['amount']:g} per {budget['per']}, {budget['rounds']} rounds"

@@ -22,6 +22,10 @@ PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "label_size", 
 BUDGET = {"unit", "amount", "per", "rounds", "pixels", "share"}
 
 
+UNKNOWN_PURCHASE: dict[str, Any] = {"strategy": None, "budget": dict.fromkeys(sorted(BUDGET))}
+"""Of a network that was trained elsewhere."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What ``result.json`` holds.
