@@ -13,7 +13,7 @@ from ripu_lightning.cli import convert, evaluate
 from ripu_lightning.data import Streets
 from ripu_lightning.data.transforms import MEAN, STD
 
-STREETS = ["data.source.height=64", "data.source.width=96", "data.target_eval.length=2", "optimizer=published"]
+STREETS = ["data.target.height=64", "data.target.width=96", "data.target_eval.length=2", "optimizer=published"]
 RESNET18 = ["network.backbone=resnet18", "network.output_stride=32"]
 PARTS = ("feature_extractor", "classifier")
 V2 = [*STREETS, "network=deeplab_v2", *RESNET18]
