@@ -31,6 +31,10 @@ class RunFiles(Callback):
     def __init__(self, folder: Path, loop: ActiveLearningLoop, config: Mapping[str, Any]) -> None:
         self.folder, self.loop, self.config = folder, loop, dict(config)
 
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As :meth:`on_train_start`: a round that is asked before the first step may end the run here."""
+        self.on_train_start(trainer, pl_module)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Everything was checked by now: this config is the one that runs."""
         if trainer.is_global_zero:
