@@ -40,7 +40,7 @@ def _roots(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> None:
     given = ["strategy.name=margin"] if option == "registered" else []
-    given += ["experiment=gtav/ripu_ra"] if group == "parity" or option.endswith("recipe") else []
+    given += ["experiment=gtav/ripu_ra"] if option.endswith("recipe") else []
     config = compose(f"{group}={option}", f"output={tmp_path}", *given)
     require_values(config)
     rounds = instantiate(config.budget).rounds
@@ -85,6 +85,20 @@ def test_a_compiled_network_is_the_same_network() -> None:
     torch.testing.assert_close(compiled.eval()(images).logits, plain.eval()(images).logits)
     with pytest.raises(UserError, match="compile: no backend 'inducto'; did you mean 'inductor'"):
         build_module(compose("compile=inducto"), data)
+
+
+PUBLISHED = [option for group, option in OPTIONS if group == "experiment" and "/" in option]
+
+
+@pytest.mark.parametrize("experiment", PUBLISHED)
+def test_every_published_experiment_can_be_run_as_the_public_code(experiment: str) -> None:
+    config = compose(f"experiment={experiment}", "parity=official", "network.backbone=resnet18", "network.weights=null")
+    assert (config.network.batchnorm_eps, config.network.full_size) == (0.0, True)
+    strategy, losses = build_strategy(config), instantiate(config.loss)
+    assert strategy.mode.exhausted == "origin"
+    assert config.strategy.get("eps", 1e-6) == 1e-6
+    consistency = [term for name, term in losses.terms.items() if name == "local_consistency"]
+    assert all(term.boundary == "official" for term in consistency)
 
 
 @pytest.mark.parametrize("experiment", ["gtav/ripu_ra", "synthia/ripu_pa", "gtav/ripu_ra_5"])

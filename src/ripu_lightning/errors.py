@@ -9,7 +9,13 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class UserError(ValueError):
-    """A mistake in input, configuration or environment; the command line prints it without a traceback."""
+    """A mistake in input, configuration or environment; the command line prints it without a traceback.
+
+    Attributes:
+        exit_code: what a command that ends with it returns.
+    """
+
+    exit_code = 1
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -135,9 +135,9 @@ FAULTS = {
     "size": (lambda path: grey(RIGHT[:-1]).save(path), "is 18x11, but its image is 18x12"),
     "unknown": (lambda path: grey(RIGHT + 1).save(path), r"15 asked pixels hold numbers .* \(4\).*README\.txt"),
     "colours": (lambda path: Image.fromarray(np.dstack([RIGHT] * 3)).save(path), "mode RGB.*8-bit"),
-    "wide": (lambda path: Image.fromarray(RIGHT.astype(np.uint16)).save(path), "expected one channel of 8 bits"),
+    "wide": (lambda path: Image.fromarray(RIGHT.astype(np.uint16)).save(path), "16-bit or wider"),
     "narrow": (lambda path: grey(RIGHT > 2).save(path), "mode 1"),
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:60]), "can not be read as an image"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:60]), "can not be decoded"),
     "text": (lambda path: path.write_text("road"), "can not be read as an image"),
 }
 

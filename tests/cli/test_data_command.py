@@ -112,6 +112,18 @@ def test_check_tells_all_faults_of_all_parts(run: Run, tmp_path: Path) -> None:
     assert not DataCache("cache").read(FolderDataset("source", "train", "classes.yaml"), "checked")
 
 
+def test_what_an_option_lets_pass_is_told(run: Run) -> None:
+    Image.fromarray(np.zeros((40, 48), dtype=np.uint8)).save("source/labels/train/c.png")
+    Path("target/labels/train/b.png").unlink()
+    code, out, err = run("check", "data.source.mismatch=resize", "data.target.orphans=skip")
+    assert code == 0, err
+    notes = [line for line in out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 2
+    assert "labels resized" in notes[0]
+    assert notes[0].endswith("1 of 3: c")
+    assert "1 files without partner left out" in notes[1]
+
+
 def test_many_faults_are_counted(run: Run) -> None:
     for number in range(23):
         for kind in ("images", "labels"):
@@ -183,6 +195,7 @@ def test_prepare_names_the_first_fault(run: Run) -> None:
         (["check", "only=sorce"], ["only", "did you mean 'source'"]),
         (["check", "data.sorce.root=x"], ["'data.sorce.root'", "data.source.root"]),
         (["prepare", "data.cache=null"], ["data.cache"]),
+        (["check", "only=target_eval", "data.target_eval=null"], ["only", "data.target_eval is null"]),
         (["prepare", "data.source_size=16"], ["data.source_size", "[height, width]"]),
         (["prepare", "data.source._target_=test_data_command.Anonymous"], ["data.source", "fingerprint"]),
         (["prepare", "data.source.root=nowhere"], ["nowhere", "wrong root"]),

@@ -56,7 +56,7 @@ def test_a_run_from_asking_to_its_end(
     code, printed, _ = give(monkeypatch, capsys, *COMMAND)
     folder = place / "run" / "annotation" / "round_001"
     asked = sorted((folder / "asked").rglob("*.png"))
-    assert code == 0
+    assert code == 3
     line = printed.splitlines()[-1]
     assert line.startswith("round 1 waits for answers: ")
     assert f"in {len(asked)} images" in line
@@ -64,7 +64,8 @@ def test_a_run_from_asking_to_its_end(
     assert "give the same command again" in line
     assert (place / "run" / "checkpoints" / "last.ckpt").is_file()
 
-    assert "round 1 waits for answers" in error_of(give(monkeypatch, capsys, *COMMAND))
+    code, printed, _ = give(monkeypatch, capsys, *COMMAND)  # too early
+    assert (code, printed.splitlines()[-1]) == (3, line)
     (place / "elsewhere").mkdir()
     refused = error_of(give(monkeypatch, capsys, *COMMAND[:-3], "annotator=ground_truth", "output=run"))
     assert "annotator" in refused

@@ -48,6 +48,28 @@ def test_without_a_source(tmp_path: Path) -> None:
         tiny.loop(tmp_path, data, "d2ada").check(data)
 
 
+def test_truth_that_was_looked_at_can_not_be_hidden() -> None:
+    target = tiny.Blocks("target!")
+    target.compares_labels = True
+    with pytest.raises(UserError, match=r"data\.target\.mismatch"):
+        parts(target=target).hide_truth()
+
+
+def test_labels_are_read_where_they_are_needed() -> None:
+    class Sealed(tiny.Blocks):
+        def check(self, labels: bool = True) -> None:
+            assert not labels, "the truth was opened"
+
+    parts(target=Sealed("target!")).check(truth=False)
+    unlabelled = tiny.Blocks("source", 4)
+    unlabelled.has_labels = False
+    with pytest.raises(UserError, match=r"data\.source: has no labels"):
+        parts(source=unlabelled).check()
+    data = parts(source=unlabelled)
+    data.domains = frozenset({"target"})
+    data.check()
+
+
 def test_without_an_evaluation_split() -> None:
     data = parts(target_eval=None)
     data.check(world_size=4)

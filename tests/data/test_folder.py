@@ -1,6 +1,7 @@
 """FolderDataset on real files: what it reads, and one helpful line for each fault."""
 
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -141,12 +142,33 @@ def test_labels_without_image_are_counted(tree: Tree) -> None:
 def test_orphans_can_be_left_out(tree: Tree) -> None:
     tree.image("a").unlink()
     tree.label("north/b").unlink()
-    dataset = FolderDataset(str(tree.root), "train", str(tree.map), orphans="skip")
+    with pytest.warns(UserWarning, match="2 files without partner left out"):
+        dataset = FolderDataset(str(tree.root), "train", str(tree.map), orphans="skip")
     assert dataset.ids == ["north/deep/c"]
     assert len(dataset.orphans) == 2
     dataset.check()
+    assert ["2 files without partner left out" in note for note in dataset.notes()] == [True]
     with pytest.raises(UserError, match="orphans: expected error or skip"):
         FolderDataset(str(tree.root), "train", str(tree.map), orphans="drop")
+
+
+@pytest.mark.parametrize("part", ["image", "label"])
+def test_a_damaged_header_is_a_fault_of_its_file(tree: Tree, part: str) -> None:
+    path = getattr(tree, part)("a")
+    path.write_bytes(path.read_bytes()[:20])  # ends inside the first chunk
+    tree.fault(path)
+
+
+def test_content_is_the_same_anywhere_and_changes_with_it(tree: Tree, tmp_path: Path) -> None:
+    first = tree.open()
+    shutil.copytree(tree.root, tmp_path / "copy", copy_function=shutil.copyfile)
+    copy = FolderDataset(str(tmp_path / "copy"), "train", str(tree.map))
+    assert copy.fingerprint() != first.fingerprint()  # other times
+    assert copy.content() == first.content()
+    changed = np.array(Image.open(tree.label("a")))
+    changed[0, 0] = 7 if changed[0, 0] != 7 else 23
+    save(changed, tmp_path / "copy" / "labels" / "train" / "a.png")
+    assert FolderDataset(str(tmp_path / "copy"), "train", str(tree.map)).content() != first.content()
 
 
 def test_same_name_twice(tree: Tree) -> None:
@@ -363,7 +385,7 @@ def mismatched(tree: Tree, mismatch: str) -> FolderDataset:
 
 def test_mismatch_resize(tree: Tree) -> None:
     data = mismatched(tree, "resize")
-    with pytest.warns(UserWarning, match=r"resized labels .* 2 of 3: a, north/b$"):
+    with pytest.warns(UserWarning, match=r"labels resized .* 2 of 3: a, north/b$"):
         data.check()
     to_train = np.vectorize(TO_TRAIN.get)
     np.testing.assert_array_equal(data.label(0), to_train(random_label(1)))
@@ -371,10 +393,11 @@ def test_mismatch_resize(tree: Tree) -> None:
     columns = [int((i + 0.5) * HEIGHT / WIDTH) for i in range(WIDTH)]
     np.testing.assert_array_equal(data.label(1), to_train(random_label(0, WIDTH, HEIGHT))[np.ix_(rows, columns)])
     np.testing.assert_array_equal(data.label(2), to_train(random_label(2)))
+    assert [note.rsplit(", ", 2)[1:] for note in data.notes()] == [["2 of 3: a", "north/b"]]
 
 
 def test_mismatch_skip(tree: Tree) -> None:
-    with pytest.warns(UserWarning, match=r"left out pairs .* 2 of 3: a, north/b$"):
+    with pytest.warns(UserWarning, match=r"left out .* 2 of 3: a, north/b$"):
         data = mismatched(tree, "skip")
     assert list(data.ids) == ["north/deep/c"]
     data.check()

@@ -185,6 +185,20 @@ def test_other_content_or_size_is_prepared_apart(tmp_path: Path) -> None:
         assert dataset.opened == [("image", 0)]
 
 
+def test_another_release_of_the_resize_is_prepared_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, dataset = DataCache(tmp_path), Stamped()
+    folder = prepared(dataset, cache)
+    assert folder.complete
+    monkeypatch.setattr(torch, "__version__", "9.9.9")
+    assert not folder.complete
+    closed = Stamped()
+    closed.closed = {"image"}
+    with pytest.raises(AssertionError):  # read and resized on the fly again, not from what is there
+        Resized(closed, SIZE, cache).image(0)
+    assert folder.prepare(0, "preparing") == 5
+    assert folder.complete
+
+
 def test_ids_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     dataset = Stamped()
     dataset.ids[1] = "../outside"

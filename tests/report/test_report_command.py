@@ -37,7 +37,7 @@ def test_one_protocol_is_one_column() -> None:
         ["first", *start, "36.6"],
         ["second", *start, "70.2"],
     ]
-    assert legend == ["protocol: 2 classes; 2 images, data abababab; input 64x96; plain"]
+    assert legend == ["protocol: 2 classes; 2 images, data abababab; input 64x96; plain; 32-true"]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,8 @@ def test_subset_means_have_columns() -> None:
         ({"unit": None, "amount": None, "rounds": 0, "share": 0.0}, ["none", "0.00"]),
         ({"unit": "all", "amount": None, "rounds": 0, "share": 1.0}, ["all labels", "100.00"]),
         ({"pixels": None, "share": None}, ["ratio 0.05 per image, 2 rounds", "–"]),
+        ({"rounds_done": 1, "share": 0.02}, ["ratio 0.05 per image, 1 of 2 rounds", "2.00"]),
+        ({"rounds": None, "rounds_done": None, "share": None}, ["unknown", "–"]),
     ],
 )
 def test_budgets_in_words(budget: dict, cells: list[str]) -> None:

@@ -16,7 +16,7 @@ CONFIG = {
     "name": "demo",
     "seed": 3,
     "output": "runs/a",
-    "trainer": {"devices": 1},
+    "trainer": {"devices": 1, "precision": "32-true", "log_every_n_steps": 10},
     "strategy": {"name": "ripu", "radius": 1},
     "data": {"target_size": None, "num_workers": 0, "target_labels": "bought"},
 }
@@ -28,10 +28,19 @@ PROTOCOL = {
     "input_size": [64, 96],
     "label_size": "own",
     "inference": {"title": "plain"},
+    "precision": "32-true",
 }
 PURCHASE = {
     "strategy": "ripu",
-    "budget": {"unit": "ratio", "amount": 0.05, "per": "image", "rounds": 2, "pixels": 123, "share": 0.049},
+    "budget": {
+        "unit": "ratio",
+        "amount": 0.05,
+        "per": "image",
+        "rounds": 2,
+        "rounds_done": 2,
+        "pixels": 123,
+        "share": 0.049,
+    },
 }
 FIGURES = {
     "miou": 0.5,
@@ -74,7 +83,8 @@ def test_a_new_result_replaces_the_old_one_as_a_whole(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("changes", "same"),
     [
-        ({"name": "other", "output": "runs/b", "trainer": {"devices": 8}, "logger": {"csv": 1}, "pictures": 9}, True),
+        ({"name": "other", "output": "runs/b", "logger": {"csv": 1}, "pictures": 9}, True),
+        ({"trainer": {**CONFIG["trainer"], "log_every_n_steps": 1}}, True),
         ({"data": {"target_size": None, "num_workers": 8, "eval_batch_size": 3, "target_labels": "bought"}}, True),
         ({"seed": 4}, False),
         ({"strategy": {"name": "ripu", "radius": 2}}, False),
@@ -85,6 +95,13 @@ def test_a_new_result_replaces_the_old_one_as_a_whole(tmp_path: Path, monkeypatc
 def test_the_configs_hash_changes_with_what_counts(changes: dict, same: bool) -> None:
     assert (made(**changes).config == made().config) == same
     assert (decisive({**CONFIG, **changes}) == decisive(CONFIG)) == same
+
+
+@pytest.mark.parametrize("change", [{"devices": 8}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 1.0}])
+def test_what_may_change_when_a_run_goes_on_is_told_all_the_same(change: dict) -> None:
+    trainer = {**CONFIG["trainer"], **change}
+    assert decisive({**CONFIG, "trainer": trainer}) == decisive(CONFIG)
+    assert made(trainer=trainer).config != made().config
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -101,7 +118,7 @@ def test_code_version_of_a_checkout_and_of_a_package_in_a_foreign_one(
     ours.parent.mkdir()
     ours.write_text("first")
     monkeypatch.setattr(module, "__file__", str(ours))
-    commit = module._commit.__wrapped__
+    commit = module._commit
     assert commit() is None  # in no checkout
     git(tmp_path, "init", "-q")
     (tmp_path / "other.txt").write_text("theirs")
@@ -129,6 +146,26 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         read_result(tmp_path / "a.json")
     with pytest.raises(UserError, match=r"none\.json: No such file"):
         read_result(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("miou", "high"),
+        ("iou", None),
+        ("iou", {"road": 0.5}),
+        ("subsets", {}),
+        ("code", None),
+        ("protocol", {**PROTOCOL, "inference": "plain"}),
+        ("protocol", {**PROTOCOL, "classes": None}),
+        ("protocol", {**PROTOCOL, "input_size": 3}),
+        ("budget", {**PURCHASE["budget"], "share": "all"}),
+    ],
+)
+def test_parts_of_the_wrong_kind_are_refused(tmp_path: Path, part: str, value: object) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({**vars(made()), part: value}))
+    with pytest.raises(UserError, match=r"a\.json: not a whole result file"):
+        read_result(tmp_path / "a.json")
 
 
 def test_reading_results_does_not_load_torch() -> None:

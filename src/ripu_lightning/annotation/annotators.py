@@ -37,6 +37,8 @@ class Query:
 class Waiting(UserError):
     """The answers are not there yet; the line says where they are expected, and of whom."""
 
+    exit_code = 3
+
 
 class Annotator(Protocol):
     """Answers the queries of a round; whoever needs time for that is asked once more when the run is started again.

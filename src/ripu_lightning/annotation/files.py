@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ripu_lightning.annotation.annotators import Query, Waiting
 from ripu_lightning.annotation.export import asked_pixels, export_round
 from ripu_lightning.annotation.queries import read_table, to_table
-from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
+from ripu_lightning.data.dataset import SegmentationDataset
+from ripu_lightning.data.reading import read_label
 from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_ASKED, Answers
@@ -55,7 +55,7 @@ class FileAnnotator:
 
     def _read(self, folder: Path, query: Query) -> Answers:
         path, (height, width) = _answer_path(folder, query), self._dataset.size(query.index)
-        stored = read_label_image(path)
+        stored = read_label(path)
         if stored.shape != (height, width):
             raise UserError(
                 f"{path}: is {stored.shape[1]}x{stored.shape[0]}, but its image is {width}x{height}; "
@@ -73,24 +73,6 @@ class FileAnnotator:
         if query.inside is not None:
             values[~query.inside] = NOT_ASKED
         return Answers(query.image_id, query.centres, query.boxes, values, query.scores)
-
-
-def read_label_image(path: Path) -> UInt8Array:
-    """The values ``(H, W)`` uint8 of an image with one channel of 8 bits, or of indices into a palette.
-
-    Raises:
-        UserError: the file can not be read, or is of another kind.
-    """
-    try:
-        with Image.open(path) as picture:
-            # Pillow would stretch fewer bits to 0..255 without a word.
-            plain = picture.mode in {"L", "P"} and not (picture.tile and str(picture.tile[0][3]).startswith("L;"))
-            mode, values = picture.mode, np.array(picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: can not be read as an image ({error}); save it again") from error
-    if not plain:
-        raise UserError(f"{path}: expected one channel of 8 bits, got mode {mode}; save it as an 8-bit grey PNG")
-    return values
 
 
 def _answer_path(folder: Path, query: Query) -> Path:

@@ -18,6 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from ripu_lightning.cli.values import check_values
 from ripu_lightning.errors import DISK_FULL, UserError, suggest
 
+WAITS = 3
+"""Exit code of a run that waits for answers."""
+
 
 def conf_dir() -> Path:
     """The folder of configs: inside an installed wheel, beside ``src`` in a clone."""
@@ -27,7 +30,8 @@ def conf_dir() -> Path:
 
 
 def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[DictConfig], str] | None = None) -> None:
-    """Compose the config from the command line and run ``job``; mistakes print one line and exit with 1.
+    """Compose the config from the command line and run ``job``; mistakes print one line and exit with 1, a run
+    that waits for answers exits with 3.
 
     Set ``HYDRA_FULL_ERROR=1`` to see the whole traceback of a mistake.
 
@@ -44,8 +48,10 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
         line = explain(error, config_name)
         if line is None or wants_traceback:
             raise error
-        print(f"\nerror: {line}", file=sys.stderr)  # on a line of its own, below a progress bar
-        sys.exit(1)
+        code = next((cause.exit_code for cause in _causes(error) if isinstance(cause, UserError)), 1)
+        # On a line of its own, below a progress bar. A run that waits has not failed.
+        print(f"\nerror: {line}" if code == 1 else line, file=sys.stderr if code == 1 else sys.stdout)
+        sys.exit(code)
 
     def checked(config: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -74,8 +80,15 @@ def _run_apart(environment: dict[str, str]) -> None:
     """
     settings = HydraConfig.get()
     folder = settings.runtime.output_dir
-    if start_apart(settings.job.name, [*settings.overrides.task, f"hydra.run.dir='{folder}'"], environment):
+    code = start_apart(settings.job.name, [*settings.overrides.task, f"hydra.run.dir={quoted(folder)}"], environment)
+    if code not in {0, WAITS}:
         raise UserError(f"job {settings.job.num} failed, see above; its folder is {folder}")
+
+
+def quoted(path: str | Path) -> str:
+    """A path as the value of an override, whatever characters it holds."""
+    escaped = str(path).replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def start_apart(command: str, overrides: Sequence[str], environment: Mapping[str, str]) -> int:

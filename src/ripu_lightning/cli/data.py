@@ -38,6 +38,8 @@ def _data(config: DictConfig) -> None:
 def _part(config: DictConfig) -> str:
     if config.only not in {None, *PARTS}:
         raise UserError(f"only: no part {config.only!r}; {suggest(str(config.only), PARTS)}")
+    if config.only and config.data.get(config.only) is None:
+        raise UserError(f"only: data.{config.only} is null; there is nothing to read")
     return f"data.{config.only}" if config.only else ""
 
 

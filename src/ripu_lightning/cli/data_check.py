@@ -38,6 +38,8 @@ def check(config: DictConfig, names: list[str]) -> None:
         findings = _read(config, name)
         if findings.dataset and findings.statistics:
             _print_counts(console, name, findings.dataset, findings.statistics)
+            for note in [] if findings.faults else findings.dataset.notes():
+                console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
             if not findings.faults:
                 keep_statistics(findings.dataset, cache, findings.statistics)
                 cache.mark_checked(findings.dataset, findings.dataset.has_labels)

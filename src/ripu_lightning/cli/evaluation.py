@@ -41,6 +41,7 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         raise UserError("data.target_eval: null, nothing to evaluate; add +data.target_eval={_target_: ...}")
     # Only the evaluation split is opened: what the network was trained on need not be on this machine.
     training.data.source, training.data.target = None, training.data.target_eval
+    training.data.target_labels = "bought"
     datamodule = build(training, "data")
     _require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
     callbacks = _predictions(config, folder, datamodule.target_eval)
@@ -53,11 +54,13 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         logger=False,
         default_root_dir=str(folder),
         use_distributed_sampler=False,
+        precision=config.trainer.precision or training.trainer.precision,
     )
     trainer.test(module, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
         if figures := stage_figures(trainer, "test"):
-            protocol = protocol_of(datamodule.target_eval, module.inference, plain(training.data)["target_size"])
+            content, size = datamodule.cache.content(datamodule.target_eval), plain(training.data)["target_size"]
+            protocol = protocol_of(datamodule.target_eval, content, module.inference, size, trainer.precision)
             trained, bought = checkpoint["hyper_parameters"]["config"], checkpoint["callbacks"][BOUGHT]
             make_result(trained, bought, protocol, figures).write(folder)
             print_figures(figures, module.inference.title)
@@ -88,7 +91,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["state_dict"], checkpoint["hyper_parameters"]["config"]["network"], checkpoint["callbacks"][BOUGHT]
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"checkpoint: {path} is no checkpoint written by ripu-train, or it is damaged") from error
+        raise UserError(
+            f"checkpoint: {path} is no checkpoint written by ripu-train, or it is damaged "
+            "(ripu-convert makes one of the public code's)"
+        ) from error
     return checkpoint
 
 

@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
+from ripu_lightning.annotation import Waiting
 from ripu_lightning.cli.build import build, build_module, build_strategy, plain
 from ripu_lightning.cli.initial import initial_weights, load_initial
 from ripu_lightning.errors import UserError
@@ -23,9 +24,8 @@ from ripu_lightning.training import ActiveLearningLoop, Stages
 def run_experiment(config: DictConfig) -> None:
     """Train as configured and leave a run folder; a folder whose checkpoint exists goes on from there.
 
-    Where an annotator needs time, it ends with a line that says what it waits for.
-
     Raises:
+        Waiting: an annotator needs time; all there is so far is kept.
         UserError: a mistake in the config or the data, before any training.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -48,7 +48,10 @@ def run_experiment(config: DictConfig) -> None:
     loop.check(datamodule)
     trainer = _trainer(config, folder, loop, len(stages.spans))
     if trainer.is_global_zero:
-        datamodule.check(trainer.world_size)
+        datamodule.check(
+            trainer.world_size,
+            truth=bool(budget.rounds or config.pictures or datamodule.target_labels == "all"),
+        )
     if not last.is_file():
         load_initial(module, initial_weights(config, folder))
     try:
@@ -59,7 +62,7 @@ def run_experiment(config: DictConfig) -> None:
         print_rounds(loop.history, per_class=config.per_class, title=module.inference.title)
         print(f"run folder: {folder}")
         if loop.waiting:
-            print(loop.waiting)
+            raise Waiting(loop.waiting)
 
 
 def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str) -> None:

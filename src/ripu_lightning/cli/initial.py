@@ -1,18 +1,22 @@
 """The weights a run starts from: those of a checkpoint, or of an experiment that is run first."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ripu_lightning.cli.app import start_apart
+from ripu_lightning.cli.app import quoted, start_apart
+from ripu_lightning.cli.build import plain
 from ripu_lightning.cli.evaluation import load_checkpoint
 from ripu_lightning.errors import UserError
+from ripu_lightning.report.result import decisive
 from ripu_lightning.training import SegmentationModule
 
-SHARED = {"data", "dataset", "network", "trainer", "logger", "debug", "seed", "pictures", "per_class"}
+SHARED = {"data", "dataset", "network", "parity", "trainer", "logger", "debug", "seed", "pictures", "per_class"}
 """What is said of a run on the command line and holds for the experiment before it too."""
 
 
@@ -29,6 +33,7 @@ def initial_weights(config: DictConfig, folder: Path) -> Path | None:
     first = folder / "pretrain"
     if not _finished(first):
         _train_first(config.pretrain, first)
+    _require_same(config, OmegaConf.load(first / "config.yaml"), first)
     return first / "checkpoints" / "last.ckpt"
 
 
@@ -44,6 +49,7 @@ def load_initial(module: SegmentationModule, path: Path | None) -> None:
     classes = checkpoint["hyper_parameters"]["classes"]
     if list(classes) != module.classes:
         raise UserError(f"initial: {path} was trained for the classes {', '.join(classes)}, not {module.classes}")
+    _require_same_function(checkpoint["hyper_parameters"]["config"]["network"], module, path)
     prefix = "network."
     state = {
         key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
@@ -56,6 +62,28 @@ def load_initial(module: SegmentationModule, path: Path | None) -> None:
         ) from error
 
 
+def _require_same(config: DictConfig, first: Any, folder: Path) -> None:
+    """Both steps are of one network, one target and one seed; a folder of other ones is not gone on with."""
+    ours, theirs = decisive(plain(config)), decisive(plain(first))
+    for key in sorted(ours.keys() & theirs.keys()):
+        if key.startswith(("network.", "data.target.", "seed")) and ours[key] != theirs[key]:
+            raise UserError(
+                f"pretrain: the first step in {folder} was trained with {key}={theirs[key]}, this run has {ours[key]}; "
+                "choose another output, or remove that folder"
+            )
+
+
+def _require_same_function(trained: Mapping[str, Any], module: SegmentationModule, path: Path) -> None:
+    """Weights alone do not make a network: these arguments change what it computes."""
+    config = module.hparams["config"].get("network", {})
+    for key in ("batchnorm_eps", "full_size"):
+        if trained.get(key) != config.get(key):
+            raise UserError(
+                f"initial: the network in {path} has {key}={trained.get(key)}, this run's has {config.get(key)}; "
+                f"add network.{key}={str(trained.get(key)).lower().replace('none', 'null')}"
+            )
+
+
 def _train_first(experiment: str, folder: Path) -> None:
     if "LOCAL_RANK" in os.environ:  # by torchrun or a cluster: every process would start it
         raise UserError(
@@ -66,7 +94,7 @@ def _train_first(experiment: str, folder: Path) -> None:
     shared = [item for item in settings.overrides.task if _group(item) in SHARED]
     print(f"first step: experiment={experiment} in {folder}", flush=True)
     # In a process of its own, as the jobs of a sweep: its ranks and loggers do not leak into this run.
-    overrides = [f"experiment={experiment}", *shared, f"output='{folder}'"]
+    overrides = [f"experiment={experiment}", *shared, f"output={quoted(folder)}"]
     if start_apart(settings.job.name, overrides, os.environ):
         raise UserError(f"pretrain: the first step failed, see above; its folder is {folder}")
 

@@ -48,6 +48,16 @@ class DataCache:
         except UserError as error:
             rank_zero_warn(f"data.cache: {error}")
 
+    def content(self, dataset: SegmentationDataset) -> str | None:
+        """The data set's own digest of its content, computed once for each fingerprint."""
+        known = self.read(dataset, "content")
+        if known:
+            return known.decode()
+        found = dataset.content()
+        if found:
+            self.keep(dataset, "content", found.encode())
+        return found
+
     def check(self, dataset: SegmentationDataset, labels: bool = True) -> None:
         """Read everything once, but only if this very content has not passed before.
 

@@ -101,12 +101,25 @@ class ActiveDataModule(LightningDataModule):
         self.domains: frozenset[str] = frozenset({"target"} if source is None else {"source", "target"})
 
     def hide_truth(self) -> None:
-        """Put the labels of the target's training images out of everybody's reach."""
+        """Put the labels of the target's training images out of everybody's reach.
+
+        Raises:
+            UserError: the data set has looked at them already.
+        """
+        if self.target.compares_labels:
+            raise UserError(
+                "data.target.mismatch: skip looks at the target's labels, which nobody is to read in this run; "
+                "use error or resize"
+            )
         if self.target.has_labels:
             self.target = Unlabelled(self.target)
 
-    def check(self, world_size: int = 1) -> None:
+    def check(self, world_size: int = 1, truth: bool = True) -> None:
         """Read every file once, and see that batches can be made of them by so many processes.
+
+        Args:
+            world_size: number of processes.
+            truth: also read the labels of the target's training images.
 
         Raises:
             UserError: the first fault, before any training.
@@ -120,17 +133,19 @@ class ActiveDataModule(LightningDataModule):
         self._check_sizes("source", self.source, self.batch_size)
         self._check_sizes("target", self.target, max(self.batch_size, eval_size))
         self._check_sizes("target", self.target_eval, eval_size)
+        if self.source is not None and "source" in self.domains and not self.source.has_labels:
+            raise UserError("data.source: has no labels, but the loss learns from them; give data.source.labels")
         for dataset in (self.source, self.target, self.target_eval):
             if dataset is not None:
-                self.cache.check(dataset)
+                self.cache.check(dataset, labels=truth or dataset is not self.target)
         if "source" in self.domains:
             _ = self._source_order  # counts the pixels of the source where its sampling needs them
 
     def _check_sizes(self, domain: str, dataset: SegmentationDataset | None, batch_size: int) -> None:
-        if dataset is None:
+        if dataset is None or batch_size == 1 or self._sizes[domain]:
             return
         sizes = {dataset.size(index) for index in range(len(dataset))}
-        if batch_size > 1 and len(sizes) > 1 and not self._sizes[domain]:
+        if len(sizes) > 1:
             first, second = sorted(sizes)[:2]
             raise UserError(
                 f"data.{domain}_size: images of several sizes ({first[0]}x{first[1]}, {second[0]}x{second[1]}, ...) "

@@ -24,6 +24,8 @@ class SegmentationDataset(ABC):
     classes: ClassMap
     ids: Sequence[str]
     has_labels: bool = True
+    compares_labels: bool = False
+    """Whether labels were looked at to find out which images there are."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -49,5 +51,13 @@ class SegmentationDataset(ABC):
         """
 
     def fingerprint(self) -> str | None:
-        """Hexadecimal digest that changes with the data's content; None where it can not be told (never cached)."""
+        """Hexadecimal digest that changes when the data do, on this machine; None where it can not be told."""
         return None
+
+    def content(self) -> str | None:
+        """Hexadecimal digest of all images and labels, equal for equal data anywhere; None where it can not be told."""
+        return self.fingerprint()
+
+    def notes(self) -> list[str]:
+        """What is done to faults that an option lets pass, a line each."""
+        return []

@@ -66,9 +66,17 @@ class FolderDataset(SegmentationDataset):
             more = f" ({len(self.orphans)} such files in all)" if len(self.orphans) > 1 else ""
             raise UserError(self.orphans[0] + more)
         self.ids = [image_id for image_id in self._images if image_id in self._labels or not self.has_labels]
-        if mismatch == "skip" and self.has_labels:
-            self._skip_mismatches()
+        if not self.ids:
+            raise UserError(f"{root}: no image has a label ({self.orphans[0]})")
         self._fingerprint: str | None = None
+        self._content: str | None = None
+        self._skipped: list[str] = []
+        self.compares_labels = mismatch == "skip" and self.has_labels
+        if self.compares_labels:
+            self._skipped = self._mismatches()
+            self.ids = [image_id for image_id in self.ids if image_id not in set(self._skipped)]
+        for note in self._left_out():
+            rank_zero_warn(note)
 
     def image(self, index: int) -> UInt8Array:
         """RGB image ``(H, W, 3)`` uint8. Raises UserError if the file is no readable 8-bit RGB image."""
@@ -99,8 +107,9 @@ class FolderDataset(SegmentationDataset):
     def check(self, labels: bool = True) -> None:
         """Decode every image (and label) once, in threads and with a progress bar; the first fault is raised."""
         labels = labels and self.has_labels
-        resized = self._map_indices(lambda index: self._check_one(index, labels), "checking")
-        self._warn("resized labels", [image_id for image_id, other in zip(self.ids, resized, strict=True) if other])
+        differs = self._map_indices(lambda index: self._check_one(index, labels), "checking")
+        if any(differs):
+            rank_zero_warn(self._differing("labels resized", self._where(differs)))
 
     def fingerprint(self) -> str:
         """SHA-256 over the class map, the options, and path, size and time of change of every file."""
@@ -115,6 +124,27 @@ class FolderDataset(SegmentationDataset):
                     digest.update(repr(path and self._state(path)).encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    def content(self) -> str:
+        """SHA-256 over the class map, and every image's id and files; read once, in threads."""
+        if self._content is None:
+            classes, digest = self.classes, hashlib.sha256()
+            digest.update(repr((classes.names, classes.ids, classes.ignore, self._label_bits, self._mismatch)).encode())
+            for image_id, files in zip(self.ids, self._map_indices(self._digests, "hashing"), strict=True):
+                digest.update(repr((image_id, files)).encode())
+            self._content = digest.hexdigest()
+        return self._content
+
+    def notes(self) -> list[str]:
+        """Orphans and pairs that are left out, and labels that are resized."""
+        resized = self._mismatches() if self._mismatch == "resize" and self.has_labels else []
+        return [*self._left_out(), *([self._differing("labels resized", resized)] if resized else [])]
+
+    def _digests(self, index: int) -> list[str]:
+        try:
+            return [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files(index) if path]
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error
 
     def _state(self, path: Path) -> tuple[str, int, int]:
         try:
@@ -133,10 +163,26 @@ class FolderDataset(SegmentationDataset):
         path = self.files(index)[1]
         return path is not None and read_size(path) != self.size(index)
 
-    def _skip_mismatches(self) -> None:
-        differs = self._map_indices(self._differs, "comparing sizes in")
-        self._warn("left out pairs", [image_id for image_id, other in zip(self.ids, differs, strict=True) if other])
-        self.ids = [image_id for image_id, other in zip(self.ids, differs, strict=True) if not other]
+    def _mismatches(self) -> list[str]:
+        return self._where(self._map_indices(self._differs, "comparing sizes in"))
+
+    def _where(self, flags: Sequence[bool]) -> list[str]:
+        return [image_id for image_id, flag in zip(self.ids, flags, strict=True) if flag]
+
+    def _left_out(self) -> list[str]:
+        lines = []
+        if self.orphans:
+            lines.append(f"{self.layout.root}: {len(self.orphans)} files without partner left out; {self.orphans[0]}")
+        if self._skipped:
+            lines.append(self._differing("left out", self._skipped))
+        return lines
+
+    def _differing(self, what: str, ids: Sequence[str]) -> str:
+        more = ", ..." if len(ids) > 10 else ""
+        return (
+            f"{self.layout.root}: {what} where image and label differ in size, {len(ids)} of "
+            f"{len(self) + len(self._skipped)}: {', '.join(ids[:10])}{more}"
+        )
 
     def _map_indices(self, work: Callable[[int], T], title: str) -> list[T]:
         with ThreadPoolExecutor() as pool:
@@ -144,14 +190,6 @@ class FolderDataset(SegmentationDataset):
             quiet = getattr(rank_zero_only, "rank", 0) != 0
             title = f"{title} {self.layout.root}"
             return list(tqdm(results, total=len(self), desc=title, unit="image", disable=quiet))
-
-    def _warn(self, what: str, ids: Sequence[str]) -> None:
-        if ids:
-            more = ", ..." if len(ids) > 10 else ""
-            rank_zero_warn(
-                f"{self.layout.root}: {what} where image and label differ in size, {len(ids)} of {len(self)}: "
-                f"{', '.join(ids[:10])}{more}"
-            )
 
     def _map(self, stored: LabelArray, path: Path) -> UInt8Array:
         mapped = self._lookup[np.minimum(stored, np.uint16(256))]

@@ -1,16 +1,19 @@
 """Pictures and masks at the network's size: resized when they are read, or ahead of time by ``ripu-data prepare``."""
 
 import io
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from ripu_lightning.data.cache import DataCache, read_whole, write_whole
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
-from ripu_lightning.data.resizing import resize_image, resize_mask
+from ripu_lightning.data.resizing import RESIZE_VERSION, resize_image, resize_mask
 from ripu_lightning.data.workers import work_through
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.png import path_of
@@ -71,8 +74,8 @@ class PreparedFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether every file has been written."""
-        return read_whole(self._manifest) is not None
+        """Whether every file has been written, by the same resize as today's."""
+        return read_whole(self._manifest) == self._stamp
 
     def read(self, index: int) -> UInt8Array:
         """One array as it was prepared.
@@ -105,14 +108,26 @@ class PreparedFolder:
         Raises:
             UserError: an image or label that can not be used, or a file that can not be written.
         """
-        missing = [index for index in range(len(self._dataset)) if not self._path(index).is_file()]
+        stale = read_whole(self._manifest) not in {None, self._stamp}
+        missing = [index for index in range(len(self._dataset)) if stale or not self._path(index).is_file()]
         if missing:
             for fault in work_through(self._write, missing, workers, title):
                 if fault:
                     raise UserError(fault)
         if not self.complete:
-            write_whole(self._manifest, f'{{"files": {len(self._dataset)}}}\n'.encode())
+            write_whole(self._manifest, self._stamp)
         return len(missing)
+
+    @property
+    def _stamp(self) -> bytes:
+        # Another release of a library may round otherwise, and batches would no longer be those of the fly.
+        made = {
+            "files": len(self._dataset),
+            "resize": RESIZE_VERSION,
+            "torch": torch.__version__,
+            "cv2": cv2.__version__,
+        }
+        return json.dumps(made).encode()
 
     @property
     def _shape(self) -> tuple[int, ...]:

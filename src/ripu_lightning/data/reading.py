@@ -50,7 +50,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
 def _open(path: Path) -> ImageFile:
     try:
         return Image.open(path)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise unreadable(path, error) from error
 
 
@@ -86,7 +86,8 @@ def _read_16_bit(path: Path) -> npt.NDArray[np.uint16]:
 
 def _packing(picture: ImageFile) -> str:
     # For example "RGB;16B" or "L;4". Pillow would scale such samples to 8 bits without a word.
-    return str(picture.tile[0][3]) if picture.tile else ""
+    packing = picture.tile[0][3] if picture.tile else ""
+    return str(packing[0] if isinstance(packing, tuple) else packing)  # TIFF gives more beside it
 
 
 def _require_rgb(picture: ImageFile, path: Path) -> None:

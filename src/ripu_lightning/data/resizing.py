@@ -7,6 +7,9 @@ from torch.nn.functional import interpolate
 
 from ripu_lightning.data.dataset import UInt8Array
 
+RESIZE_VERSION = 1
+"""To be raised when a resize gives other pixels: prepared pictures are then made anew."""
+
 
 def resize_image(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
     """RGB image ``(H, W, 3)`` uint8 at another ``size`` ``(h, w)``, bicubic with antialiasing."""

@@ -7,24 +7,33 @@ from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.evaluation.inference import Inference
 
 
-def protocol_of(dataset: SegmentationDataset, inference: Inference, input_size: Sequence[int] | None) -> dict[str, Any]:
+def protocol_of(
+    dataset: SegmentationDataset,
+    content: str | None,
+    inference: Inference,
+    input_size: Sequence[int] | None,
+    precision: str,
+) -> dict[str, Any]:
     """Plain containers that are equal where figures may stand in one column.
 
     Args:
         dataset: the evaluated images and labels.
+        content: their digest, equal for equal data on any machine; None where it can not be told.
         inference: how predictions are made.
         input_size: ``(h, w)`` of the network's input; None where it is that of the files.
+        precision: of the forward pass, in Lightning's words.
 
     Returns:
-        ``classes`` (names), ``subsets`` (names by subset), ``images`` (their number), ``data`` (their fingerprint;
-        None where it can not be told), ``input_size``, ``label_size`` (``own``: each label's) and ``inference``.
+        ``classes`` (names), ``subsets`` (names by subset), ``images`` (their number), ``data`` (their
+        digest), ``input_size``, ``label_size`` (``own``: each label's), ``inference`` and ``precision``.
     """
     return {
         "classes": list(dataset.classes.names),
         "subsets": {name: list(members) for name, members in dataset.classes.subsets.items()},
         "images": len(dataset),
-        "data": dataset.fingerprint(),
+        "data": content,
         "input_size": None if input_size is None else list(input_size),
         "label_size": "own",
         "inference": inference.as_dict(),
+        "precision": precision,
     }

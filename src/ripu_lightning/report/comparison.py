@@ -14,6 +14,9 @@ from rich.text import Text
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.result import NAME, Result, read_result
 
+WIDTH = 160
+"""Characters a line, where no terminal says how many there are."""
+
 
 class Entry(NamedTuple):
     """A result and the file it was read from."""
@@ -45,6 +48,8 @@ def print_comparison(entries: Sequence[Entry], console: Console | None = None) -
         console: where to print; standard output unless given.
     """
     console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
     protocols = protocols_of(entries)
     table = Table()
     for name in ("run", "strategy", "budget"):
@@ -52,7 +57,7 @@ def print_comparison(entries: Sequence[Entry], console: Console | None = None) -
     columns = [(key, subset) for key, (_, protocol) in protocols.items() for subset in ("", *protocol["subsets"])]
     names = [_column(protocols[key][0] if len(protocols) > 1 else "", subset) for key, subset in columns]
     for name in ("% bought", "seed", *names):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for _, result in entries:
         figures = [_figure(result, subset) if _key(result) == key else "" for key, subset in columns]
         start = [escape(result.name), escape(result.strategy or "–"), budget_text(result.budget)]
@@ -93,7 +98,8 @@ def budget_text(budget: dict[str, Any]) -> str:
         return "unknown"
     if not budget["rounds"]:
         return "none"
-    return f"{budget['unit']} {budget['amount']:g} per {budget['per']}, {budget['rounds']} rounds"
+    done = f"{budget['rounds_done']} of " if budget["rounds_done"] not in {None, budget["rounds"]} else ""
+    return f"{budget['unit']} {budget['amount']:g} per {budget['per']}, {done}{budget['rounds']} rounds"
 
 
 def protocol_text(protocol: dict[str, Any], in_full: bool = False) -> str:
@@ -107,6 +113,7 @@ def protocol_text(protocol: dict[str, Any], in_full: bool = False) -> str:
         f"{protocol['images']} images, " + (f"data {data[:8]}" if data else "data unknown, so perhaps not the same"),
         f"input {size[0]}x{size[1]}" if size else "input as stored",
         protocol["inference"]["title"],
+        str(protocol["precision"]),
     ]
     return "; ".join(parts)
 
@@ -156,6 +163,7 @@ def _csv_row(entry: Entry, protocol: str) -> dict[str, Any]:
         "data": parts["data"],
         "input_size": f"{size[0]}x{size[1]}" if size else "",
         "inference": parts["inference"]["title"],
+        "precision": parts["precision"],
         "miou": result.miou,
         **{f"miou_{name}": value for name, value in result.subsets.items()},
         "pixel_accuracy": result.pixel_accuracy,

@@ -10,10 +10,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.evaluation import protocol_of
 from ripu_lightning.report.curve import save_curve
-from ripu_lightning.report.result import make_result
+from ripu_lightning.report.result import code_version, make_result
 from ripu_lightning.training.history import write_history
 from ripu_lightning.training.loop import ActiveLearningLoop
 from ripu_lightning.training.module import SegmentationModule
+
+BOUGHT = {"pixels": "pixels", "share": "share", "rounds_done": "round"}
+"""Entry of the result's budget -> attribute of the last record."""
 
 
 class RunFiles(Callback):
@@ -38,6 +41,7 @@ class RunFiles(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Everything was checked by now: this config is the one that runs."""
         if trainer.is_global_zero:
+            code_version()  # as it is now: whoever works on the code meanwhile does not change what runs
             self.folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(self.config, sort_keys=False)
             (self.folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -52,7 +56,7 @@ class RunFiles(Callback):
     def state_dict(self) -> dict[str, Any]:
         """``strategy`` and ``budget`` of the result file, see :class:`~ripu_lightning.report.result.Result`."""
         budget, last = self.loop.budget, self.loop.history[-1:]
-        bought = {"pixels": last[0].pixels if last else None, "share": last[0].share if last else None}
+        bought = {name: getattr(last[0], attribute) if last else None for name, attribute in BOUGHT.items()}
         amount = getattr(budget, budget.unit) if budget.unit else None
         whole = {"unit": budget.unit, "amount": amount, "per": budget.per, "rounds": budget.rounds, **bought}
         if self.config["data"]["target_labels"] == "all":
@@ -66,7 +70,8 @@ class RunFiles(Callback):
             return
         if datamodule.target_eval is not None:
             size = self.config["data"]["target_size"]
-            protocol = protocol_of(datamodule.target_eval, module.inference, size)
+            content = datamodule.cache.content(datamodule.target_eval)
+            protocol = protocol_of(datamodule.target_eval, content, module.inference, size, trainer.precision)
             make_result(self.config, self.state_dict(), protocol, figures).write(self.folder)
 
 

@@ -40,18 +40,17 @@ class RoundPictures(Callback):
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what the run starts from, where the first round comes before the first step."""
-        self._draw(trainer, pl_module, 0)
+        self._draw(trainer, pl_module, before=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the pictures of the stage that ended."""
-        datamodule = getattr(trainer, "datamodule", None)
-        early = datamodule.early if isinstance(datamodule, ActiveDataModule) else 0
-        self._draw(trainer, pl_module, trainer.current_epoch + early)
+        self._draw(trainer, pl_module, before=False)
 
-    def _draw(self, trainer: Trainer, pl_module: LightningModule, stage: int) -> None:
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, before: bool) -> None:
         datamodule = getattr(trainer, "datamodule", None)
         if not trainer.is_global_zero or not isinstance(datamodule, ActiveDataModule):
             return
+        stage = 0 if before else trainer.current_epoch + datamodule.early
         folder = self.folder / f"round_{stage}"
         folder.mkdir(parents=True, exist_ok=True)
         for index in spread(self.count, len(datamodule.target)):

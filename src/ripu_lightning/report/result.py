@@ -18,8 +18,8 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import replacing
 
 NAME = "result.json"
-PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "label_size", "inference"}
-BUDGET = {"unit", "amount", "per", "rounds", "pixels", "share"}
+PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "label_size", "inference", "precision"}
+BUDGET = {"unit", "amount", "per", "rounds", "rounds_done", "pixels", "share"}
 
 
 UNKNOWN_PURCHASE: dict[str, Any] = {"strategy": None, "budget": dict.fromkeys(sorted(BUDGET))}
@@ -36,7 +36,8 @@ class Result:
             changed since), null where it lies in none.
         config: SHA-256 of the run's config without the keys that change nothing.
         protocol: what figures must share to be compared, see :func:`~ripu_lightning.evaluation.protocol_of`.
-        budget: ``unit``, ``amount``, ``per`` and ``rounds``, and the ``pixels`` bought and their ``share`` of all.
+        budget: ``unit``, ``amount``, ``per`` and ``rounds``; ``rounds_done`` of them, the ``pixels`` bought
+            and their ``share`` of all.
         strategy: its name; null where nothing is bought.
         seed: of the run.
         miou: mean IoU over all classes, 0..1, as all figures; null where nothing was counted.
@@ -80,14 +81,37 @@ def read_result(path: Path) -> Result:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         result = Result(**{field.name: content[field.name] for field in fields(Result)})
-        complete = set(result.protocol) == PROTOCOL and set(result.budget) == BUDGET
+        complete = _is_complete(result)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         complete = False
     if not complete:
         raise UserError(f"{path}: not a whole result file; have ripu-train or ripu-evaluate write it anew")
     return result
+
+
+def _is_complete(result: Result) -> bool:
+    protocol, budget = result.protocol, result.budget
+    figures = [
+        result.miou,
+        result.pixel_accuracy,
+        result.class_accuracy,
+        *result.subsets.values(),
+        *result.iou.values(),
+    ]
+    amounts = [budget[name] for name in ("amount", "rounds", "rounds_done", "pixels", "share")]
+    return (
+        set(protocol) == PROTOCOL
+        and set(budget) == BUDGET
+        and list(result.iou) == list(protocol["classes"])
+        and list(result.subsets) == list(protocol["subsets"])
+        and all(set(members) <= set(result.iou) for members in protocol["subsets"].values())
+        and all(value is None or type(value) in (int, float) for value in (*figures, *amounts))
+        and all(isinstance(text, str) for text in (result.name, result.config, protocol["inference"]["title"]))
+        and all(value is None or isinstance(value, str) for value in (result.strategy, *result.code.values()))
+        and (protocol["input_size"] is None or len(protocol["input_size"]) == 2)
+    )
 
 
 def make_result(
@@ -104,8 +128,8 @@ def make_result(
     values = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
     return Result(
         name=str(config["name"]),
-        code={"version": __version__, "commit": _commit()},
-        config=sha256(json.dumps(decisive(config), sort_keys=True, default=str).encode()).hexdigest(),
+        code=code_version(),
+        config=_digest(config),
         protocol=protocol,
         budget=dict(purchase["budget"]),
         strategy=purchase["strategy"],
@@ -136,7 +160,18 @@ def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
     return flat
 
 
+def _digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a run's figures depend on; what may change when it goes on, as precision, counts too."""
+    trainer = {key: config["trainer"].get(key) for key in ("precision", "gradient_clip_val", "devices", "num_nodes")}
+    return sha256(json.dumps([decisive(config), trainer], sort_keys=True, default=str).encode()).hexdigest()
+
+
 @cache
+def code_version() -> dict[str, str | None]:
+    """Version of the package, and commit of the checkout it lies in, as they are at the first call."""
+    return {"version": __version__, "commit": _commit()}
+
+
 def _commit() -> str | None:
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
