@@ -1,8 +1,11 @@
 """Shared fixtures of the test suite."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: test files run side by side, one a core
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ripu_lightning.losses.deviation import deviation
-
 IGNORE = 255
 EPSILON = 1e-6  # inside logarithms, as in the public implementation
 
@@ -91,11 +89,10 @@ def local_consistency(logits: Tensor, labels: Tensor, norm: Norm = "l1", boundar
     _check_labels(logits, labels)
     _check_name("norm", norm, get_args(Norm))
     probabilities = _promote(logits).softmax(dim=1)
-    difference = deviation(probabilities)
+    means = F.avg_pool2d(F.pad(probabilities, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
     if norm == "l1":
-        distance = difference.abs().sum(dim=1)
+        distance = (probabilities - means).abs().sum(dim=1)
     else:
-        means = probabilities - difference
         distance = (probabilities * (probabilities / (means + EPSILON) + EPSILON).log()).sum(dim=1)
     mask = boundary_mask(labels, boundary)
     return (distance * mask).sum() / mask.sum().clamp(min=1)
