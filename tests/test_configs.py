@@ -15,6 +15,7 @@ from ripu_lightning.cli.app import conf_dir, require_values
 from ripu_lightning.cli.build import build_module, build_strategy
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
+from ripu_lightning.networks.batchnorm import NO_EPS
 from ripu_lightning.training import Stages
 
 GROUPS = ["network", "loss", "optimizer", "schedule", "trainer", "logger", "experiment", "debug", "evaluation"]
@@ -112,7 +113,7 @@ def test_parity_switches_every_detail(experiment: str) -> None:
         epsilons = {child.eps for child in network.modules() if isinstance(child, torch.nn.BatchNorm2d)}
         found[len(parity)] = (config.strategy.eps, boundary, mode.exhausted, epsilons, network.full_size)
     assert found[0] == (0.0, "clean", "stop", {1e-5}, False)
-    assert found[1] == (1e-6, "official", "origin", {0.0}, True)
+    assert found[1] == (1e-6, "official", "origin", {NO_EPS}, True)
 
 
 def test_geometry_selection_and_published_budget_reach_the_strategy() -> None:

@@ -1,10 +1,14 @@
 """BatchNorm where plain training does not fit: kept frozen, without eps, or fed a single value per channel."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ripu_lightning.errors import UserError
+
+NO_EPS = torch.finfo(torch.float32).tiny
+"""Stands for an eps of 0, which torch 2.11 refuses: in float32 it changes no variance above 1e-30."""
 
 
 def set_batchnorm_eval(module: nn.Module) -> None:
@@ -29,7 +33,7 @@ def set_batchnorm_eps(module: nn.Module, eps: float | None) -> None:
         raise UserError(f"network.batchnorm_eps: {eps}; expected a number of 0 or more, or null")
     for child in module.modules():
         if isinstance(child, _BatchNorm):
-            child.eps = eps
+            child.eps = max(eps, NO_EPS)
 
 
 def require_frozen_without_eps(module: nn.Module) -> None:
@@ -38,7 +42,7 @@ def require_frozen_without_eps(module: nn.Module) -> None:
     Raises:
         UserError: any BatchNorm inside ``module`` is in training mode with ``eps`` 0.
     """
-    if any(isinstance(child, _BatchNorm) and child.training and child.eps == 0 for child in module.modules()):
+    if any(isinstance(child, _BatchNorm) and child.training and child.eps <= NO_EPS for child in module.modules()):
         raise UserError("network.batchnorm_eps: 0 is for frozen BatchNorm; add optimizer.freeze_batchnorm=true")
 
 
