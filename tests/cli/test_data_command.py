@@ -109,7 +109,24 @@ def test_check_tells_all_faults_of_all_parts(run: Run, tmp_path: Path) -> None:
     assert "target: 2 faults" in lines
     assert "target_eval: no faults" in lines
     assert err.splitlines()[-1] == "error: data: 4 fault(s), listed above: mend them and check again"
+    assert "left out" not in err  # the orphans are faults here
     assert not DataCache("cache").read(FolderDataset("source", "train", "classes.yaml"), "checked")
+
+
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("data.target._target_=foo.Bar", "foo.Bar"),
+        ("data.target.orphans=sikp", "orphans: expected error or skip, got 'sikp'"),
+        ("data.target.orphans=null", "orphans: expected error or skip, got None"),
+    ],
+)
+def test_a_data_set_that_can_not_be_made_is_a_fault(run: Run, override: str, word: str) -> None:
+    code, out, err = run("check", override)
+    assert code == 1
+    assert "target: 1 fault" in out
+    assert word in out
+    assert err.splitlines()[-1].startswith("error: data: 1 fault(s)")
 
 
 def test_what_an_option_lets_pass_is_told(run: Run) -> None:
@@ -164,6 +181,9 @@ def test_training_reads_what_was_prepared(run: Run, tmp_path: Path) -> None:
             if part == "source":
                 np.testing.assert_array_equal(ours.label(index), fly.label(index))
         assert theirs.size == size
+    source, target = (Closed(part, "train", "classes.yaml") for part in ("source", "target"))
+    ready = ActiveDataModule(source, target, None, source_sampling="class_balanced", cache="cache")
+    ready.check(truth=False)  # training opens no file again but to train on it
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
     code, out, _ = run("prepare", *SIZES)
     assert code == 0
@@ -199,6 +219,10 @@ def test_prepare_names_the_first_fault(run: Run) -> None:
         (["prepare", "data.source_size=16"], ["data.source_size", "[height, width]"]),
         (["prepare", "data.source._target_=test_data_command.Anonymous"], ["data.source", "fingerprint"]),
         (["prepare", "data.source.root=nowhere"], ["nowhere", "wrong root"]),
+        (["check", "data.cache=5"], ["data.cache: expected a folder or null, got 5"]),
+        (["check", "data.target=5"], ["data.target: expected a data set", "got 5"]),
+        (["check", "data.target._target_=null"], ["data.target: expected a data set"]),
+        (["prepare", "data.target.split=2012"], ["split: expected text, got 2012"]),
     ],
 )
 def test_mistakes_get_one_line(run: Run, arguments: list[str], words: list[str]) -> None:

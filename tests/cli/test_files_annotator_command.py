@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 from test_train_command import SMALL
 
+import trees
+from ripu_lightning.annotation import GroundTruth
 from ripu_lightning.cli.train import main
 from ripu_lightning.data import Streets
+from ripu_lightning.data.classes import load_class_map
 from ripu_lightning.labels import LabelStore
 
 COMMAND = ["ripu-train", *SMALL, "budget.rounds=1", "schedule.steps=3", "annotator=files", "output=run", "pictures=1"]
@@ -89,6 +92,53 @@ def test_a_run_from_asking_to_its_end(
         assert np.array_equal(store.mask(image_id), np.where(bought, truth[index], 255))
     with (place / "run" / "rounds.csv").open() as file:
         assert [int(row["pixels"]) for row in csv.DictReader(file)] == [0, store.pixels]
+
+
+def test_a_target_without_any_label_end_to_end(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No label file of the target exists, neither for training nor for evaluation; the answers are the only ones."""
+    truth = trees.write_cityscapes(place / "elsewhere", train=3, val=0, test=0)["train"]
+    trees.write_cityscapes(place / "cityscapes", train=3, val=0, test=0, labels=False)
+    trees.write_gtav(place / "gtav", 3)
+    for name in ("gtav", "cityscapes"):
+        monkeypatch.setenv(f"RIPU_{name.upper()}", str(place / name))
+    command = [
+        "ripu-train", "experiment=gtav/ripu_ra", "debug=recipe", "budget.rounds=2", "schedule.steps=4",
+        "data.target.labels=null", "data.target_eval=null", "annotator=files", "output=run", "trainer.accelerator=cpu",
+    ]  # fmt: skip
+    for round_number in (1, 2):
+        code, printed, complaints = give(monkeypatch, capsys, *command)
+        assert code == 3, complaints
+        assert f"round {round_number} waits for answers" in printed
+        folder = place / "run" / "annotation" / f"round_{round_number:03d}"
+        for path in (folder / "asked").rglob("*.png"):
+            image_id = path.relative_to(folder / "asked").with_suffix("").as_posix()
+            answer = folder / "answers" / f"{image_id}.png"
+            answer.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(truth[image_id]).save(answer)
+    code, _, complaints = give(monkeypatch, capsys, *command)
+    assert code == 0, complaints
+    store, classes = LabelStore.open(place / "run" / "labels"), load_class_map("cityscapes_19")
+    assert (len(store.rounds), store.pixels > 0) == (2, True)
+    for image_id, ids in truth.items():
+        assert np.array_equal(store.mask(image_id), np.where(store.asked(image_id) > 0, classes.lookup()[ids], 255))
+    assert not (place / "cityscapes" / "gtFine").exists()
+
+
+class Peek(GroundTruth):
+    """Says that it reads no truth, and does."""
+
+    reads_truth = False
+
+
+def test_who_says_to_read_no_truth_is_given_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [*SMALL, "budget.rounds=1", "schedule.steps=3", "output=run", "pictures=0"]
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["ripu-train", *overrides, f"annotator._target_={__name__}.Peek"])
+    with pytest.raises(RuntimeError, match="not to be read"):
+        main()
+    assert LabelStore.open(place / "run" / "labels").rounds == ()
 
 
 def test_a_target_without_labels_needs_an_annotator(

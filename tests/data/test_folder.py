@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -426,6 +427,36 @@ def test_options_that_are_none(tree: Tree) -> None:
         FolderDataset(str(tree.root), "train", str(tree.map), label_bits=4)
     with pytest.raises(UserError, match="mismatch: expected error, resize or skip, got 'crop'"):
         FolderDataset(str(tree.root), "train", str(tree.map), mismatch="crop")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"root": None}, "root: expected text, got None"),
+        ({"split": 2012}, "split: expected text, got 2012; a number is given in quotes: split='\"2012\"'"),
+        ({"classes": 19}, "classes: expected text, got 19; a number is given in quotes: classes='\"19\"'"),
+        ({"images": None}, "images: expected text, got None"),
+        ({"labels": ["a"]}, "labels: expected text, got ['a']"),
+        ({"mismatch": ["skip"]}, "mismatch: expected error, resize or skip, got ['skip']"),
+        ({"orphans": None}, "orphans: expected error or skip, got None"),
+    ],
+)
+def test_values_that_are_no_text_are_named(tree: Tree, values: dict[str, Any], line: str) -> None:
+    given = {"root": str(tree.root), "split": "train", "classes": str(tree.map), **values}
+    with pytest.raises(UserError) as caught:
+        FolderDataset(**given)
+    assert str(caught.value) == line
+
+
+def test_hidden_files_are_not_the_data_set(tree: Tree) -> None:
+    """macOS leaves ._NAME beside each file it copies; tools leave folders such as .thumbnails."""
+    for path in (tree.image("a"), tree.label("a")):
+        path.with_name(f"._{path.name}").write_bytes(b"resource fork")
+        (path.parent / ".thumbnails").mkdir()
+        (path.parent / ".thumbnails" / path.name).write_bytes(path.read_bytes())
+    data = tree.open()
+    assert list(data.ids) == ["a", "north/b", "north/deep/c"]
+    data.check()
 
 
 @pytest.mark.parametrize("mismatch", ["error", "skip"])

@@ -3,11 +3,16 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -16,11 +21,27 @@ from torch import Tensor
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.prepared import Kind, PreparedFolder, Resized
+from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import Answers, LabelStore
 from tiny import CLASSES, Blocks, Stamped
 
 SIZE = (10, 14)
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from ripu_lightning.data.cache import DataCache
+from ripu_lightning.data.prepared import PreparedFolder
+from ripu_lightning.errors import UserError
+from tiny import Stamped
+cache = DataCache(sys.argv[1])
+folder = PreparedFolder(Stamped(), "images", (10, 14), cache.place(Stamped()))
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+try:
+    folder.prepare(0, "preparing")
+except UserError as error:
+    print(str(error).split(" while")[0])
+"""
 
 
 def prepared(dataset: Stamped, cache: DataCache, kind: Kind = "images", workers: int = 0) -> PreparedFolder:
@@ -40,7 +61,8 @@ def test_prepared_files_hold_what_resizing_gives(tmp_path: Path, kind: Kind, wor
     cache, dataset = DataCache(tmp_path), Stamped()
     dataset.ids[2] = "town/2"
     folder = prepared(dataset, cache, kind, workers)
-    assert {path.name for path in (tmp_path / "abc" / "10x14").iterdir()} == {kind, f"{kind}.json"}
+    assert folder.folder.parent.name.startswith("10x14-")
+    assert {path.name for path in folder.folder.parent.iterdir()} == {kind, f"{kind}.json"}
     assert (folder.folder / "town" / "2.png").is_file()
     closed = Stamped()
     closed.ids[2] = "town/2"
@@ -118,7 +140,7 @@ def test_half_a_preparation_is_not_read_and_goes_on(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="stamped_3: broken image"):
         prepared(dataset, cache)
     before = files(tmp_path)
-    assert sorted(before) == [f"abc/10x14/images/stamped_{index}.png" for index in range(3)]
+    assert [Path(name).name for name in sorted(before)] == [f"stamped_{index}.png" for index in range(3)]
     half = Stamped()
     Resized(half, SIZE, cache).image(0)
     assert half.opened == [("image", 0)]
@@ -154,7 +176,7 @@ def test_a_killed_preparation_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "text", "size", "channels"])
-def test_a_damaged_file_is_named_with_the_mend(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_named_and_done_without(tmp_path: Path, damage: str) -> None:
     cache = DataCache(tmp_path)
     folder = prepared(Stamped(), cache)
     path = folder.folder / "stamped_1.png"
@@ -166,9 +188,10 @@ def test_a_damaged_file_is_named_with_the_mend(tmp_path: Path, damage: str) -> N
     elif damage in {"size", "channels"}:
         shape = (9, 14, 3) if damage == "size" else SIZE
         Image.fromarray(np.full(shape, 7, dtype=np.uint8)).save(path)
-    with pytest.raises(UserError) as caught:
-        Resized(Stamped(), SIZE, cache).image(1)
-    line = str(caught.value)
+    with pytest.warns(UserWarning) as caught:
+        found = Resized(Stamped(), SIZE, cache).image(1)
+    np.testing.assert_array_equal(found, Resized(Stamped(), SIZE, DataCache(None)).image(1))
+    line = str(caught[0].message)
     assert str(path) in line
     assert "remove it and start ripu-data prepare again" in line
     assert "\n" not in line
@@ -185,18 +208,45 @@ def test_other_content_or_size_is_prepared_apart(tmp_path: Path) -> None:
         assert dataset.opened == [("image", 0)]
 
 
-def test_another_release_of_the_resize_is_prepared_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("library", [torch, cv2, PIL])
+@pytest.mark.parametrize("broken", [{("image", 3)}, set()])
+def test_another_release_is_prepared_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: set[tuple[str, int]], library: Any
+) -> None:
+    """Also where the first one was cut off: pictures of two releases are never mixed."""
     cache, dataset = DataCache(tmp_path), Stamped()
-    folder = prepared(dataset, cache)
-    assert folder.complete
-    monkeypatch.setattr(torch, "__version__", "9.9.9")
-    assert not folder.complete
+    dataset.broken = broken
+    old = PreparedFolder(dataset, "images", SIZE, cache.place(dataset))
+    with suppress(UserError):
+        old.prepare(0, "preparing")
+    before = files(tmp_path)
+    monkeypatch.setattr(library, "__version__", "9.9.9")
     closed = Stamped()
     closed.closed = {"image"}
     with pytest.raises(AssertionError):  # read and resized on the fly again, not from what is there
         Resized(closed, SIZE, cache).image(0)
-    assert folder.prepare(0, "preparing") == 5
-    assert folder.complete
+    new = PreparedFolder(Stamped(), "images", SIZE, cache.place(dataset))
+    assert new.prepare(0, "preparing") == 5
+    assert old.complete == (not broken)
+    assert new.complete
+    assert {name: content for name, content in files(tmp_path).items() if name in before} == before
+
+
+def test_a_file_that_is_cut_off_while_it_is_written_has_no_name(tmp_path: Path) -> None:
+    """The system refuses files above 300 bytes, less than a picture needs."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert (done.returncode, done.stdout) == (0, "no space left\n"), done.stderr
+    assert files(tmp_path) == {}
+
+
+def test_a_view_without_labels_finds_no_prepared_ones(tmp_path: Path) -> None:
+    """The same tree may be the source of another run, whose labels were prepared."""
+    cache = DataCache(tmp_path)
+    prepared(Stamped(), cache, "labels")
+    with pytest.raises(RuntimeError, match="not to be read"):
+        Resized(Unlabelled(Stamped()), SIZE, cache).label(1)
 
 
 def test_ids_that_leave_the_folder_are_refused(tmp_path: Path) -> None:

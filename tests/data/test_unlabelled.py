@@ -27,6 +27,7 @@ def test_everything_but_the_labels() -> None:
     assert (view.ids, view.classes, len(view), view.size(2)) == (inner.ids, inner.classes, 3, (24, 32))
     assert np.array_equal(view.image(1), inner.image(1))
     assert view.fingerprint() == "abc"
+    assert view.content() is None  # the digest of the whole is not to be kept under its name
     assert not view.has_labels
     view.check()
     assert inner.checked is False

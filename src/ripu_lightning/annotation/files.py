@@ -10,7 +10,6 @@ from ripu_lightning.annotation.export import asked_pixels, export_round
 from ripu_lightning.annotation.queries import read_table, to_table
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.data.reading import read_label
-from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_ASKED, Answers
 from ripu_lightning.labels.painting import box_pixels
@@ -30,7 +29,7 @@ class FileAnnotator:
     reads_truth = False
 
     def __init__(self, dataset: SegmentationDataset, folder: str | Path) -> None:
-        self._dataset, self._folder = Unlabelled(dataset), Path(folder)
+        self._dataset, self._folder = dataset, Path(folder)
         self._lookup = dataset.classes.lookup()
 
     def ask(self, round_number: int, queries: Sequence[Query]) -> Iterable[Answers]:

@@ -9,8 +9,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ripu_lightning.acquisition import Strategy
+from ripu_lightning.annotation import Annotator
 from ripu_lightning.cli.app import explain
 from ripu_lightning.data.datamodule import ActiveDataModule
+from ripu_lightning.data.dataset import SegmentationDataset
+from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.networks.batchnorm import require_frozen_without_eps
 from ripu_lightning.training import SegmentationModule
@@ -40,6 +43,14 @@ def build_strategy(config: DictConfig) -> Strategy:
     chosen = {argument: build(config, group) for group, argument in parts.items() if config.get(group)}
     strategy: Strategy = build(config, "strategy", **chosen)
     return strategy
+
+
+def build_annotator(config: DictConfig, dataset: SegmentationDataset) -> Annotator:
+    """The annotator of a config; it is given the labels of ``dataset`` only where it says that it reads them."""
+    kind = build(config, "annotator", _partial_=True).func
+    hidden = not getattr(kind, "reads_truth", True)
+    annotator: Annotator = build(config, "annotator", dataset=Unlabelled(dataset) if hidden else dataset)
+    return annotator
 
 
 def build_module(config: DictConfig, datamodule: ActiveDataModule, bare: bool = False) -> SegmentationModule:

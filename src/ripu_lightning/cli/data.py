@@ -2,7 +2,7 @@
 
 import sys
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.cli.app import run
 from ripu_lightning.errors import UserError, suggest
@@ -40,6 +40,10 @@ def _part(config: DictConfig) -> str:
         raise UserError(f"only: no part {config.only!r}; {suggest(str(config.only), PARTS)}")
     if config.only and config.data.get(config.only) is None:
         raise UserError(f"only: data.{config.only} is null; there is nothing to read")
+    for name in PARTS:
+        part = config.data.get(name)
+        if part is not None and not (OmegaConf.is_dict(part) and part.get("_target_")):
+            raise UserError(f"data.{name}: expected a data set ({{_target_: ..., ...}}) or null, got {part}")
     return f"data.{config.only}" if config.only else ""
 
 

@@ -14,8 +14,8 @@ from ripu_lightning.errors import UserError
 def prepare(config: DictConfig, names: list[str]) -> None:
     """Prepare parts of ``config.data``; what is there already stays.
 
-    The truth of the target is never opened: masks of bought labels change with every round, and evaluation takes
-    labels as they are.
+    The target's labels are not read: masks of bought labels change with every round, and evaluation takes labels as
+    they are.
 
     Raises:
         UserError: data without fingerprint, files that can not be used, or a cache that can not be written.
@@ -47,3 +47,4 @@ def _prepare_part(config: DictConfig, name: str, cache: DataCache) -> None:
         written = folder.prepare(all_cores(), f"{name}: preparing {kind}")
         done = f"{written} of {len(dataset)} written" if written else f"all {len(dataset)} were there, nothing to do"
         print(f"{name}: {kind} at {size[0]}x{size[1]} in {folder.folder}: {done}")
+    cache.mark_checked(dataset, with_labels)  # each image was decoded, and so was each label where there are statistics

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
 from ripu_lightning.annotation import Waiting
-from ripu_lightning.cli.build import build, build_module, build_strategy, plain
+from ripu_lightning.cli.build import build, build_annotator, build_module, build_strategy, plain
 from ripu_lightning.cli.initial import initial_weights, load_initial
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.files import RunFiles
@@ -43,7 +43,7 @@ def run_experiment(config: DictConfig) -> None:
     module = build_module(config, datamodule, bare=started_elsewhere)
     module.losses.require(datamodule.domains)
     datamodule.domains = module.losses.images
-    annotator = build(config, "annotator", dataset=datamodule.target)
+    annotator = build_annotator(config, datamodule.target)
     loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed)
     loop.check(datamodule)
     trainer = _trainer(config, folder, loop, len(stages.spans))

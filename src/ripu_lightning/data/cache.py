@@ -16,17 +16,19 @@ class DataCache:
     A data set without fingerprint, or a cache without folder: nothing is found and nothing is kept.
 
     Args:
-        folder: made when something is kept; ``~`` is the home folder; None keeps nothing.
+        folder: made when something is kept; ``~`` is the home folder; None, or an empty name, keeps nothing.
 
     Raises:
-        UserError: ``~`` without a home folder.
+        UserError: ``~`` without a home folder, or a value that is no path.
     """
 
     def __init__(self, folder: str | Path | None) -> None:
         try:
-            self.folder = Path(folder).expanduser() if folder is not None else None
+            self.folder = Path(folder).expanduser() if folder else None
         except RuntimeError as error:
             raise UserError(f"data.cache: {folder}: no home folder is known; give another folder") from error
+        except TypeError as error:
+            raise UserError(f"data.cache: expected a folder or null, got {folder!r}") from error
 
     def place(self, dataset: SegmentationDataset) -> Path | None:
         """The folder of one data set's files; None where they can not be kept."""
@@ -75,7 +77,8 @@ class DataCache:
 
     def mark_checked(self, dataset: SegmentationDataset, labels: bool) -> None:
         """Record that all images, and all labels if ``labels`` is set, were read without a fault."""
-        self.keep(dataset, _mark(labels), b"")
+        if self.read(dataset, _mark(labels)) is None:
+            self.keep(dataset, _mark(labels), b"")
 
 
 def read_whole(path: Path) -> bytes | None:

@@ -53,6 +53,14 @@ class FolderDataset(SegmentationDataset):
         mismatch: Literal["error", "resize", "skip"] = "error",
         orphans: Literal["error", "skip"] = "error",
     ) -> None:
+        for key, value in {
+            "root": root,
+            "split": split,
+            "classes": classes,
+            "images": images,
+            "labels": labels,
+        }.items():
+            _check_text(key, value, optional=key in {"split", "labels"})
         _check_options(label_bits, mismatch, orphans)
         self.classes = load_class_map(classes)
         self.layout = Layout(root, split, images, labels)
@@ -208,9 +216,16 @@ class FolderDataset(SegmentationDataset):
 
 
 def _check_options(label_bits: int, mismatch: str, orphans: str) -> None:
-    if label_bits not in {8, 16}:
+    if label_bits not in (8, 16):
         raise UserError(f"label_bits: expected 8 or 16, got {label_bits!r}")
-    if mismatch not in {"error", "resize", "skip"}:
+    if mismatch not in ("error", "resize", "skip"):
         raise UserError(f"mismatch: expected error, resize or skip, got {mismatch!r}")
-    if orphans not in {"error", "skip"}:
+    if orphans not in ("error", "skip"):
         raise UserError(f"orphans: expected error or skip, got {orphans!r}")
+
+
+def _check_text(key: str, value: object, optional: bool) -> None:
+    # A YAML reads 2012 as a number and null as nothing.
+    if not isinstance(value, str) and not (optional and value is None):
+        hint = f"; a number is given in quotes: {key}='\"{value}\"'" if isinstance(value, (int, float)) else ""
+        raise UserError(f"{key}: expected text, got {value!r}{hint}")

@@ -136,7 +136,8 @@ def _expression(name: str) -> re.Pattern[str]:
 def _walk(folder: Path, expression: re.Pattern[str]) -> Iterator[tuple[str, Path]]:
     # os.walk and not rglob: it knows folders from files without asking the file system once more for each.
     for place, folders, files in os.walk(folder, onerror=_refuse_folder):
-        folders.sort()
+        # Names with a dot in front are not the data set's: macOS leaves a ._NAME beside each file it copies.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             if os.path.islink(os.path.join(place, name)):
                 link = Path(place, name)
@@ -144,7 +145,7 @@ def _walk(folder: Path, expression: re.Pattern[str]) -> Iterator[tuple[str, Path
         below = Path(place).relative_to(folder).as_posix()
         for name in sorted(files):
             match = expression.fullmatch(name if below == "." else f"{below}/{name}")
-            if match:
+            if match and not name.startswith("."):
                 yield match[1], Path(place, name)
 
 

@@ -2,14 +2,17 @@
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
+import PIL
 import torch
 from PIL import Image
+from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.data.cache import DataCache, read_whole, write_whole
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
@@ -25,6 +28,8 @@ Size = tuple[int, int]
 class Resized:
     """A view of a data set at the network's size; prepared files stand in for resizing where they are complete.
 
+    One that is damaged since is told, and done without.
+
     Args:
         dataset: what is viewed.
         size: ``(H, W)``; None leaves everything as it is.
@@ -36,29 +41,29 @@ class Resized:
         # Looked up here and not in each worker: a fingerprint may take a second.
         place = cache.place(dataset) if size else None
         self._images = _complete(dataset, "images", size, place)
-        self._labels = _complete(dataset, "labels", size, place)
+        # Prepared labels may be there for a view that hides them, if the same tree is a source elsewhere.
+        self._labels = _complete(dataset, "labels", size, place) if dataset.has_labels else None
 
     def image(self, index: int) -> UInt8Array:
-        """RGB image ``(h, w, 3)`` uint8. Raises UserError if the file, or the prepared one, can not be used."""
-        if self._images:
-            return self._images.read(index)
-        image = self.dataset.image(index)
-        return resize_image(image, self.size) if self.size else image
+        """RGB image ``(h, w, 3)`` uint8. Raises UserError if the file can not be used."""
+        return _prepared(self._images, index, lambda: self._resize_image(self.dataset.image(index)))
 
     def label(self, index: int) -> UInt8Array:
         """Truth ``(h, w)`` uint8; likewise."""
-        if self._labels:
-            return self._labels.read(index)
-        return self.resize_mask(self.dataset.label(index))
+        return _prepared(self._labels, index, lambda: self.resize_mask(self.dataset.label(index)))
 
     def resize_mask(self, mask: UInt8Array) -> UInt8Array:
         """A mask ``(H, W)`` uint8 of the data set's own size, at the network's size ``(h, w)``."""
         return resize_mask(mask, self.size) if self.size else mask
 
+    def _resize_image(self, image: UInt8Array) -> UInt8Array:
+        return resize_image(image, self.size) if self.size else image
+
 
 class PreparedFolder:
-    """All images or all labels of a data set at one size: ``PLACE/HxW/images/ID.png``, whole once ``images.json`` is
-    there beside the folder.
+    """All images or all labels of a data set at one size: ``PLACE/HxW-RELEASES/images/ID.png``, whole once
+    ``images.json`` is there beside the folder. Each set of
+    library releases has a folder of its own, as batches would else no longer be those of the fly.
 
     Args:
         dataset: what is prepared.
@@ -69,13 +74,13 @@ class PreparedFolder:
 
     def __init__(self, dataset: SegmentationDataset, kind: Kind, size: Size, place: Path) -> None:
         self._dataset, self._kind, self._size = dataset, kind, size
-        self.folder = place / f"{size[0]}x{size[1]}" / kind
+        self.folder = place / f"{size[0]}x{size[1]}-{sha256(_releases()).hexdigest()[:8]}" / kind
         self._manifest = self.folder.with_suffix(".json")
 
     @property
     def complete(self) -> bool:
-        """Whether every file has been written, by the same resize as today's."""
-        return read_whole(self._manifest) == self._stamp
+        """Whether every file has been written."""
+        return read_whole(self._manifest) is not None
 
     def read(self, index: int) -> UInt8Array:
         """One array as it was prepared.
@@ -108,26 +113,14 @@ class PreparedFolder:
         Raises:
             UserError: an image or label that can not be used, or a file that can not be written.
         """
-        stale = read_whole(self._manifest) not in {None, self._stamp}
-        missing = [index for index in range(len(self._dataset)) if stale or not self._path(index).is_file()]
+        missing = [index for index in range(len(self._dataset)) if not self._path(index).is_file()]
         if missing:
             for fault in work_through(self._write, missing, workers, title):
                 if fault:
                     raise UserError(fault)
         if not self.complete:
-            write_whole(self._manifest, self._stamp)
+            write_whole(self._manifest, _releases())
         return len(missing)
-
-    @property
-    def _stamp(self) -> bytes:
-        # Another release of a library may round otherwise, and batches would no longer be those of the fly.
-        made = {
-            "files": len(self._dataset),
-            "resize": RESIZE_VERSION,
-            "torch": torch.__version__,
-            "cv2": cv2.__version__,
-        }
-        return json.dumps(made).encode()
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -163,6 +156,23 @@ def parse_size(key: str, value: Iterable[int] | None) -> Size | None:
 def _complete(dataset: SegmentationDataset, kind: Kind, size: Size | None, place: Path | None) -> PreparedFolder | None:
     folder = PreparedFolder(dataset, kind, size, place) if size and place else None
     return folder if folder and folder.complete else None
+
+
+def _prepared(folder: PreparedFolder | None, index: int, make: Callable[[], UInt8Array]) -> UInt8Array:
+    """The prepared array; without one, or in place of a damaged one, the array as it is made."""
+    try:
+        return folder.read(index) if folder else make()
+    except UserError as error:
+        if folder is None:
+            raise
+        rank_zero_warn(f"{error}; until then it is resized again and again")
+        return make()
+
+
+def _releases() -> bytes:
+    """What made the files: other releases may decode or round otherwise."""
+    libraries = {"torch": torch.__version__, "cv2": cv2.__version__, "pillow": PIL.__version__}
+    return json.dumps({"resize": RESIZE_VERSION, **libraries}).encode()
 
 
 _MEND = "remove it and start ripu-data prepare again"

@@ -36,3 +36,6 @@ class Unlabelled(SegmentationDataset):
     def fingerprint(self) -> str | None:
         """That of the data set: what was prepared of its images serves here too."""
         return self._dataset.fingerprint()
+
+    def content(self) -> None:
+        """None: the digest of the whole would need the labels."""
