@@ -136,8 +136,10 @@ def test_an_existing_file_is_never_replaced(monkeypatch, capsys) -> None:
 
 
 def test_a_checkpoint_of_another_network_has_no_public_form(monkeypatch, capsys) -> None:
-    config = {"network": {"_target_": "ripu_lightning.networks.SmallNet", "width": 8}}
-    save({"state_dict": {"network.head.weight": torch.ones(2)}, "hyper_parameters": {"config": config}}, "small.ckpt")
+    config = {"network": {"_target_": "ripu_lightning.networks.SmallNet", "width": 8}, "data": {}}
+    known = {"classes": ["a", "b"], "config": config}
+    state = {"network.head.weight": torch.ones(2)}
+    save({"state_dict": state, "hyper_parameters": known, "callbacks": {"RunFiles": {}}}, "small.ckpt")
     line = refused(monkeypatch, capsys, "checkpoint=small.ckpt", "to=public.pth")
     assert "the network of small.ckpt is SmallNet" in line
 

@@ -1,4 +1,4 @@
-"""``ripu-evaluate`` under other protocols, for a test server, and without labels; in this process, to be quick."""
+"""``ripu-evaluate`` under other protocols and on many ranks, for a test server, and without labels."""
 
 import json
 import sys
@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
-from test_train_command import SMALL
+from test_train_command import SMALL, assert_one_line, call
 
+import trees
 from ripu_lightning.cli import evaluate, train
-from ripu_lightning.data import Streets
+from ripu_lightning.data import Streets, load_class_map
 
 Call = Callable[..., None]
 
@@ -42,9 +44,11 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run in another precision than the default, and with more than the plain pass in its evaluation."""
     folder = tmp_path_factory.mktemp("run")
+    options = ["pictures=0", "evaluation=published", "trainer.precision=bf16-mixed", f"output={folder}"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["ripu-train", *SMALL, "pictures=0", "evaluation=published", f"output={folder}"])
+        patch.setattr(sys, "argv", ["ripu-train", *SMALL, *options])
         train.main()
     return folder / "checkpoints" / "last.ckpt"
 
@@ -60,6 +64,7 @@ def test_protocol_of_the_checkpoint_and_of_the_command(
     assert "predictions: mirrored\n" in capsys.readouterr().out
     assert result("same") == result(checkpoint.parents[1])
     assert result("same")["protocol"]["inference"]["mirror"] is True
+    assert result("same")["protocol"]["precision"] == "bf16-mixed"
     assert not Path("same/predictions").exists()
 
     window = ["evaluation=sliding_window", "evaluation.window=[32,48]"]
@@ -107,6 +112,76 @@ def test_without_labels_there_are_predictions_only(
     assert "error: predictions: null, but the data have no labels" in capsys.readouterr().err
 
 
+def test_any_number_of_ranks_gives_the_same_files(checkpoint: Path, tmp_path: Path) -> None:
+    """Three images over one, two and three ranks: none twice, none left out; with fewer images than ranks, a line."""
+    start = ["ripu-evaluate", f"checkpoint={checkpoint}", "evaluation=multi_scale", "trainer.accelerator=cpu"]
+    files = {}
+    for ranks in (1, 2, 3):
+        done = call(*start, f"trainer.devices={ranks}", f"output=on{ranks}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        folder = tmp_path / f"on{ranks}"
+        files[ranks] = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert len(files[1]) == 1 + 3
+    assert files[1] == files[2] == files[3]
+    few = call(*start, "trainer.devices=2", "+data.target_eval.length=1", "output=few", cwd=tmp_path)
+    assert_one_line(few, "data.target_eval: 1 image(s) for 2 processes")
+
+
+def test_subsets_and_the_test_servers_format(
+    command: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SYNTHIA to Cityscapes: 16 classes and 13 of them; predictions of the test split in Cityscapes' own ids."""
+    trees.write_synthia(Path("synthia"), 3)
+    trees.write_cityscapes(Path("cityscapes"), train=3, val=2, test=3, size=(80, 112))
+    for name in ("synthia", "cityscapes"):
+        monkeypatch.setenv(f"RIPU_{name.upper()}", str(Path(name).resolve()))
+    command(train.main, "experiment=synthia/source_only", "debug=recipe", "output=run", "trainer.accelerator=cpu")
+    assert "predictions: mirrored\n" in capsys.readouterr().out
+    found, names = result("run"), load_class_map("synthia_16").names
+    thirteen = [found["iou"][name] for name in names if name not in {"wall", "fence", "pole"}]
+    for mean, values in ((found["miou"], found["iou"].values()), (found["subsets"]["13"], thirteen)):
+        assert mean == pytest.approx(np.mean([value for value in values if value is not None]))
+
+    start = "checkpoint=run/checkpoints/last.ckpt"
+    command(evaluate.main, start, "output=val", "predictions=null")
+    printed = capsys.readouterr().out
+    assert result("val") == found
+    means = {
+        line.replace("│", " ").rsplit(maxsplit=1)[0].strip(): line for line in printed.splitlines() if "mean" in line
+    }
+    for name, value in (("mean", found["miou"]), ("mean of 13", found["subsets"]["13"])):
+        assert f"{100 * value:.1f}" in means[name]
+
+    split = ["+data.target_eval.split=test", "+data.target_eval.labels=null"]
+    command(evaluate.main, start, "output=server", "predictions=label_ids", *split)
+    command(evaluate.main, start, "output=seen", *split)
+    folder, known = Path("server/predictions"), np.array([ids[0] for ids in load_class_map("cityscapes_16").ids])
+    assert {path.name for path in folder.iterdir()} == {f"berlin_{number:06d}_000019.png" for number in range(3)}
+    for path in folder.iterdir():
+        with Image.open(path) as picture, Image.open(f"seen/predictions/berlin/{path.name}") as classes:
+            assert (picture.mode, picture.size) == ("L", (112, 80))
+            assert np.array_equal(np.array(picture), known[np.array(classes)])
+
+
+def test_checkpoints_of_something_else_are_one_line(
+    checkpoint: Path, command: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    known = content["hyper_parameters"]
+    for name, other in {
+        "tensor": torch.ones(3),
+        "foreign": {"model": {"weight": torch.ones(3)}},
+        "no_classes": {**content, "hyper_parameters": {"config": known["config"]}},
+        "no_data": {**content, "hyper_parameters": {**known, "config": {"network": {}}}},
+    }.items():
+        torch.save(other, f"{name}.ckpt")
+        with pytest.raises(SystemExit):
+            command(evaluate.main, f"checkpoint={name}.ckpt", "output=out")
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        assert lines[0].startswith(f"error: checkpoint: {name}.ckpt ")
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -115,6 +190,10 @@ def test_without_labels_there_are_predictions_only(
         ("evaluation=publishd", "did you mean 'published'"),
         ("+evaluation.scales=[0]", "evaluation.scales: expected a list of factors above 0"),
         ("+evaluation.mirrors=true", "evaluation"),
+        ("evaluation.mirror=true", "write +evaluation.mirror=... with a plus in front"),
+        ("data.target_eval.length=2", "write +data.target_eval.length=... with a plus in front"),
+        ("checkpoint=null", "checkpoint: expected a file, got None"),
+        ("+trainer.limit_test_batches=1", "trainer.limit_test_batches: leave it out"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -17,7 +17,10 @@ def checkpoint(path: Path, **network: object) -> Path:
     other = tiny.SegmentationModule(tiny.TwoConvs(), tiny.losses(), tiny.CLASSES.names)
     content = {
         "state_dict": other.state_dict(),
-        "hyper_parameters": {"classes": list(tiny.CLASSES.names), "config": {"network": {"_target_": "x", **network}}},
+        "hyper_parameters": {
+            "classes": list(tiny.CLASSES.names),
+            "config": {"network": {"_target_": "x", **network}, "data": {}},
+        },
         "callbacks": {"RunFiles": {}},
     }
     torch.save(content, path)

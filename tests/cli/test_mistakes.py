@@ -81,6 +81,9 @@ def test_misspelt_keys_are_answered_with_the_mend(override: str, words: list[str
         (["trainer.precision=12"], ["trainer"]),
         (["loss.weights.source_ce=-1"], ["loss.weights.source_ce"]),
         (["schedule.horizon=3"], ["schedule.horizon"]),
+        (["+trainer.limit_val_batches=1"], ["trainer.limit_val_batches", "whole split"]),
+        (["+trainer.check_val_every_n_epoch=2"], ["trainer.check_val_every_n_epoch"]),
+        (["initial=5"], ["initial: expected a file, got 5"]),
     ],
 )
 def test_values_that_can_not_be(

@@ -188,7 +188,7 @@ def test_a_damaged_file_is_named_and_done_without(tmp_path: Path, damage: str) -
     elif damage in {"size", "channels"}:
         shape = (9, 14, 3) if damage == "size" else SIZE
         Image.fromarray(np.full(shape, 7, dtype=np.uint8)).save(path)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="prepared file") as caught:
         found = Resized(Stamped(), SIZE, cache).image(1)
     np.testing.assert_array_equal(found, Resized(Stamped(), SIZE, DataCache(None)).image(1))
     line = str(caught[0].message)

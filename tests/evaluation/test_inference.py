@@ -47,9 +47,15 @@ def no_grad():
         yield
 
 
-def view_probabilities(model, image):
-    """Class probabilities ``(C, h, w)`` of one view at its own size."""
-    return resized(model(image[None]).logits, image.shape[-2:]).softmax(1)[0]
+def view_probabilities(model, image, size=None):
+    """Class probabilities ``(C, H, W)`` of one view, at its own size unless another is given."""
+    return resized(model(image[None]).logits, size or image.shape[-2:]).softmax(1)[0]
+
+
+def probabilities(inference, model, images):
+    """``(B, C, h, w)`` at the size of the images."""
+    size = tuple(images.shape[-2:])
+    return torch.stack(list(inference.probabilities(model, images, [size] * len(images))))
 
 
 def test_plain_is_logits_at_the_labels_size():
@@ -60,33 +66,33 @@ def test_plain_is_logits_at_the_labels_size():
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_mirror_averages_probabilities_at_the_inputs_size_before_they_are_enlarged():
+def test_mirror_averages_probabilities_at_the_labels_size():
+    """As the public code: logits from their stride to the label's size, softmax, mean of the image and its mirror."""
     model, images, size = network(), 2 * drawn(2, 3, 11, 15), (23, 31)
     found = list(Inference(mirror=True).predict(model, images, [size, size]))
     for image, predicted in zip(images, found, strict=True):
-        mirrored = view_probabilities(model, image.flip(-1)).flip(-1)
-        mean = (view_probabilities(model, image) + mirrored) / 2
-        assert torch.equal(predicted, resized(mean[None], size).argmax(1)[0])
+        mirrored = view_probabilities(model, image.flip(-1), size).flip(-1)
+        mean = (view_probabilities(model, image, size) + mirrored) / 2
+        assert torch.equal(predicted, mean.argmax(0))
     assert not torch.equal(found[0], next(Inference().predict(model, images, [size])))
 
 
 def test_mirrored_input_gives_the_mirrored_prediction():
     model, images = network(), drawn(1, 3, 11, 15)
-    straight = Inference(mirror=True).probabilities(model, images)
-    turned = Inference(mirror=True).probabilities(model, images.flip(-1))
+    straight = probabilities(Inference(mirror=True), model, images)
+    turned = probabilities(Inference(mirror=True), model, images.flip(-1))
     assert torch.allclose(straight, turned.flip(-1), atol=1e-6)
 
 
 def test_scales_average_probabilities_of_the_resized_input():
     model, images = network(), drawn(2, 3, 12, 20)
-    found = Inference(mirror=True, scales=[0.5, 1, 1.25]).probabilities(model, images)
+    found = probabilities(Inference(mirror=True, scales=[0.5, 1, 1.25]), model, images)
     for image, mean in zip(images, found, strict=True):
         total = torch.zeros(3, 12, 20)
         for size in ((6, 10), (12, 20), (15, 25)):
             view = resized(image[None], size)[0]
-            mirrored = view_probabilities(model, view.flip(-1)).flip(-1)
-            for part in (view_probabilities(model, view), mirrored):
-                total += resized(part[None], (12, 20))[0]
+            mirrored = view_probabilities(model, view.flip(-1), (12, 20)).flip(-1)
+            total += view_probabilities(model, view, (12, 20)) + mirrored
         assert torch.allclose(mean, total / 6, atol=1e-6)
 
 
@@ -108,7 +114,7 @@ def starts(length, window, overlap):
 )
 def test_each_pixel_has_the_mean_over_the_windows_that_hold_it(height, width, window, overlap):
     model, image = network(), drawn(3, height, width)
-    found = Inference(window=window, overlap=overlap).probabilities(model, image[None])[0]
+    found = probabilities(Inference(window=window, overlap=overlap), model, image[None])[0]
     rows, columns = min(window[0], height), min(window[1], width)
     total, count = torch.zeros(3, height, width), torch.zeros(height, width)
     for top in starts(height, rows, overlap):
@@ -131,8 +137,15 @@ def test_each_pixel_has_the_mean_over_the_windows_that_hold_it(height, width, wi
 )
 def test_windows_and_mirrors_change_nothing_for_a_network_without_surroundings(size, window, overlap, mirror):
     model, images = Pixelwise(), drawn(2, 3, *size)
-    found = Inference(mirror, [1], window, overlap).probabilities(model, images)
+    found = probabilities(Inference(mirror, [1], window, overlap), model, images)
     assert torch.allclose(found, model(images).logits.softmax(1), atol=1e-6)
+
+
+def test_what_windows_saw_is_brought_to_the_labels_size():
+    model, images, size = network(), 2 * drawn(1, 3, 12, 16), (25, 31)
+    inference = Inference(mirror=True, window=[8, 8])
+    small = probabilities(inference, model, images)
+    assert torch.allclose(next(inference.probabilities(model, images, [size])), resized(small, size)[0], atol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -145,7 +158,7 @@ def test_windows_stay_inside_and_share_what_they_should(length, window, overlap)
         return SegmentationOutput(torch.ones(1, 2, 1, images.shape[-1]), images)
 
     ramp = torch.arange(length, dtype=torch.float32).expand(1, 3, 1, length)
-    Inference(window=(1, window), overlap=overlap).probabilities(model, ramp)
+    probabilities(Inference(window=(1, window), overlap=overlap), model, ramp)
     width = min(window, length)
     assert {size for _, size in seen} == {width}
     lefts = [left for left, _ in seen]
@@ -159,15 +172,15 @@ def test_windows_stay_inside_and_share_what_they_should(length, window, overlap)
 def test_an_image_in_a_batch_is_predicted_as_alone():
     model, images, sizes = network(), drawn(3, 3, 12, 16), [(24, 32), (12, 16), (9, 40)]
     inference = Inference(mirror=True, scales=[0.75, 1], window=[8, 8])
-    together = inference.probabilities(model, images)
-    alone = [inference.probabilities(model, image[None])[0] for image in images]
+    together = probabilities(inference, model, images)
+    alone = [probabilities(inference, model, image[None])[0] for image in images]
     assert torch.allclose(together, torch.stack(alone), atol=1e-6)
     assert [tuple(predicted.shape) for predicted in inference.predict(model, images, sizes)] == sizes
 
 
 def test_half_precision_is_averaged_in_full():
     model, images = network().bfloat16(), drawn(1, 3, 12, 16).bfloat16()
-    found = Inference(mirror=True, scales=[0.5, 1]).probabilities(model, images)
+    found = probabilities(Inference(mirror=True, scales=[0.5, 1]), model, images)
     assert found.dtype == torch.float32
     assert torch.allclose(found.sum(1), torch.ones(1, 12, 16), atol=1e-5)
 

@@ -26,7 +26,6 @@ PROTOCOL = {
     "images": 2,
     "data": "ab" * 32,
     "input_size": [64, 96],
-    "label_size": "own",
     "inference": {"title": "plain"},
     "precision": "32-true",
 }
@@ -87,6 +86,7 @@ def test_a_new_result_replaces_the_old_one_as_a_whole(tmp_path: Path, monkeypatc
         ({"trainer": {**CONFIG["trainer"], "log_every_n_steps": 1}}, True),
         ({"data": {"target_size": None, "num_workers": 8, "eval_batch_size": 3, "target_labels": "bought"}}, True),
         ({"seed": 4}, False),
+        ({"data": {**CONFIG["data"], "source_sampling": "class_balanced"}}, False),
         ({"strategy": {"name": "ripu", "radius": 2}}, False),
         ({"data": {"target_size": [64, 96], "num_workers": 0, "target_labels": "bought"}}, False),
         ({"more": {"key": None}}, False),
@@ -95,6 +95,13 @@ def test_a_new_result_replaces_the_old_one_as_a_whole(tmp_path: Path, monkeypatc
 def test_the_configs_hash_changes_with_what_counts(changes: dict, same: bool) -> None:
     assert (made(**changes).config == made().config) == same
     assert (decisive({**CONFIG, **changes}) == decisive(CONFIG)) == same
+
+
+def test_where_the_data_lie_makes_no_other_result() -> None:
+    here, there = ({"data": {**CONFIG["data"], "target": {"root": root, "split": "train"}}} for root in "ab")
+    assert made(**here).config == made(**there).config
+    assert decisive({**CONFIG, **here}) != decisive({**CONFIG, **there})  # but a run goes on with the data it has
+    assert made(data={**CONFIG["data"], "target": {"root": "a", "split": "all"}}).config != made(**here).config
 
 
 @pytest.mark.parametrize("change", [{"devices": 8}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 1.0}])
@@ -138,7 +145,16 @@ def test_code_version_of_a_checkout_and_of_a_package_in_a_foreign_one(
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "3", "{}", '{"name": "x"}', "\x00", json.dumps({**vars(made()), "protocol": {"classes": []}})],
+    [
+        "",
+        "[]",
+        "3",
+        "{}",
+        '{"name": "x"}',
+        "\x00",
+        "[" * 100_000,
+        json.dumps({**vars(made()), "protocol": {"classes": []}}),
+    ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
@@ -160,6 +176,15 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         ("protocol", {**PROTOCOL, "classes": None}),
         ("protocol", {**PROTOCOL, "input_size": 3}),
         ("budget", {**PURCHASE["budget"], "share": "all"}),
+        ("budget", {**PURCHASE["budget"], "amount": None}),
+        ("budget", {**PURCHASE["budget"], "per": {}}),
+        ("protocol", {**PROTOCOL, "data": 3}),
+        ("protocol", {**PROTOCOL, "input_size": {"a": 1, "b": 2}}),
+        ("protocol", {**PROTOCOL, "images": "x"}),
+        ("protocol", {**PROTOCOL, "precision": {}}),
+        ("miou", 7),
+        ("miou", math.nan),
+        ("seed", [1]),
     ],
 )
 def test_parts_of_the_wrong_kind_are_refused(tmp_path: Path, part: str, value: object) -> None:

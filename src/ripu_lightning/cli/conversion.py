@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.cli.build import build, plain
-from ripu_lightning.cli.evaluation import BOUGHT
+from ripu_lightning.cli.checkpoints import BOUGHT, is_ours, read_checkpoint
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import explained, replacing
@@ -37,8 +37,8 @@ def convert_checkpoint(config: DictConfig) -> None:
     source, target = Path(config.checkpoint), Path(config.to)
     if target.exists():
         raise UserError(f"to: {target} exists already; choose another name, or remove it")
-    checkpoint = _read(source)
-    ours = _is_ours(checkpoint)
+    checkpoint = read_checkpoint(source)
+    ours = is_ours(checkpoint)
     converted = _to_public(checkpoint, source) if ours else _from_public(checkpoint, source, config)
     note = f"{source} is as it was"
     with explained(target, note):
@@ -48,28 +48,6 @@ def convert_checkpoint(config: DictConfig) -> None:
     with replacing(target, note) as file, explained(target, note):
         file.write(buffer.getbuffer())
     print(f"written to {target}, in the format of {'the public code' if ours else 'ripu-train'}")
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise UserError(f"checkpoint: no file {path}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is no checkpoint makes the reader fail in any way
-        raise UserError(
-            f"checkpoint: cannot read {path} ({type(error).__name__}); it is damaged, or holds more than tensors, "
-            "numbers and text"
-        ) from error
-    if not isinstance(checkpoint, Mapping):
-        raise UserError(f"checkpoint: {path} holds a {type(checkpoint).__name__}, expected entries by name")
-    return checkpoint
-
-
-def _is_ours(checkpoint: Mapping[str, Any]) -> bool:
-    try:
-        return bool(checkpoint["hyper_parameters"]["config"]["network"] and checkpoint["state_dict"])
-    except (KeyError, TypeError):
-        return False
 
 
 def _from_public(checkpoint: Mapping[str, Any], source: Path, config: DictConfig) -> dict[str, Any]:

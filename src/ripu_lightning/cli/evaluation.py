@@ -1,26 +1,21 @@
 """Evaluation of a checkpoint: rebuild network and data from the config inside it, count, print, save."""
 
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback
 
-from ripu_lightning.cli.build import build, build_module, plain
+from ripu_lightning.cli.build import build, build_module
+from ripu_lightning.cli.checkpoints import BOUGHT, load_checkpoint
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError
-from ripu_lightning.evaluation import protocol_of
 from ripu_lightning.evaluation.predictions import SavePredictions
-from ripu_lightning.report.files import RunFiles, stage_figures
-from ripu_lightning.report.result import make_result
+from ripu_lightning.report.files import write_result
 from ripu_lightning.report.table import print_figures
 from ripu_lightning.training.module import SegmentationModule
-
-BOUGHT = RunFiles.__qualname__
-"""Under which name a checkpoint says what was bought."""
 
 
 def evaluate_checkpoint(config: DictConfig) -> None:
@@ -40,12 +35,11 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     if training.data.target_eval is None:
         raise UserError("data.target_eval: null, nothing to evaluate; add +data.target_eval={_target_: ...}")
     # Only the evaluation split is opened: what the network was trained on need not be on this machine.
-    training.data.source, training.data.target = None, training.data.target_eval
-    training.data.target_labels = "bought"
-    datamodule = build(training, "data")
+    dataset, training.data.target_labels = build(training, "data.target_eval"), "bought"
+    datamodule = build(training, "data", source=None, target=dataset, target_eval=dataset)
     _require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
-    callbacks = _predictions(config, folder, datamodule.target_eval)
-    datamodule.cache.check(datamodule.target_eval)
+    callbacks = _predictions(config, folder, dataset)
+    datamodule.cache.check(dataset)
     module = restore(training, datamodule, checkpoint, config.checkpoint)
     trainer = build(
         config,
@@ -56,13 +50,12 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         use_distributed_sampler=False,
         precision=config.trainer.precision or training.trainer.precision,
     )
+    datamodule.require_images(trainer.world_size)
     trainer.test(module, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
-        if figures := stage_figures(trainer, "test"):
-            content, size = datamodule.cache.content(datamodule.target_eval), plain(training.data)["target_size"]
-            protocol = protocol_of(datamodule.target_eval, content, module.inference, size, trainer.precision)
-            trained, bought = checkpoint["hyper_parameters"]["config"], checkpoint["callbacks"][BOUGHT]
-            make_result(trained, bought, protocol, figures).write(folder)
+        trained, bought = checkpoint["hyper_parameters"]["config"], checkpoint["callbacks"][BOUGHT]
+        figures = write_result(folder, trainer, module, datamodule, "test", trained, bought)
+        if figures:
             print_figures(figures, module.inference.title)
         else:
             print("the data have no labels: nothing is counted, there are predictions only")
@@ -83,22 +76,7 @@ def _predictions(config: DictConfig, folder: Path, dataset: SegmentationDataset)
     return []
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of :class:`SegmentationModule`, read without executing anything in it."""
-    if not path.is_file():
-        raise UserError(f"checkpoint: no file {path}")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["state_dict"], checkpoint["hyper_parameters"]["config"]["network"], checkpoint["callbacks"][BOUGHT]
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"checkpoint: {path} is no checkpoint written by ripu-train, or it is damaged "
-            "(ripu-convert makes one of the public code's)"
-        ) from error
-    return checkpoint
-
-
-def restore(training: DictConfig, datamodule: Any, checkpoint: dict[str, Any], name: str) -> SegmentationModule:
+def restore(training: DictConfig, datamodule: Any, checkpoint: Mapping[str, Any], name: str) -> SegmentationModule:
     """The module of a checkpoint with its weights."""
     module = build_module(training, datamodule, bare=True)
     try:
@@ -108,7 +86,7 @@ def restore(training: DictConfig, datamodule: Any, checkpoint: dict[str, Any], n
     return module
 
 
-def _require_classes(checkpoint: dict[str, Any], classes: tuple[str, ...], name: str) -> None:
+def _require_classes(checkpoint: Mapping[str, Any], classes: tuple[str, ...], name: str) -> None:
     trained = checkpoint["hyper_parameters"]["classes"]
     if list(trained) != list(classes):
         raise UserError(

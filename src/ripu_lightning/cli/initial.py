@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.cli.app import quoted, start_apart
 from ripu_lightning.cli.build import plain
-from ripu_lightning.cli.evaluation import load_checkpoint
+from ripu_lightning.cli.checkpoints import load_checkpoint
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.result import decisive
 from ripu_lightning.training import SegmentationModule

@@ -1,4 +1,4 @@
-"""``ripu-report``: results of several runs in one table, figures of different protocols in columns of their own."""
+"""``ripu-report``: results of several runs beside each other, figures of different protocols in tables of their own."""
 
 import argparse
 import sys
@@ -23,11 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ripu-report", description="Results of several runs in one table.")
+    parser = argparse.ArgumentParser(prog="ripu-report", description="Results of several runs, a table a protocol.")
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a result.json, or a folder of runs, evaluations or a sweep"
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as CSV, with all figures")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all figures as CSV")
     return parser
 
 

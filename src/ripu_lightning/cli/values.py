@@ -44,10 +44,22 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "data.num_workers": (int, 0),
 }
 SWITCHES = ("per_class", "network.full_size", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
+FILES = {"checkpoint": False, "to": False, "initial": True}
+"""Key of a file's path -> whether it may be null."""
+PARTIAL = (
+    "check_val_every_n_epoch",
+    "fast_dev_run",
+    "limit_test_batches",
+    "limit_train_batches",
+    "limit_val_batches",
+    "overfit_batches",
+    "val_check_interval",
+)
+"""Arguments of Lightning's trainer that look at a part of the data, or do not look in time."""
 
 
 def check_values(config: DictConfig) -> None:
-    """Refuse numbers and switches that can not be.
+    """Refuse numbers, switches and files that can not be, and what would make figures of other data than they say.
 
     Raises:
         UserError: naming the key.
@@ -63,6 +75,15 @@ def check_values(config: DictConfig) -> None:
     for key in SWITCHES:
         if not isinstance(OmegaConf.select(config, key), bool | None):
             raise UserError(f"{key}: expected true or false, got {OmegaConf.select(config, key)!r}")
+    for key, optional in FILES.items():
+        if key in config and not isinstance(config[key], str) and not (optional and config[key] is None):
+            raise UserError(f"{key}: expected a file, got {config[key]!r}")
+    for key in PARTIAL:
+        if OmegaConf.select(config, f"trainer.{key}") is not None:
+            raise UserError(
+                f"trainer.{key}: leave it out, as every stage ends with an evaluation of the whole split; for a quick "
+                "try take fewer schedule.steps and a smaller data set"
+            )
     if OmegaConf.select(config, "schedule") is not None and config.schedule.horizon < config.schedule.steps:
         raise UserError(
             f"schedule.horizon: {config.schedule.horizon} steps, but the run has {config.schedule.steps}; "

@@ -124,11 +124,7 @@ class ActiveDataModule(LightningDataModule):
         Raises:
             UserError: the first fault, before any training.
         """
-        if self.target_eval is not None and len(self.target_eval) < world_size:
-            raise UserError(
-                f"data.target_eval: {len(self.target_eval)} image(s) for {world_size} processes; "
-                "every process needs one: fewer trainer.devices"
-            )
+        self.require_images(world_size)
         eval_size = self.eval_batch_size
         self._check_sizes("source", self.source, self.batch_size)
         self._check_sizes("target", self.target, max(self.batch_size, eval_size))
@@ -140,6 +136,19 @@ class ActiveDataModule(LightningDataModule):
                 self.cache.check(dataset, labels=truth or dataset is not self.target)
         if "source" in self.domains:
             _ = self._source_order  # counts the pixels of the source where its sampling needs them
+
+    def require_images(self, world_size: int) -> None:
+        """Refuse to evaluate fewer images than there are processes. Raises UserError."""
+        if self.target_eval is not None and len(self.target_eval) < world_size:
+            raise UserError(
+                f"data.target_eval: {len(self.target_eval)} image(s) for {world_size} processes; "
+                "every process needs one: fewer trainer.devices"
+            )
+
+    @property
+    def target_size(self) -> tuple[int, int] | None:
+        """``(H, W)`` of the network's input for target images; None where it is that of the files."""
+        return self._sizes["target"]
 
     def _check_sizes(self, domain: str, dataset: SegmentationDataset | None, batch_size: int) -> None:
         if dataset is None or batch_size == 1 or self._sizes[domain]:

@@ -20,19 +20,16 @@ Network = Callable[[Tensor], SegmentationOutput]
 class Inference:
     """How evaluation turns a network's logits into classes.
 
-    Plain: the logits are brought to the label's size, the highest one is the class.
-
-    Otherwise: each view of the input (every scale, each also mirrored) gives class probabilities at the view's own
-    size. They are mirrored back, brought to the input's size and averaged; the mean is brought to the label's size,
-    and its highest class is taken. Xie et al. (2022) average the image and its mirror. All resizing is bilinear with
-    aligned corners.
+    The logits of each view of the input (every scale, each also mirrored) are mirrored back and brought to the
+    label's size; the class with the highest mean probability is taken. Xie et al. (2022) average the image and its
+    mirror. All resizing is bilinear with aligned corners.
 
     Args:
         mirror: also look at the input mirrored left to right.
         scales: factors by which the input is resized.
         window: ``(h, w)`` in pixels of the scaled input; None looks at it whole. Windows stay inside, the last one of
-            a row or column is shifted in; where they overlap, probabilities are averaged. A side shorter than the
-            window's is taken whole.
+            a row or column is shifted in. Where they overlap, probabilities are averaged, and these are brought to
+            the label's size. A side shorter than the window's is taken whole.
         overlap: least share of a window that the next one sees again, from 0 to below 1.
 
     Raises:
@@ -84,29 +81,45 @@ class Inference:
         Yields:
             Class indices ``(H, W)`` int64.
         """
-        scores = network(images).logits if self.is_plain else self.probabilities(network, images)
-        for index, size in enumerate(sizes):
-            yield resize_logits(scores[index : index + 1], size).argmax(dim=1)[0]
+        if self.is_plain:  # the highest logit has the highest probability
+            logits = network(images).logits
+            found: Iterator[Tensor] = (
+                resize_logits(logits[index : index + 1], size)[0] for index, size in enumerate(sizes)
+            )
+        else:
+            found = self.probabilities(network, images, sizes)
+        for scores in found:
+            yield scores.argmax(dim=0)
 
-    def probabilities(self, network: Network, images: Tensor) -> Tensor:
-        """Mean class probabilities over all views: ``(B, 3, h, w)`` -> ``(B, C, h, w)`` float32."""
-        height, width = images.shape[-2:]
-        views = (
-            resize_logits(self._view(network, _scaled(images, scale), mirrored), (height, width))
+    def probabilities(self, network: Network, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
+        """The mean over all views, for one image after the other; arguments as for :meth:`predict`.
+
+        Yields:
+            Class probabilities ``(C, H, W)`` float32.
+        """
+        views = [
+            self._view(network, _scaled(images, scale), mirrored)
             for scale in self.scales
             for mirrored in ((False, True) if self.mirror else (False,))
-        )
-        return reduce(Tensor.add_, views) / (len(self.scales) * (1 + self.mirror))
+        ]
+        for index, size in enumerate(sizes):
+            parts = (self._at_size(view[index : index + 1], size) for view in views)
+            yield reduce(Tensor.add, parts)[0] / len(views)
 
     def _view(self, network: Network, images: Tensor, mirrored: bool) -> Tensor:
-        if mirrored:
-            return self._windows(network, images.flip(-1)).flip(-1)
-        return self._windows(network, images)
+        """Logits at the network's stride, or the windows' probabilities."""
+        seen = images.flip(-1) if mirrored else images
+        scores = network(seen).logits if self.window is None else self._windows(network, seen, self.window)
+        return scores.flip(-1) if mirrored else scores
 
-    def _windows(self, network: Network, images: Tensor) -> Tensor:
+    def _at_size(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        resized = resize_logits(scores, size)
+        return resized.softmax(dim=1) if self.window is None else resized
+
+    def _windows(self, network: Network, images: Tensor, window: Sequence[int]) -> Tensor:
         """Probabilities at the size of ``images``, each pixel's averaged over the windows that hold it."""
         size = images.shape[-2:]
-        height, width = (min(pair) for pair in zip(self.window or size, size, strict=True))
+        height, width = (min(pair) for pair in zip(window, size, strict=True))
         counts = torch.zeros(size, device=images.device)
         total: Tensor | None = None
         for top in _starts(size[0], height, self.overlap):

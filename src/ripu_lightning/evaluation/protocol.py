@@ -25,7 +25,7 @@ def protocol_of(
 
     Returns:
         ``classes`` (names), ``subsets`` (names by subset), ``images`` (their number), ``data`` (their
-        digest), ``input_size``, ``label_size`` (``own``: each label's), ``inference`` and ``precision``.
+        digest), ``input_size``, ``inference`` and ``precision``.
     """
     return {
         "classes": list(dataset.classes.names),
@@ -33,7 +33,6 @@ def protocol_of(
         "images": len(dataset),
         "data": content,
         "input_size": None if input_size is None else list(input_size),
-        "label_size": "own",
         "inference": inference.as_dict(),
         "precision": precision,
     }

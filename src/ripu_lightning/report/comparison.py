@@ -1,4 +1,4 @@
-"""Results beside each other: figures of different protocols never share a column of the table."""
+"""Results beside each other: each protocol has a table of its own, so that no column mixes them."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def read_entries(paths: Sequence[Path]) -> list[Entry]:
 
 
 def print_comparison(entries: Sequence[Entry], console: Console | None = None) -> None:
-    """Print a row a result and the mIoU in one column a protocol (and subset), with a legend of the protocols.
+    """Print a table for each protocol, a row a result, and below them what the protocols are and differ in.
 
     Args:
         entries: one or more.
@@ -51,18 +51,9 @@ def print_comparison(entries: Sequence[Entry], console: Console | None = None) -
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
     protocols = protocols_of(entries)
-    table = Table()
-    for name in ("run", "strategy", "budget"):
-        table.add_column(name, overflow="fold")
-    columns = [(key, subset) for key, (_, protocol) in protocols.items() for subset in ("", *protocol["subsets"])]
-    names = [_column(protocols[key][0] if len(protocols) > 1 else "", subset) for key, subset in columns]
-    for name in ("% bought", "seed", *names):
-        table.add_column(name, justify="right", no_wrap=True)
-    for _, result in entries:
-        figures = [_figure(result, subset) if _key(result) == key else "" for key, subset in columns]
-        start = [escape(result.name), escape(result.strategy or "–"), budget_text(result.budget)]
-        table.add_row(*start, _percent(result.budget["share"], 2), str(result.seed), *figures)
-    console.print(table)
+    for key, (name, protocol) in protocols.items():
+        results = [result for _, result in entries if _key(result) == key]
+        console.print(_table(results, list(protocol["subsets"]), name if len(protocols) > 1 else None))
     _print_legend(list(protocols.values()), console)
 
 
@@ -118,6 +109,19 @@ def protocol_text(protocol: dict[str, Any], in_full: bool = False) -> str:
     return "; ".join(parts)
 
 
+def _table(results: Sequence[Result], subsets: Sequence[str], title: str | None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("run", "strategy", "budget"):
+        table.add_column(name, overflow="fold", min_width=8)
+    for name in ("% bought", "seed", "mIoU %", *(f"of {subset} %" for subset in subsets)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        start = [escape(result.name), escape(result.strategy or "–"), budget_text(result.budget)]
+        figures = [_percent(value, 1) for value in (result.miou, *(result.subsets[subset] for subset in subsets))]
+        table.add_row(*start, _percent(result.budget["share"], 2), str(result.seed), *figures)
+    return table
+
+
 def _print_legend(protocols: Sequence[tuple[str, dict[str, Any]]], console: Console) -> None:
     if len(protocols) == 1:
         console.print(Text(f"protocol: {protocol_text(protocols[0][1])}"))
@@ -125,7 +129,9 @@ def _print_legend(protocols: Sequence[tuple[str, dict[str, Any]]], console: Cons
     parts = [part for part in protocols[0][1] if len({json.dumps(each[part]) for _, each in protocols}) > 1]
     differing = ", ".join(part.replace("_", " ") for part in parts)
     console.print(
-        f"columns can not be compared, as their protocols differ in: {differing}", highlight=False, markup=False
+        f"figures of different tables can not be compared, as their protocols differ in: {differing}",
+        highlight=False,
+        markup=False,
     )
     in_full = bool({"classes", "subsets"} & set(parts))
     for name, protocol in protocols:
@@ -134,14 +140,6 @@ def _print_legend(protocols: Sequence[tuple[str, dict[str, Any]]], console: Cons
 
 def _key(result: Result) -> str:
     return json.dumps(result.protocol, sort_keys=True)
-
-
-def _column(protocol: str, subset: str) -> str:
-    return " ".join(part for part in (protocol, "mIoU", subset and f"of {subset}", "%") if part)
-
-
-def _figure(result: Result, subset: str) -> str:
-    return _percent(result.subsets[subset] if subset else result.miou, 1)
 
 
 def _percent(value: float | None, digits: int) -> str:

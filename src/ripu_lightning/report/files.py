@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -64,18 +64,39 @@ class RunFiles(Callback):
         return {"strategy": self.loop.strategy.name if budget.rounds else None, "budget": whole}
 
     def _write_result(self, trainer: Trainer, module: LightningModule) -> None:
-        figures = stage_figures(trainer, "val")
         datamodule = getattr(trainer, "datamodule", None)
-        if not figures or not isinstance(module, SegmentationModule) or not isinstance(datamodule, ActiveDataModule):
-            return
-        if datamodule.target_eval is not None:
-            size = self.config["data"]["target_size"]
-            content = datamodule.cache.content(datamodule.target_eval)
-            protocol = protocol_of(datamodule.target_eval, content, module.inference, size, trainer.precision)
-            make_result(self.config, self.state_dict(), protocol, figures).write(self.folder)
+        if isinstance(module, SegmentationModule) and isinstance(datamodule, ActiveDataModule):
+            write_result(self.folder, trainer, module, datamodule, "val", self.config, self.state_dict())
 
 
-def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
-    """What the last ``val`` or ``test`` logged, without the stage in the names; empty where nothing was counted."""
+def write_result(
+    folder: Path,
+    trainer: Trainer,
+    module: SegmentationModule,
+    datamodule: ActiveDataModule,
+    stage: Literal["val", "test"],
+    config: Mapping[str, Any],
+    purchase: Mapping[str, Any],
+) -> dict[str, float]:
+    """Write ``result.json`` for the last validation or test of a trainer, where anything was counted.
+
+    Args:
+        folder: made if missing.
+        trainer: has just evaluated.
+        module: what it evaluated.
+        datamodule: on which data.
+        stage: which of the two.
+        config: of the run that trained the network, as plain containers.
+        purchase: see :func:`~ripu_lightning.report.result.make_result`.
+
+    Returns:
+        The :func:`~ripu_lightning.evaluation.figures`; empty where nothing was counted.
+    """
     logged = trainer.callback_metrics.items()
-    return {name.removeprefix(f"{stage}/"): float(value) for name, value in logged if name.startswith(f"{stage}/")}
+    found = {name.removeprefix(f"{stage}/"): float(value) for name, value in logged if name.startswith(f"{stage}/")}
+    dataset = datamodule.target_eval
+    if found and dataset is not None:
+        content, size = datamodule.cache.content(dataset), datamodule.target_size
+        protocol = protocol_of(dataset, content, module.inference, size, trainer.precision)
+        make_result(config, purchase, protocol, found).write(folder)
+    return found

@@ -5,6 +5,7 @@ It needs neither torch nor Lightning, so that results are read quickly.
 
 import json
 import math
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +19,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import replacing
 
 NAME = "result.json"
-PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "label_size", "inference", "precision"}
+PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "inference", "precision"}
 BUDGET = {"unit", "amount", "per", "rounds", "rounds_done", "pixels", "share"}
 
 
@@ -34,7 +35,7 @@ class Result:
         name: of the run.
         code: ``version`` of the package, and ``commit`` of its git checkout (ending in ``-dirty`` where files were
             changed since), null where it lies in none.
-        config: SHA-256 of the run's config without the keys that change nothing.
+        config: SHA-256 of the run's config without the keys that change nothing and the places of its data.
         protocol: what figures must share to be compared, see :func:`~ripu_lightning.evaluation.protocol_of`.
         budget: ``unit``, ``amount``, ``per`` and ``rounds``; ``rounds_done`` of them, the ``pixels`` bought
             and their ``share`` of all.
@@ -84,7 +85,7 @@ def read_result(path: Path) -> Result:
         complete = _is_complete(result)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from error
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         complete = False
     if not complete:
         raise UserError(f"{path}: not a whole result file; have ripu-train or ripu-evaluate write it anew")
@@ -100,17 +101,23 @@ def _is_complete(result: Result) -> bool:
         *result.subsets.values(),
         *result.iou.values(),
     ]
-    amounts = [budget[name] for name in ("amount", "rounds", "rounds_done", "pixels", "share")]
+    shares = [budget["share"], *figures]
+    amounts = [budget[name] for name in ("amount", "rounds", "rounds_done", "pixels")]
+    texts = [result.name, result.config, protocol["inference"]["title"], protocol["precision"]]
+    words = [result.strategy, protocol["data"], budget["unit"], budget["per"], *result.code.values()]
     return (
         set(protocol) == PROTOCOL
         and set(budget) == BUDGET
         and list(result.iou) == list(protocol["classes"])
         and list(result.subsets) == list(protocol["subsets"])
         and all(set(members) <= set(result.iou) for members in protocol["subsets"].values())
-        and all(value is None or type(value) in (int, float) for value in (*figures, *amounts))
-        and all(isinstance(text, str) for text in (result.name, result.config, protocol["inference"]["title"]))
-        and all(value is None or isinstance(value, str) for value in (result.strategy, *result.code.values()))
-        and (protocol["input_size"] is None or len(protocol["input_size"]) == 2)
+        and all(value is None or (type(value) in (int, float) and 0 <= value <= 1) for value in shares)
+        and all(value is None or (type(value) in (int, float) and 0 <= value < math.inf) for value in amounts)
+        and all(type(value) is int for value in (result.seed, protocol["images"], *(protocol["input_size"] or [])))
+        and all(isinstance(text, str) for text in texts)
+        and all(word is None or isinstance(word, str) for word in words)
+        and (not budget["rounds"] or None not in (budget["unit"], budget["amount"]))
+        and len(protocol["input_size"] or [0, 0]) == 2
     )
 
 
@@ -163,7 +170,9 @@ def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
 def _digest(config: Mapping[str, Any]) -> str:
     """SHA-256 of all that a run's figures depend on; what may change when it goes on, as precision, counts too."""
     trainer = {key: config["trainer"].get(key) for key in ("precision", "gradient_clip_val", "devices", "num_nodes")}
-    return sha256(json.dumps([decisive(config), trainer], sort_keys=True, default=str).encode()).hexdigest()
+    # The same data lie elsewhere on another machine.
+    ours = {key: value for key, value in decisive(config).items() if not re.fullmatch(r"data\..*\.root", key)}
+    return sha256(json.dumps([ours, trainer], sort_keys=True, default=str).encode()).hexdigest()
 
 
 @cache
