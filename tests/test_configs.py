@@ -82,6 +82,8 @@ def test_a_compiled_network_is_the_same_network() -> None:
     data = SimpleNamespace(classes=load_class_map("streets"))
     plain, compiled = (build_module(compose("network.width=4", *more), data) for more in ([], ["compile=aot_eager"]))
     compiled.load_state_dict(plain.state_dict())
+    taught = build_module(compose("network.width=4", "loss=self_training", "compile=aot_eager"), data)
+    assert all(each._compiled_call_impl for each in (compiled.network, taught.network, taught.teacher.module))
     images = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(compiled.eval()(images).logits, plain.eval()(images).logits)
     with pytest.raises(UserError, match="compile: no backend 'inducto'; did you mean 'inductor'"):

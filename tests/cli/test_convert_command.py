@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from public_formula import public_checkpoint, public_logits
 from ripu_lightning.cli import convert, evaluate
 from ripu_lightning.data import Streets
 from ripu_lightning.data.transforms import MEAN, STD
+from ripu_lightning.networks import DeepLabV2
 
 STREETS = ["data.target.height=64", "data.target.width=96", "data.target_eval.length=2", "optimizer=published"]
 RESNET18 = ["network.backbone=resnet18", "network.output_stride=32"]
@@ -79,11 +81,30 @@ def test_there_and_back_through_files(monkeypatch: pytest.MonkeyPatch, capsys: p
         assert back[part].keys() == checkpoint[part].keys()
         assert all(torch.equal(back[part][key], value) for key, value in checkpoint[part].items())
     assert "note:" not in capsys.readouterr().out
+
+
+def test_a_trained_checkpoint_becomes_the_same_function_without_eps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its variances are so small that an eps of 1e-5 shows."""
+    public = public_checkpoint("v2", "resnet18", classes=13)
+    save(public | {"iteration": 123})
+    command(monkeypatch, convert, "checkpoint=public.pth", "to=ripu.ckpt", *V2)
     ours = torch.load("ripu.ckpt", weights_only=True)
-    ours["hyper_parameters"]["config"]["network"]["batchnorm_eps"] = None
+    ours["hyper_parameters"]["config"]["network"] |= {"batchnorm_eps": None, "full_size": False}
     save(ours, "trained.ckpt")
-    command(monkeypatch, convert, "checkpoint=trained.ckpt", "to=public_2.pth")
-    assert "note: trained with BatchNorm's eps" in capsys.readouterr().out
+    command(monkeypatch, convert, "checkpoint=trained.ckpt", "to=back.pth")
+    assert "note: our logits are resized once" in capsys.readouterr().out
+    network = DeepLabV2(13, "resnet18", output_stride=32).eval()
+    network.load_state_dict({k.removeprefix("network."): v for k, v in ours["state_dict"].items()})
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = interpolate(network(images).logits, (64, 96), mode="bilinear", align_corners=True)
+    back = torch.load("back.pth", weights_only=True)
+    assert back["iteration"] == 123
+    found, without = (public_logits(each, images, "resnet18", 32) for each in (back, public))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
+    assert (without - expected).std() > 0.01 * expected.std()
 
 
 def test_classes_come_from_the_class_map_alone(monkeypatch: pytest.MonkeyPatch) -> None:

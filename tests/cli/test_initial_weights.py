@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 import tiny
 from ripu_lightning.cli.app import quoted
-from ripu_lightning.cli.initial import _require_same, load_initial
+from ripu_lightning.cli.initial import _finished, _require_same, load_initial
 from ripu_lightning.errors import UserError
 
 
@@ -46,10 +46,30 @@ def test_weights_of_another_function_are_refused(tmp_path: Path, key: str, value
         load_initial(module(), path)
 
 
+def test_weights_of_other_classes_are_refused(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"]["classes"] = ["a", "b", "other"]
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"initial: .* was trained for the classes a, b, other, not"):
+        load_initial(module(), path)
+
+
+def test_a_first_step_is_finished_after_its_last_step_alone(tmp_path: Path) -> None:
+    assert not _finished(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.yaml").write_text("schedule: {steps: 8}")
+    assert not _finished(tmp_path)
+    for step, finished in ((3, False), (7, False), (8, True)):
+        torch.save({"global_step": step}, tmp_path / "checkpoints" / "last.ckpt")
+        assert _finished(tmp_path) == finished
+
+
 def test_a_first_step_of_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
     config = OmegaConf.create({"seed": 1, "network": {"width": 4}, "optimizer": {"lr": 1.0}, "data": {"batch_size": 2}})
     _require_same(config, OmegaConf.merge(config, {"optimizer": {"lr": 2.0}}), tmp_path)  # its own affair
-    for key in ("seed", "network.width"):
+    config.data.target = {"length": 5}
+    for key in ("seed", "network.width", "data.target.length"):
         other = OmegaConf.merge(config)
         OmegaConf.update(other, key, 7)
         with pytest.raises(UserError, match=rf"pretrain: .*{key}=7"):

@@ -39,6 +39,28 @@ def test_every_experiment_has_its_row() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["network=smp", "network.architecture=fpn", "network.encoder=resnet18", "network.weights=null"],
+        ["network=segformer"],
+        ["network=deeplab_v3plus_mobilenet_v3", "network.weights=null", "network.channels=16"],
+    ],
+    ids=lambda network: network[0],
+)
+def test_other_networks(
+    network: list[str], datasets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in datasets.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    overrides = ["experiment=gtav/ripu_ra", *network, "debug=few_steps", "output=run", "trainer.accelerator=cpu"]
+    monkeypatch.setattr(sys, "argv", ["ripu-train", *overrides])
+    main()
+    assert len((tmp_path / "run" / "rounds.csv").read_text().splitlines()) == 1 + 6
+    assert 0 < json.loads((tmp_path / "run" / "result.json").read_text())["miou"] < 1
+
+
 @pytest.mark.parametrize("command", [*GTAV, *SYNTHIA])
 def test_recipe(command: str, datasets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, to spare each the seconds that importing torch takes."""
@@ -48,7 +70,6 @@ def test_recipe(command: str, datasets: dict[str, str], tmp_path: Path, monkeypa
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
-    # An image of these trees is smaller than any budget of pixels expects.
     overrides = [*command.split(), f"debug={debug}", "output=run", "trainer.accelerator=cpu"]
     monkeypatch.setattr(sys, "argv", ["ripu-train", *overrides])
     main()

@@ -12,12 +12,14 @@ from ripu_lightning.labels import LabelStore
 QUICK = [item for item in SMALL if not item.startswith("data.source") and item != "budget.rounds=2"]
 COMMAND = ["ripu-train", "experiment=demo_source_free", *QUICK, "pictures=1", "output=run"]
 EARLY = ["budget.rounds=2", "schedule.first_round=0"]
+# What holds for both steps beside the data and the network, which COMMAND has.
+SHARED = ["seed=3", "parity.full_size=true", "logger=tensorboard", "trainer.log_every_n_steps=7"]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("source_free")
-    result = call(*COMMAND, *EARLY, cwd=folder)
+    result = call(*COMMAND, *EARLY, *SHARED, cwd=folder)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, result.stdout
 
@@ -27,7 +29,10 @@ def test_the_first_step_trains_on_the_source_alone(done: tuple[Path, str]) -> No
     assert list(first["loss"]["terms"]) == ["source_ce"]
     assert first["data"]["source"]["domain"] == "source"
     assert first["budget"]["rounds"] == 0
-    assert first["network"]["width"] == 8  # said on the command line, and holds for both
+    # Said on the command line, and held for both.
+    assert (first["network"]["width"], first["seed"], first["trainer"]["log_every_n_steps"]) == (8, 3, 7)
+    assert first["parity"]["full_size"] is True
+    assert "tensorboard" in first["logger"]
 
 
 def test_the_second_buys_before_its_first_step_and_never_sees_the_source(done: tuple[Path, str]) -> None:
@@ -46,7 +51,7 @@ def test_the_same_command_again_trains_nothing(done: tuple[Path, str]) -> None:
     folder, _ = done
     before = (folder / "run" / "pretrain" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     (folder / "run" / "checkpoints" / "last.ckpt").unlink()  # killed before its first checkpoint
-    again = call(*COMMAND, *EARLY, cwd=folder)
+    again = call(*COMMAND, *EARLY, *SHARED, cwd=folder)
     assert again.returncode == 0, again.stderr[-3000:]
     assert (folder / "run" / "pretrain" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
     assert "first step" not in again.stdout

@@ -90,6 +90,30 @@ def test_resnet101_at_the_papers_stride():
     assert sum(parameter.numel() for parameter in network.parameters()) == 43_901_068
 
 
+def test_dropout_of_v3plus_is_there_in_training_alone():
+    images, outputs = noise(2, 3, 32, 48), {}
+    for rate in (0.0, 0.5):
+        torch.manual_seed(0)
+        network = DeepLabV3Plus(5, "resnet18", channels=32, dropout=rate)
+        set_batchnorm_eval(network.train())
+        outputs[rate] = [network(images).logits for _ in range(2)]
+        network.eval()
+        assert torch.equal(network(images).logits, network(images).logits)
+    assert torch.equal(*outputs[0.0])
+    assert not torch.equal(*outputs[0.5])
+
+
+def test_heads_start_as_published_and_keep_the_scale():
+    torch.manual_seed(0)
+    for conv in DeepLabV2(19, "resnet18").head.conv2d_list:
+        assert conv.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    network = DeepLabV3Plus(19, "resnet18", channels=64, dropout=0.0)
+    set_batchnorm_eval(network)  # at the identity, as the public code's head is
+    for conv in (module for module in network.head.modules() if isinstance(module, nn.Conv2d)):
+        inputs = conv.weight[0].numel()
+        assert conv.weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.25)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_backbone_and_head_hold_every_parameter_once(name):
     network = build(name)

@@ -77,6 +77,17 @@ def test_a_larger_source_is_resized_to_the_target(factor: int) -> None:
     torch.testing.assert_close(mixed["image"], expected["image"])
 
 
+def test_labels_of_any_size_are_sampled_at_pixel_centres() -> None:
+    """Of 9 rows onto 8 each takes the row that its centre lies in, and so does each column."""
+    source, target = batch(7, height=9, width=15, known=1.0), batch(8, known=0.0)
+    mixed = class_mix(source, target, 0)["label"]
+    rows, columns = ((torch.arange(8) + 0.5) * 9 / 8).long(), ((torch.arange(10) + 0.5) * 15 / 10).long()
+    sampled = source["label"][:, rows][:, :, columns]
+    pasted = mixed != 255
+    assert 0.2 < pasted.float().mean() < 0.8
+    assert torch.equal(mixed[pasted], sampled[pasted])
+
+
 def test_published_sizes_fit() -> None:
     source, target = batch(5, height=18, width=32), batch(6, height=16, width=32)
     mixed = class_mix(source, target, 0)

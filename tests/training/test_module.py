@@ -31,6 +31,22 @@ def test_poly_decay_and_faster_head(tmp_path: Path) -> None:
     assert rates.rates == [pytest.approx(pair) for pair in expected]
 
 
+def test_the_optimiser_is_sgd_with_what_it_was_given() -> None:
+    made = tiny.module(momentum=0.7, weight_decay=0.01, power=2.0).configure_optimizers()
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    assert type(optimizer) is torch.optim.SGD
+    assert [(group["momentum"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.7, 0.01)] * 2
+    for step in range(1, 6):
+        optimizer.step()
+        schedule.step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * (1 - step / 50) ** 2)
+
+
+def test_the_published_momentum_and_decay_are_the_defaults() -> None:
+    group = tiny.module().configure_optimizers()["optimizer"].param_groups[0]
+    assert (group["momentum"], group["weight_decay"]) == (0.9, 5e-4)
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
 def test_precisions_train_to_finite_and_close_losses(tmp_path: Path, precision: str) -> None:
     data = tiny.datamodule()

@@ -80,7 +80,8 @@ def build_module(config: DictConfig, datamodule: ActiveDataModule, bare: bool = 
         raise UserError(f"optimizer: {error}") from error
     require_frozen_without_eps(network)
     if config.get("compile"):
-        _compile(network, config.compile)
+        for compiled in (network, *([module.teacher.module] if module.teacher else [])):
+            _compile(compiled, config.compile)
     return module
 
 

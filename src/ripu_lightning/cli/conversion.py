@@ -14,6 +14,7 @@ from ripu_lightning.cli.checkpoints import BOUGHT, is_ours, read_checkpoint
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import explained, replacing
+from ripu_lightning.networks.batchnorm import with_eps_inside
 from ripu_lightning.networks.public import from_public, to_public
 from ripu_lightning.networks.weights import require_fit
 from ripu_lightning.report.result import UNKNOWN_PURCHASE
@@ -71,14 +72,20 @@ def _from_public(checkpoint: Mapping[str, Any], source: Path, config: DictConfig
 
 
 def _to_public(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    network = checkpoint["hyper_parameters"]["config"]["network"]
-    _require_deeplab(network, f"checkpoint: the network of {source}")
-    if network.get("batchnorm_eps") != 0:
-        print("note: trained with BatchNorm's eps, which the public code leaves out: its output will differ a little")
+    known = checkpoint["hyper_parameters"]
+    config = OmegaConf.create({"network": {**known["config"]["network"], "weights": None}})
+    _require_deeplab(known["config"]["network"], f"checkpoint: the network of {source}")
+    with torch.device("meta"):
+        network = build(config, "network", num_classes=len(known["classes"]))
     state = {
         key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)
     }
-    return to_public(state, int(checkpoint.get("global_step", 0)))
+    require_fit(network, state, f"checkpoint: {source}")
+    if not network.full_size:
+        print(
+            "note: our logits are resized once, straight to the label; the public code resizes them twice in training"
+        )
+    return to_public(with_eps_inside(network, state), int(checkpoint.get("global_step", 0)))
 
 
 def _require_deeplab(network: Mapping[str, Any], name: str) -> None:

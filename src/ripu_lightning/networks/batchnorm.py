@@ -1,5 +1,7 @@
 """BatchNorm where plain training does not fit: kept frozen, without eps, or fed a single value per channel."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,6 +36,21 @@ def set_batchnorm_eps(module: nn.Module, eps: float | None) -> None:
     for child in module.modules():
         if isinstance(child, _BatchNorm):
             child.eps = max(eps, NO_EPS)
+
+
+def with_eps_inside(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of the same function without any ``eps``: each BatchNorm's is added to its running variance.
+
+    Args:
+        module: whose state dict it is.
+        state: by parameter name.
+    """
+    found = dict(state)
+    for name, child in module.named_modules():
+        if isinstance(child, _BatchNorm) and child.eps > NO_EPS:
+            key = f"{name}.running_var"
+            found[key] = found[key] + child.eps
+    return found
 
 
 def require_frozen_without_eps(module: nn.Module) -> None:

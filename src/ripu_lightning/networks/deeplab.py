@@ -1,5 +1,7 @@
 """DeepLab-v2 and DeepLab-v3+ (Chen et al., 2017 and 2018), over any backbone of ``backbones``."""
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -114,7 +116,8 @@ class SummedASPP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``(B, inputs, h, w)`` -> ``(B, C, h, w)``."""
-        return torch.stack([conv(features) for conv in self.conv2d_list]).sum(dim=0)
+        logits: Tensor = reduce(torch.add, (conv(features) for conv in self.conv2d_list))
+        return logits
 
 
 class SeparableConv(nn.Module):

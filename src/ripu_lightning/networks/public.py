@@ -14,11 +14,6 @@ OTHERS = ("iteration", "optimizer_fea", "optimizer_cls")
 COUNTER = "num_batches_tracked"
 
 
-def is_public(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a file's content is a checkpoint of the public code."""
-    return all(isinstance(checkpoint.get(part), Mapping) for part in PARTS)
-
-
 def from_public(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict of a :class:`DeepLabV2` or :class:`DeepLabV3Plus` from a checkpoint of the public code.
 
@@ -29,7 +24,7 @@ def from_public(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         UserError: entries are missing or unknown.
     """
     unknown = [key for key in checkpoint if key not in {*PARTS, *OTHERS}]
-    if unknown or not is_public(checkpoint):
+    if unknown or not all(isinstance(checkpoint.get(part), Mapping) for part in PARTS):
         found = f"unknown entry {unknown[0]!r}" if unknown else f"entries {', '.join(map(repr, checkpoint)) or 'none'}"
         raise UserError(f"checkpoint: {found}; one of the public code holds {', '.join((*PARTS, *OTHERS))}")
     if not isinstance(checkpoint.get("iteration", 0), int):
@@ -40,6 +35,8 @@ def from_public(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
             name = prefix + str(key).removeprefix("module.")
             if not isinstance(value, Tensor):
                 raise UserError(f"checkpoint: {part}.{key} is no tensor")
+            if name in state:
+                raise UserError(f"checkpoint: {part}.{key} is there twice, with and without module. in front")
             state[name] = value
             if name.endswith(".running_var"):
                 state[name.removesuffix("running_var") + COUNTER] = torch.tensor(0)

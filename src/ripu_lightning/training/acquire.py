@@ -21,6 +21,13 @@ from ripu_lightning.training.modes import evaluating
 from ripu_lightning.training.passes import Passes
 
 
+def share_buffers(module: LightningModule) -> None:
+    """Give every rank the first one's BatchNorm statistics: DDP does so in forward passes of its own alone."""
+    if dist.is_available() and dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def pick_queries(
     trainer: Trainer,
     module: LightningModule,

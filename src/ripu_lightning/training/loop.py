@@ -14,7 +14,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.seeding import derive_seed
-from ripu_lightning.training.acquire import gather_queries, pick_queries
+from ripu_lightning.training.acquire import gather_queries, pick_queries, share_buffers
 from ripu_lightning.training.asking import ask, check_answers, settle
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.passes import Passes, require_dropout, require_features
@@ -145,6 +145,7 @@ class ActiveLearningLoop(Callback):
     def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
         """Score the pool, ask, and commit the answers, seen by every rank; or end the run, which waits for them."""
         datamodule = _datamodule(trainer)
+        share_buffers(pl_module)
         queries = pick_queries(
             trainer, pl_module, datamodule, self.store, self.strategy, self.budget, round_number, self.seed
         )

@@ -192,7 +192,7 @@ def _check_arguments(network: nn.Module, classes: int, lr: float, horizon: int) 
         raise UserError(f"network: {type(network).__name__} has no backbone, head and num_classes; see the contract")
     if network.num_classes != classes:
         raise UserError(f"network.num_classes: {network.num_classes}, but the data have {classes} classes")
-    if not lr > 0:
+    if not isinstance(lr, (int, float)) or not lr > 0:
         raise UserError(f"optimizer.lr: expected a number above 0, got {lr}")
     if horizon < 1:
         raise UserError(f"optimizer.horizon: expected 1 or more, got {horizon}")

@@ -1,0 +1,61 @@
+"""What every rank must hold alike: the teacher of self-training, and the network that scores the pool."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+RANKS = """
+import sys
+from pathlib import Path
+import torch
+from pytorch_lightning import Callback
+import tiny
+from test_self_training import Watch, module
+from ripu_lightning.training import loop
+
+folder, options = Path(sys.argv[1]), eval(sys.argv[2])
+watch, scored = Watch(), []
+pick = loop.pick_queries
+
+def noting(trainer, network, *arguments):
+    scored.append({name: value.clone() for name, value in network.network.state_dict().items()})
+    return pick(trainer, network, *arguments)
+
+loop.pick_queries = noting
+data = tiny.datamodule()
+trainer = tiny.trainer(folder, tiny.loop(folder / "labels", data), watch, devices=2, strategy="ddp_fork", **options)
+
+class Keep(Callback):
+    def on_fit_end(self, trainer, pl_module):
+        found = {"students": watch.students, "teachers": watch.teachers, "scored": scored}
+        torch.save(found, folder / f"rank_{trainer.global_rank}.pt")
+
+trainer.callbacks.append(Keep())
+trainer.fit(module(), datamodule=data)
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"limit_val_batches": 0}], ids=["validates", "never validates"])
+def test_both_ranks_hold_the_same_teacher_and_score_with_the_same_network(tmp_path: Path, options: dict) -> None:
+    """BatchNorm learns here, and each rank sees images of its own; only a forward pass of DDP's evens that out."""
+    # Forked from a process of its own: threads that earlier tests left here might hold locks.
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", RANKS, str(tmp_path), repr(options)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert (len(one["teachers"]), len(one["scored"])) == (8, 2)
+    for ours, theirs in zip(one["scored"], two["scored"], strict=True):
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    weights = ("backbone.0.weight", "backbone.1.weight", "head.bias")
+    for name in weights:
+        average = one["students"][0][name]
+        for student, ours, theirs in zip(one["students"][1:], one["teachers"], two["teachers"], strict=True):
+            average = 0.6 * average + 0.4 * student[name]
+            torch.testing.assert_close(ours[name], average)
+            assert torch.equal(ours[name], theirs[name])
