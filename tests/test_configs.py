@@ -96,7 +96,7 @@ PUBLISHED = [option for group, option in OPTIONS if group == "experiment" and "/
 @pytest.mark.parametrize("experiment", PUBLISHED)
 def test_every_published_experiment_can_be_run_as_the_public_code(experiment: str) -> None:
     config = compose(f"experiment={experiment}", "parity=official", "network.backbone=resnet18", "network.weights=null")
-    assert (config.network.batchnorm_eps, config.network.full_size) == (0.0, True)
+    assert (config.network.batchnorm_eps, config.parity.resize_twice) == (0.0, True)
     strategy, losses = build_strategy(config), instantiate(config.loss)
     assert strategy.mode.exhausted == "origin"
     assert config.strategy.get("eps", 1e-6) == 1e-6
@@ -113,7 +113,7 @@ def test_parity_switches_every_detail(experiment: str) -> None:
         network, mode = instantiate(config.network, num_classes=3), build_strategy(config).mode
         boundary = instantiate(config.loss).terms["local_consistency"].boundary
         epsilons = {child.eps for child in network.modules() if isinstance(child, torch.nn.BatchNorm2d)}
-        found[len(parity)] = (config.strategy.eps, boundary, mode.exhausted, epsilons, network.full_size)
+        found[len(parity)] = (config.strategy.eps, boundary, mode.exhausted, epsilons, config.parity.resize_twice)
     assert found[0] == (0.0, "clean", "stop", {1e-5}, False)
     assert found[1] == (1e-6, "official", "origin", {NO_EPS}, True)
 

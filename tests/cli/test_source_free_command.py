@@ -13,7 +13,7 @@ QUICK = [item for item in SMALL if not item.startswith("data.source") and item !
 COMMAND = ["ripu-train", "experiment=demo_source_free", *QUICK, "pictures=1", "output=run"]
 EARLY = ["budget.rounds=2", "schedule.first_round=0"]
 # What holds for both steps beside the data and the network, which COMMAND has.
-SHARED = ["seed=3", "parity.full_size=true", "logger=tensorboard", "trainer.log_every_n_steps=7"]
+SHARED = ["seed=3", "parity.eps=1e-6", "logger=tensorboard", "trainer.log_every_n_steps=7"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_the_first_step_trains_on_the_source_alone(done: tuple[Path, str]) -> No
     assert first["budget"]["rounds"] == 0
     # Said on the command line, and held for both.
     assert (first["network"]["width"], first["seed"], first["trainer"]["log_every_n_steps"]) == (8, 3, 7)
-    assert first["parity"]["full_size"] is True
+    assert first["parity"]["eps"] == 1e-6
     assert "tensorboard" in first["logger"]
 
 

@@ -405,7 +405,7 @@ def test_a_file_of_code_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: [1, 2], "is no state dict"),
+        (lambda state: [1, 2], "holds a list"),
         (lambda state: {"epoch": 3} | state, "is no state dict"),
         (lambda state: {k: v for k, v in state.items() if "layer4.1" not in k}, "lacks .* layer4.1.conv1.weight"),
         (lambda state: state | {"neck.weight": torch.ones(1)}, "network lacks, first neck.weight"),

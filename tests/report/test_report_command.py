@@ -31,7 +31,7 @@ def printed(*results: Result, width: int = 200) -> tuple[list[list[str]], list[s
     return [[cell.strip() for cell in row] for row in rows], below
 
 
-def test_one_protocol_is_one_column() -> None:
+def test_one_protocol_is_one_table() -> None:
     rows, legend = printed(made("first", 0.366), made("second", 0.702))
     start = ["ripu", "ratio 0.05 per image, 2 rounds", "4.90", "3"]
     assert rows == [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 import tiny
 from ripu_lightning.acquisition import (
@@ -23,6 +24,7 @@ from ripu_lightning.annotation import GroundTruth
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.training import ActiveLearningLoop, Stages
+from ripu_lightning.training.passes import Passes
 
 OPTIONS = {
     "ripu_point": {"radius": 3},
@@ -152,6 +154,26 @@ def test_dropout_samples_differ_and_leave_the_network_in_eval_mode(tmp_path: Pat
     for samples in in_loop:
         assert not torch.equal(samples[0], samples[1])
         assert samples[0].shape == (1, 3, 24, 32)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_logits_are_brought_to_the_labels_size_in_one_step_or_in_two(tmp_path: Path, twice: bool) -> None:
+    """The public code goes from the network's stride to the input's size, here 10x14, and from there to the label's."""
+    data, module = tiny.datamodule(target_size=[10, 14]), tiny.module().eval()
+    strategy = get_strategy("bald", samples=1)
+    passes = Passes(tiny.trainer(tmp_path, tiny.loop(tmp_path, data)), module, strategy, 1, 0, twice)
+
+    def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return interpolate(logits, size, mode="bilinear", align_corners=True)
+
+    with torch.no_grad():
+        images = list(passes.run(data.pool_dataloader(), "x"))
+        small = torch.cat([module(batch.image).logits for batch in data.pool_dataloader()])
+        direct, detour = resized(small, (24, 32)), resized(resized(small, (10, 14)), (24, 32))
+        assert not torch.allclose(direct, detour)
+        found = torch.cat([image.inputs.logits for image in images])
+        torch.testing.assert_close(found, detour if twice else direct)
+        assert all(sample.shape == (1, 3, 24, 32) for image in images for sample in image.inputs.samples)
 
 
 def test_bald_without_dropout_is_refused_before_training(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ folder, options = Path(sys.argv[1]), eval(sys.argv[2])
 watch, scored = Watch(), []
 pick = loop.pick_queries
 
-def noting(trainer, network, *arguments):
-    scored.append({name: value.clone() for name, value in network.network.state_dict().items()})
-    return pick(trainer, network, *arguments)
+def noting(passes, *arguments):
+    queries = pick(passes, *arguments)
+    scored.append({name: value.clone() for name, value in passes.module.network.state_dict().items()})
+    return queries
 
 loop.pick_queries = noting
 data = tiny.datamodule()

@@ -45,7 +45,8 @@ class Annotator(Protocol):
 
     Attributes:
         name: written into the label store.
-        reads_truth: whether it opens the target's labels. Where it does not, nothing else in a run can.
+        reads_truth: whether it opens the target's labels; said by the class, as only then a run gives it a data set
+            with labels. Where it does not, nothing else in a run can.
     """
 
     name: str

@@ -168,8 +168,8 @@ def _bad_override(error: Exception, config_name: str) -> str:
     if found is None:
         return _first_line(error)
     key, known = found.group(1), _known_keys(config_name)
-    if config_name == "evaluate" and key.split(".")[0] in {"data", "evaluation"}:
-        return f"{key}: changes the checkpoint's own config; write +{key}=... with a plus in front"
+    if config_name == "evaluate" and key.startswith(("data.", "evaluation.")):
+        return f"{key}: no such key here; +{key}=... with a plus in front changes the checkpoint's own config"
     if key in known:
         return f"{key}: the option chosen for {key.split('.')[0]} has no such key (--help lists all keys)"
     return f"no key {key!r} in the config; {suggest(key, known)} (--help lists all keys)"

@@ -46,10 +46,10 @@ def build_strategy(config: DictConfig) -> Strategy:
 
 
 def build_annotator(config: DictConfig, dataset: SegmentationDataset) -> Annotator:
-    """The annotator of a config; it is given the labels of ``dataset`` only where it says that it reads them."""
+    """The annotator of a config; it is given the labels of ``dataset`` only where its class says that it reads them."""
     kind = build(config, "annotator", _partial_=True).func
-    hidden = not getattr(kind, "reads_truth", True)
-    annotator: Annotator = build(config, "annotator", dataset=Unlabelled(dataset) if hidden else dataset)
+    reads_truth = getattr(kind, "reads_truth", None) is True
+    annotator: Annotator = build(config, "annotator", dataset=dataset if reads_truth else Unlabelled(dataset))
     return annotator
 
 

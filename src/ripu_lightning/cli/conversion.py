@@ -10,18 +10,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.cli.build import build, plain
-from ripu_lightning.cli.checkpoints import BOUGHT, is_ours, read_checkpoint
+from ripu_lightning.cli.checkpoints import BOUGHT, PREFIX, is_ours, network_state
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import explained, replacing
 from ripu_lightning.networks.batchnorm import with_eps_inside
 from ripu_lightning.networks.public import from_public, to_public
-from ripu_lightning.networks.weights import require_fit
+from ripu_lightning.networks.weights import read_entries, require_fit
 from ripu_lightning.report.result import UNKNOWN_PURCHASE
 
-PREFIX = "network."
-"""What a checkpoint of :class:`SegmentationModule` puts in front of its network's parameters."""
-SAME_FUNCTION = {"weights": None, "batchnorm_eps": 0.0, "full_size": True}
+SAME_FUNCTION = {"weights": None, "batchnorm_eps": 0.0}
 """Arguments that make our DeepLab the public code's."""
 OWN_KEYS = ("checkpoint", "to", "classes")
 """Keys of conf/convert.yaml that a training config does not have."""
@@ -38,7 +36,7 @@ def convert_checkpoint(config: DictConfig) -> None:
     source, target = Path(config.checkpoint), Path(config.to)
     if target.exists():
         raise UserError(f"to: {target} exists already; choose another name, or remove it")
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_entries(source, "checkpoint")
     ours = is_ours(checkpoint)
     converted = _to_public(checkpoint, source) if ours else _from_public(checkpoint, source, config)
     note = f"{source} is as it was"
@@ -77,14 +75,8 @@ def _to_public(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
     _require_deeplab(known["config"]["network"], f"checkpoint: the network of {source}")
     with torch.device("meta"):
         network = build(config, "network", num_classes=len(known["classes"]))
-    state = {
-        key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)
-    }
+    state = network_state(checkpoint)
     require_fit(network, state, f"checkpoint: {source}")
-    if not network.full_size:
-        print(
-            "note: our logits are resized once, straight to the label; the public code resizes them twice in training"
-        )
     return to_public(with_eps_inside(network, state), int(checkpoint.get("global_step", 0)))
 
 

@@ -50,11 +50,11 @@ def check(config: DictConfig, names: list[str]) -> None:
 
 def _read(config: DictConfig, name: str) -> _Findings:
     findings = _Findings()
-    # A folder's orphans are told one by one, beside the faults of the pairs.
+    # Where the config says so, orphans are told one by one, beside the faults of the pairs.
     one_by_one = config.data[name].get("orphans") == "error"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is left out is a fault here, or printed as a note
+            warnings.simplefilter("ignore")  # told below: as a fault, or as a note once there is no fault
             findings.dataset = build(config, f"data.{name}", **({"orphans": "skip"} if one_by_one else {}))
     except UserError as error:
         findings.faults.append(str(error))

@@ -47,4 +47,6 @@ def _prepare_part(config: DictConfig, name: str, cache: DataCache) -> None:
         written = folder.prepare(all_cores(), f"{name}: preparing {kind}")
         done = f"{written} of {len(dataset)} written" if written else f"all {len(dataset)} were there, nothing to do"
         print(f"{name}: {kind} at {size[0]}x{size[1]} in {folder.folder}: {done}")
+    for note in dataset.notes() if with_labels else []:
+        print(f"note: {note}")
     cache.mark_checked(dataset, with_labels)  # each image was decoded, and so was each label where there are statistics

@@ -44,7 +44,8 @@ def run_experiment(config: DictConfig) -> None:
     module.losses.require(datamodule.domains)
     datamodule.domains = module.losses.images
     annotator = build_annotator(config, datamodule.target)
-    loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed)
+    twice = config.parity.resize_twice
+    loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed, twice)
     loop.check(datamodule)
     trainer = _trainer(config, folder, loop, len(stages.spans))
     if trainer.is_global_zero:

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.cli.app import quoted, start_apart
 from ripu_lightning.cli.build import plain
-from ripu_lightning.cli.checkpoints import load_checkpoint
+from ripu_lightning.cli.checkpoints import load_checkpoint, network_state
 from ripu_lightning.errors import UserError
+from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.report.result import decisive
 from ripu_lightning.training import SegmentationModule
 
@@ -50,12 +50,8 @@ def load_initial(module: SegmentationModule, path: Path | None) -> None:
     if list(classes) != module.classes:
         raise UserError(f"initial: {path} was trained for the classes {', '.join(classes)}, not {module.classes}")
     _require_same_function(checkpoint["hyper_parameters"]["config"]["network"], module, path)
-    prefix = "network."
-    state = {
-        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
-    }
     try:
-        module.network.load_state_dict(state)
+        module.network.load_state_dict(network_state(checkpoint))
     except RuntimeError as error:
         raise UserError(
             f"initial: the weights in {path} are those of another network than network=... builds"
@@ -74,14 +70,13 @@ def _require_same(config: DictConfig, first: Any, folder: Path) -> None:
 
 
 def _require_same_function(trained: Mapping[str, Any], module: SegmentationModule, path: Path) -> None:
-    """Weights alone do not make a network: these arguments change what it computes."""
-    config = module.hparams["config"].get("network", {})
-    for key in ("batchnorm_eps", "full_size"):
-        if trained.get(key) != config.get(key):
-            raise UserError(
-                f"initial: the network in {path} has {key}={trained.get(key)}, this run's has {config.get(key)}; "
-                f"add network.{key}={str(trained.get(key)).lower().replace('none', 'null')}"
-            )
+    """Weights alone do not make a network: this argument changes what it computes."""
+    ours, theirs = module.hparams["config"].get("network", {}).get("batchnorm_eps"), trained.get("batchnorm_eps")
+    if ours != theirs:
+        raise UserError(
+            f"initial: the network in {path} has batchnorm_eps={theirs}, this run's has {ours}; "
+            f"add network.batchnorm_eps={'null' if theirs is None else theirs}"
+        )
 
 
 def _train_first(experiment: str, folder: Path) -> None:
@@ -112,4 +107,4 @@ def _finished(folder: Path) -> bool:
     if not (config.is_file() and checkpoint.is_file()):
         return False
     steps = OmegaConf.load(config).schedule.steps
-    return bool(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"] >= steps)
+    return bool(read_entries(checkpoint, "pretrain").get("global_step", 0) >= steps)

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ripu-report", description="Results of several runs, a table a protocol.")
+    parser = argparse.ArgumentParser(prog="ripu-report", description="Results of several runs, one table per protocol.")
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a result.json, or a folder of runs, evaluations or a sweep"
     )

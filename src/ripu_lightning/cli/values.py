@@ -43,7 +43,7 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "data.eval_batch_size": (int, 1),
     "data.num_workers": (int, 0),
 }
-SWITCHES = ("per_class", "network.full_size", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
+SWITCHES = ("per_class", "parity.resize_twice", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
 FILES = {"checkpoint": False, "to": False, "initial": True}
 """Key of a file's path -> whether it may be null."""
 PARTIAL = (
@@ -81,8 +81,8 @@ def check_values(config: DictConfig) -> None:
     for key in PARTIAL:
         if OmegaConf.select(config, f"trainer.{key}") is not None:
             raise UserError(
-                f"trainer.{key}: leave it out, as every stage ends with an evaluation of the whole split; for a quick "
-                "try take fewer schedule.steps and a smaller data set"
+                f"trainer.{key}: leave it out, as figures are of the whole split and stages of all their steps; for a "
+                "quick try take less data, or fewer schedule.steps"
             )
     if OmegaConf.select(config, "schedule") is not None and config.schedule.horizon < config.schedule.steps:
         raise UserError(

@@ -62,8 +62,9 @@ class Resized:
 
 class PreparedFolder:
     """All images or all labels of a data set at one size: ``PLACE/HxW-RELEASES/images/ID.png``, whole once
-    ``images.json`` is there beside the folder. Each set of
-    library releases has a folder of its own, as batches would else no longer be those of the fly.
+    ``images.json`` is there beside the folder.
+
+    Each set of library releases has a folder of its own: batches would otherwise differ from those resized on the fly.
 
     Args:
         dataset: what is prepared.
@@ -165,7 +166,7 @@ def _prepared(folder: PreparedFolder | None, index: int, make: Callable[[], UInt
     except UserError as error:
         if folder is None:
             raise
-        rank_zero_warn(f"{error}; until then it is resized again and again")
+        rank_zero_warn(f"{error}; until then it is resized on the fly")
         return make()
 
 

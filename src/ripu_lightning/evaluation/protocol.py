@@ -14,7 +14,7 @@ def protocol_of(
     input_size: Sequence[int] | None,
     precision: str,
 ) -> dict[str, Any]:
-    """Plain containers that are equal where figures may stand in one column.
+    """Plain containers that are equal where figures may stand in one table.
 
     Args:
         dataset: the evaluated images and labels.

@@ -49,7 +49,7 @@ def with_eps_inside(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str,
     for name, child in module.named_modules():
         if isinstance(child, _BatchNorm) and child.eps > NO_EPS:
             key = f"{name}.running_var"
-            found[key] = found[key] + child.eps
+            found[key] = found[key].float() + child.eps  # 16 bits would swallow it
     return found
 
 

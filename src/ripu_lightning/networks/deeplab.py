@@ -10,7 +10,6 @@ from ripu_lightning.networks.arguments import at_least, rate
 from ripu_lightning.networks.backbones import build_backbone
 from ripu_lightning.networks.batchnorm import PooledBatchNorm2d, set_batchnorm_eps
 from ripu_lightning.networks.contract import SegmentationOutput
-from ripu_lightning.networks.resize import resize_logits
 
 V2_RATES = (6, 12, 18, 24)
 V3_RATES = (6, 12, 18)
@@ -28,7 +27,6 @@ class DeepLabV2(nn.Module):
         weights: of the backbone: None (random), ``"imagenet"``, or the path of a state dict.
         batchnorm_eps: of every BatchNorm; None keeps each layer's own. 0, with BatchNorm frozen, as in the
             public code of Xie et al. (2022).
-        full_size: resize the logits to the images' size, as the public code does; else they stay at their stride.
 
     Raises:
         UserError: an argument other than these, or weights that cannot be loaded.
@@ -41,20 +39,17 @@ class DeepLabV2(nn.Module):
         output_stride: int = 8,
         weights: str | None = None,
         batchnorm_eps: float | None = None,
-        full_size: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = at_least("num_classes", num_classes, 2)
         self.backbone = build_backbone(backbone, output_stride, weights)
         self.head = SummedASPP(self.backbone.high_channels, num_classes)
-        self.full_size = full_size
         set_batchnorm_eps(self, batchnorm_eps)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        """``(B, 3, H, W)`` -> logits and backbone features, both at the output stride unless ``full_size``."""
+        """``(B, 3, H, W)`` -> logits and backbone features, both at the output stride."""
         _, features = self.backbone(images)
-        logits = self.head(features)
-        return SegmentationOutput(_as_images(logits, images) if self.full_size else logits, features)
+        return SegmentationOutput(self.head(features), features)
 
 
 class DeepLabV3Plus(nn.Module):
@@ -70,7 +65,6 @@ class DeepLabV3Plus(nn.Module):
         weights: of the backbone: None (random), ``"imagenet"``, or the path of a state dict.
         batchnorm_eps: of every BatchNorm; None keeps each layer's own. 0, with BatchNorm frozen, as in the
             public code of Xie et al. (2022).
-        full_size: resize the logits to the images' size, as the public code does; else they stay at their stride.
 
     Raises:
         UserError: an argument other than these, or weights that cannot be loaded.
@@ -85,7 +79,6 @@ class DeepLabV3Plus(nn.Module):
         dropout: float = 0.1,
         weights: str | None = None,
         batchnorm_eps: float | None = None,
-        full_size: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = at_least("num_classes", num_classes, 2)
@@ -93,15 +86,13 @@ class DeepLabV3Plus(nn.Module):
         at_least("channels", channels, 1)
         low, high = self.backbone.low_channels, self.backbone.high_channels
         self.head = SeparableASPPDecoder(low, high, num_classes, channels, rate("dropout", dropout))
-        self.full_size = full_size
         set_batchnorm_eps(self, batchnorm_eps)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        """``(B, 3, H, W)`` -> logits and ``channels`` decoder features, both at stride 4 unless ``full_size``."""
+        """``(B, 3, H, W)`` -> logits and ``channels`` decoder features, both at stride 4."""
         low, high = self.backbone(images)
         features = self.head.features(low, high)
-        logits = self.head.classify(features)
-        return SegmentationOutput(_as_images(logits, images) if self.full_size else logits, features)
+        return SegmentationOutput(self.head.classify(features), features)
 
 
 class SummedASPP(nn.Module):
@@ -178,11 +169,6 @@ class SeparableASPPDecoder(nn.Module):
         """Decoder features -> logits ``(B, C, h, w)``."""
         logits: Tensor = self.decoder[2:](features)
         return logits
-
-
-def _as_images(logits: Tensor, images: Tensor) -> Tensor:
-    height, width = images.shape[-2:]
-    return resize_logits(logits, (height, width))
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

@@ -18,7 +18,7 @@ def from_public(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict of a :class:`DeepLabV2` or :class:`DeepLabV3Plus` from a checkpoint of the public code.
 
     A prefix ``module.``, which distributed training leaves, is dropped. The public BatchNorm has no eps and no
-    batch counters: build the network with ``batchnorm_eps=0``, freeze it, and set ``full_size`` for the same function.
+    batch counters: build the network with ``batchnorm_eps=0`` and freeze it for the same function.
 
     Raises:
         UserError: entries are missing or unknown.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,23 +33,39 @@ def load_backbone_weights(backbone: nn.Module, name: str, weights: str) -> None:
 
 
 def read_state(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in a local file, read without executing anything in it.
+    """The state dict in a local file.
 
     Raises:
         UserError: no such file, or not a state dict.
     """
-    if not path.is_file():
-        raise UserError(f"network.weights: no file {path}; give 'imagenet' or the path of a state dict")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is no checkpoint makes the reader fail in any way
-        raise UserError(
-            f"network.weights: cannot read {path} ({type(error).__name__}); expected a file that "
-            "torch.save(backbone.state_dict(), path) wrote"
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    state = read_entries(path, "network.weights")
+    if not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"network.weights: {path} is no state dict; expected tensors by parameter name")
     return state
+
+
+def read_entries(path: Path, key: str) -> Mapping[str, Any]:
+    """The entries of any file that ``torch.save`` wrote, read without executing anything in it.
+
+    Args:
+        path: the file.
+        key: of the config, for errors.
+
+    Raises:
+        UserError: no such file, one that can not be read, or one without entries.
+    """
+    if not path.is_file():
+        raise UserError(f"{key}: no file {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file that is no checkpoint makes the reader fail in any way
+        raise UserError(
+            f"{key}: cannot read {path} ({type(error).__name__}); it is damaged, or holds more than tensors, "
+            "numbers and text"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{key}: {path} holds a {type(content).__name__}, expected entries by name")
+    return content
 
 
 def _lite0_file() -> Path:

@@ -35,7 +35,8 @@ class Result:
         name: of the run.
         code: ``version`` of the package, and ``commit`` of its git checkout (ending in ``-dirty`` where files were
             changed since), null where it lies in none.
-        config: SHA-256 of the run's config without the keys that change nothing and the places of its data.
+        config: SHA-256 of the run's config without the keys that change nothing and without ``data.*.root``: the same
+            data lie elsewhere on another machine, and other data in the same layout are not told apart.
         protocol: what figures must share to be compared, see :func:`~ripu_lightning.evaluation.protocol_of`.
         budget: ``unit``, ``amount``, ``per`` and ``rounds``; ``rounds_done`` of them, the ``pixels`` bought
             and their ``share`` of all.
@@ -170,7 +171,6 @@ def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
 def _digest(config: Mapping[str, Any]) -> str:
     """SHA-256 of all that a run's figures depend on; what may change when it goes on, as precision, counts too."""
     trainer = {key: config["trainer"].get(key) for key in ("precision", "gradient_clip_val", "devices", "num_nodes")}
-    # The same data lie elsewhere on another machine.
     ours = {key: value for key, value in decisive(config).items() if not re.fullmatch(r"data\..*\.root", key)}
     return sha256(json.dumps([ours, trainer], sort_keys=True, default=str).encode()).hexdigest()
 

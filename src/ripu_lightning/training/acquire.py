@@ -21,32 +21,17 @@ from ripu_lightning.training.modes import evaluating
 from ripu_lightning.training.passes import Passes
 
 
-def share_buffers(module: LightningModule) -> None:
-    """Give every rank the first one's BatchNorm statistics: DDP does so in forward passes of its own alone."""
-    if dist.is_available() and dist.is_initialized():
-        for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)
-
-
-def pick_queries(
-    trainer: Trainer,
-    module: LightningModule,
-    datamodule: ActiveDataModule,
-    store: LabelStore,
-    strategy: Strategy,
-    budget: Budget,
-    round_number: int,
-    seed: int,
-) -> list[Query]:
+def pick_queries(passes: Passes, datamodule: ActiveDataModule, store: LabelStore, budget: Budget) -> list[Query]:
     """The queries of a round about this rank's images; neither batches nor the number of ranks change them.
 
     Raises:
         UserError: the network's logits are not finite, or it lacks what the strategy needs.
     """
-    passes = Passes(trainer, module, strategy, round_number, seed)
+    trainer, module, strategy = passes.trainer, passes.module, passes.strategy
+    _share_buffers(module)
     segment = strategy.geometry.segment if strategy.geometry.segments else None
     sizes = [datamodule.target.size(index) for index in range(len(datamodule.target))]
-    shortlist = Shortlist(strategy, budget, round_number, sum(height * width for height, width in sizes))
+    shortlist = Shortlist(strategy, budget, passes.round, sum(height * width for height, width in sizes))
     queries: list[Query] = []
     waiting: dict[int, bytes] = {}
     with evaluating(module):
@@ -72,6 +57,16 @@ def gather_queries(queries: list[Query], trainer: Trainer) -> list[Query]:
     """All ranks' queries on rank 0, in the order of the pool whatever the world size; elsewhere nothing."""
     gathered = _gather(queries, trainer)
     return sorted((query for part in gathered for query in part), key=lambda query: query.index)
+
+
+def _share_buffers(module: LightningModule) -> None:
+    """Give every rank the first one's buffers (BatchNorm's statistics): DDP does so only in its own forward passes."""
+    if dist.is_available() and dist.is_initialized():
+        for buffer in module.buffers():
+            shared = buffer.contiguous()  # a broadcast ignores strides
+            dist.broadcast(shared, src=0)
+            if shared is not buffer:
+                buffer.copy_(shared)
 
 
 def _fit(passes: Passes, datamodule: ActiveDataModule, segment: Segmenter | None) -> None:

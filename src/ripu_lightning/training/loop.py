@@ -14,7 +14,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.seeding import derive_seed
-from ripu_lightning.training.acquire import gather_queries, pick_queries, share_buffers
+from ripu_lightning.training.acquire import gather_queries, pick_queries
 from ripu_lightning.training.asking import ask, check_answers, settle
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.passes import Passes, require_dropout, require_features
@@ -37,6 +37,7 @@ class ActiveLearningLoop(Callback):
         stages: when to ask.
         folder: the label store's; made if missing, gone on with if it holds a store of the same data.
         seed: the run's seed.
+        resize_twice: see :class:`~ripu_lightning.training.passes.Passes`.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class ActiveLearningLoop(Callback):
         stages: Stages,
         folder: str | Path,
         seed: int = 0,
+        resize_twice: bool = False,
     ) -> None:
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
-        self.stages, self.folder, self.seed = stages, Path(folder), seed
+        self.stages, self.folder, self.seed, self.resize_twice = stages, Path(folder), seed, resize_twice
         self.history: list[RoundRecord] = []
         self.waiting: str | None = None  # the answers for which the run ended before its last stage
         self._store: LabelStore | None = None
@@ -144,11 +146,8 @@ class ActiveLearningLoop(Callback):
 
     def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
         """Score the pool, ask, and commit the answers, seen by every rank; or end the run, which waits for them."""
-        datamodule = _datamodule(trainer)
-        share_buffers(pl_module)
-        queries = pick_queries(
-            trainer, pl_module, datamodule, self.store, self.strategy, self.budget, round_number, self.seed
-        )
+        passes = Passes(trainer, pl_module, self.strategy, round_number, self.seed, self.resize_twice)
+        queries = pick_queries(passes, _datamodule(trainer), self.store, self.budget)
         queries = gather_queries(queries, trainer)
         waiting = ask(self.annotator, self.store, self.strategy, queries) if trainer.is_global_zero else None
         self.waiting = trainer.strategy.broadcast(waiting)

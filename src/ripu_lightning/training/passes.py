@@ -45,6 +45,8 @@ class Passes:
         strategy: says what is needed.
         round: 1-based.
         seed: the run's seed.
+        resize_twice: bring logits to the input's size before they are brought to the label's, as the public code of
+            Xie et al. (2022) does.
     """
 
     trainer: Trainer
@@ -52,6 +54,7 @@ class Passes:
     strategy: Strategy
     round: int
     seed: int
+    resize_twice: bool = False
 
     def run(self, loader: Iterable[EvalBatch], title: str) -> Iterator[PoolImage]:
         """All images of a loader, one by one.
@@ -68,7 +71,7 @@ class Passes:
 
     def _image(self, batch: EvalBatch, output: Any, position: int) -> PoolImage:
         image_id, size, here = batch.ids[position], batch.sizes[position], slice(position, position + 1)
-        logits = resize_logits(logits_of(output)[here], size)
+        logits = self._logits(output, here, batch.image, size)
         self._require_finite(logits, image_id)
         needs = self.strategy.needs
         inputs = ScoreInputs(
@@ -88,9 +91,16 @@ class Passes:
         for number in range(self.strategy.samples):
             with torch.random.fork_rng(devices=devices), dropping(self.module):
                 torch.manual_seed(derive_seed(self.seed, "samples", self.round, image_id, number))
-                logits = resize_logits(logits_of(self.forward(image)), size)
+                logits = self._logits(self.forward(image), slice(None), image, size)
             self._require_finite(logits, image_id)
             yield logits
+
+    def _logits(self, output: Any, here: slice, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Those of some images of a batch, at the label's size."""
+        logits = logits_of(output)[here]
+        if self.resize_twice:
+            logits = resize_logits(logits, (images.shape[-2], images.shape[-1]))
+        return resize_logits(logits, size)
 
     def forward(self, image: Tensor) -> Any:
         """What the network gives for a batch of images ``(B, 3, h, w)``, in the trainer's precision."""
