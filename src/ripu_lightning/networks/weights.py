@@ -38,6 +38,8 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
     Raises:
         UserError: no such file, or not a state dict.
     """
+    if not path.is_file():
+        raise UserError(f"network.weights: no file {path}; give 'imagenet' or the path of a state dict")
     state = read_entries(path, "network.weights")
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"network.weights: {path} is no state dict; expected tensors by parameter name")
@@ -55,7 +57,7 @@ def read_entries(path: Path, key: str) -> Mapping[str, Any]:
         UserError: no such file, one that can not be read, or one without entries.
     """
     if not path.is_file():
-        raise UserError(f"{key}: no file {path}")
+        raise UserError(f"{key}: no file {path}; check the path")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file that is no checkpoint makes the reader fail in any way
