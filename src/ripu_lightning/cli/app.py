@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +45,10 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
     wants_traceback = outside not in {"", "0"}
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would swallow the exception and print its own lines
 
-    def fail(error: Exception) -> None:
+    def fail(error: Exception | KeyboardInterrupt) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            print("\ninterrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
         line = explain(error, config_name)
         if line is None or wants_traceback:
             raise error
@@ -61,13 +65,13 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
             require_values(config, part(config) if part else "")
             check_values(config)
             job(config)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             _remove_empty(Path(HydraConfig.get().runtime.output_dir))
             fail(error)  # here and not outside, because Hydra would announce the error with lines of its own
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         fail(error)
     finally:
         os.environ["HYDRA_FULL_ERROR"] = outside
@@ -127,6 +131,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
                 f"{cause.filename or 'a file of the run'} can not be written ({cause.strerror}): free some space "
                 "and start the same command again; labels that were bought are safe"
             )
+        if isinstance(cause, RuntimeError) and (line := _of_the_machine(str(cause))):
+            return line
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
@@ -137,6 +143,22 @@ def explain(error: BaseException, config_name: str) -> str | None:
         return f"{error.filename}: {error.strerror}; check the path and its permissions"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _bad_override(error, config_name)
+    return None
+
+
+def _of_the_machine(message: str) -> str | None:
+    """What happened to a process, and is nobody's mistake in code or config."""
+    worker = re.search(r"DataLoader worker \(pid\S* ([\d, ]+)\).*(?:killed by signal|exited unexpectedly)", message)
+    if worker:
+        return (
+            f"a loader's worker (process {worker[1]}) was killed, mostly for lack of memory: start the same command again, "
+            "it goes on; fewer data.num_workers or smaller images need less; bought labels are safe"
+        )
+    if re.search(r"CUDA out of memory|CUDA error: out of memory|not enough memory: you tried to allocate", message):
+        return (
+            "out of memory: take a smaller data.batch_size or data.eval_batch_size, smaller data.*_size, or "
+            "trainer.precision=bf16-mixed, and start again; bought labels are safe"
+        )
     return None
 
 

@@ -1,14 +1,17 @@
 """One experiment from a valid config: build, train round by round, report."""
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.strategies import DDPStrategy
 
 from ripu_lightning.annotation import Waiting
 from ripu_lightning.cli.build import build, build_annotator, build_module, build_strategy, plain
@@ -18,7 +21,12 @@ from ripu_lightning.report.files import RunFiles
 from ripu_lightning.report.pictures import RoundPictures
 from ripu_lightning.report.result import decisive
 from ripu_lightning.report.table import print_rounds
-from ripu_lightning.training import ActiveLearningLoop, Stages
+from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
+from ripu_lightning.training.checkpoints import RunCheckpoint, WholeCheckpoints
+from ripu_lightning.training.interruption import Interrupted, Interruption
+
+COMMUNICATION = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|[Tt]imed out|monitoredBarrier|TCPStore")
+"""What the messages of torch have in common where a process lost the others."""
 
 
 def run_experiment(config: DictConfig) -> None:
@@ -26,6 +34,7 @@ def run_experiment(config: DictConfig) -> None:
 
     Raises:
         Waiting: an annotator needs time; all there is so far is kept.
+        Interrupted: a signal asked the run to end; likewise.
         UserError: a mistake in the config or the data, before any training.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -44,10 +53,11 @@ def run_experiment(config: DictConfig) -> None:
     module.losses.require(datamodule.domains)
     datamodule.domains = module.losses.images
     annotator = build_annotator(config, datamodule.target)
-    twice = config.parity.resize_twice
-    loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed, twice)
+    twice, patience = config.parity.resize_twice, config.rank_patience
+    loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed, twice, patience)
     loop.check(datamodule)
-    trainer = _trainer(config, folder, loop, len(stages.spans))
+    interruption = Interruption()
+    trainer = _trainer(config, folder, loop, interruption, len(stages.spans))
     if trainer.is_global_zero:
         datamodule.check(
             trainer.world_size,
@@ -55,10 +65,8 @@ def run_experiment(config: DictConfig) -> None:
         )
     if not last.is_file():
         load_initial(module, initial_weights(config, folder))
-    try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    finally:
-        _close_loggers(trainer)
+    if not _fit(trainer, module, datamodule, last, loop, interruption):
+        return
     if trainer.is_global_zero:
         print_rounds(loop.history, per_class=config.per_class, title=module.inference.title)
         print(f"run folder: {folder}")
@@ -77,16 +85,47 @@ def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: 
             )
 
 
-def _trainer(config: DictConfig, folder: Path, loop: ActiveLearningLoop, epochs: int) -> Trainer:
-    callbacks: list[Callback] = [loop, RunFiles(folder, loop, plain(config))]
+def _fit(
+    trainer: Trainer,
+    module: SegmentationModule,
+    datamodule: Any,
+    last: Path,
+    loop: ActiveLearningLoop,
+    interruption: Interruption,
+) -> bool:
+    """Train from the checkpoint ``last``, if there is one; False where rank 0 tells that the run was interrupted."""
+    start = str(last) if last.is_file() else None
+    try:
+        with interruption:
+            trainer.fit(module, datamodule=datamodule, ckpt_path=start, weights_only=True)
+    except Interrupted:
+        if trainer.is_global_zero:
+            raise
+        return False  # and not with its exit code, or rank 0 would be killed while it still writes
+    except (Exception, SystemExit) as error:
+        if interruption.signum is not None:  # what it did to the other ranks, or a second Ctrl-C
+            raise Interrupted(interruption.signum, "at once; its last checkpoint is safe") from error
+        if isinstance(error, RuntimeError) and trainer.world_size > 1 and COMMUNICATION.search(str(error)):
+            loop.ranks.require_all()
+        raise
+    finally:
+        _close_loggers(trainer)
+    return True
+
+
+def _trainer(
+    config: DictConfig, folder: Path, loop: ActiveLearningLoop, interruption: Interruption, epochs: int
+) -> Trainer:
+    callbacks: list[Callback] = [interruption, loop, RunFiles(folder, loop, plain(config))]
     if config.pictures:
         callbacks.append(RoundPictures(folder / "pictures", config.pictures))
     if config.trainer.enable_progress_bar:
         callbacks.append(TQDMProgressBar(leave=True))
-    callbacks.append(ModelCheckpoint(folder / "checkpoints", filename="last", enable_version_counter=False))
+    callbacks.append(RunCheckpoint(folder / "checkpoints", config.checkpoint_every, interruption))
     trainer: Trainer = build(
         config,
         "trainer",
+        strategy=_processes(config),
         callbacks=callbacks,
         logger=[build(config.logger, name) for name in config.logger],
         default_root_dir=str(folder),
@@ -96,7 +135,20 @@ def _trainer(config: DictConfig, folder: Path, loop: ActiveLearningLoop, epochs:
         num_sanity_val_steps=-1 if loop.stages.early else 0,
         enable_model_summary=False,
     )
+    trainer.strategy.checkpoint_io = WholeCheckpoints()
     return trainer
+
+
+def _processes(config: DictConfig) -> Any:
+    """Lightning's strategy; where it would choose DDP, one that waits as long as the run's ranks do."""
+    chosen, devices = config.trainer.strategy, config.trainer.devices
+    several = config.trainer.num_nodes > 1 or (len(devices) if isinstance(devices, ListConfig) else devices) not in _ONE
+    if chosen in ("auto", "ddp") and several:
+        return DDPStrategy(timeout=timedelta(minutes=config.rank_patience))
+    return build(config.trainer, "strategy") if OmegaConf.is_dict(chosen) else chosen
+
+
+_ONE = {1, "1", -1, "-1", "auto"}  # where Lightning counts the devices itself, its own choice holds
 
 
 def _close_loggers(trainer: Trainer) -> None:

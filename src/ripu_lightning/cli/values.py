@@ -8,6 +8,8 @@ from ripu_lightning.errors import UserError
 NUMBERS: dict[str, tuple[type, float]] = {
     "seed": (int, 0),
     "pictures": (int, 0),
+    "checkpoint_every": (int, 1),
+    "rank_patience": (float, 0),
     "schedule.steps": (int, 1),
     "schedule.first_round": (int, 0),
     "schedule.interval": (int, 1),

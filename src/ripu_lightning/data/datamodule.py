@@ -235,7 +235,7 @@ class ActiveDataModule(LightningDataModule):
         order = self._source_order if purpose == "source" else UniformOrder(len(self.target), self.seed, purpose)
         sampler = StepBatchSampler(order, self.batch_size, start, stop, rank, world_size, resume)
         pool = TrainPool(pictures, masks, self._train_transform, self.seed, purpose)
-        return DataLoader(pool, batch_sampler=sampler, collate_fn=collate_train, **self._loader_options())
+        return StepLoader(pool, batch_sampler=sampler, collate_fn=collate_train, **self._loader_options())
 
     def _eval_loader(
         self, domain: str, dataset: SegmentationDataset, with_labels: bool, segment: Segmenter | None = None
@@ -254,6 +254,17 @@ class ActiveDataModule(LightningDataModule):
 
     def _shard(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+class StepLoader(DataLoader[Any]):
+    """Goes on amid a stage, and tells Lightning so; where it goes on follows from the step, so there is no state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
 
 
 def _check_dataset(name: str, dataset: SegmentationDataset, classes: Sequence[str]) -> None:

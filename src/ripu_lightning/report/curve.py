@@ -1,24 +1,29 @@
 """The curve of mIoU over what was bought, as a PNG."""
 
 import math
-import os
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ripu_lightning.labels.files import replacing
 from ripu_lightning.training.history import RoundRecord
 
 _LINE, _START = "#1f5fa8", "#777777"
 
 
-def save_curve(history: Sequence[RoundRecord], path: str | os.PathLike[str]) -> None:
+def save_curve(history: Sequence[RoundRecord], path: Path) -> None:
     """Draw mIoU (%) over the share of labelled target pixels (%), each point marked with its round's number.
 
     The first record, before anything was bought, is also drawn as a horizontal line. A NaN mIoU leaves a gap.
 
     Args:
         history: the records of a run, in order; at least one.
-        path: the PNG to write.
+        path: the PNG to write or replace.
+
+    Raises:
+        UserError: it can not be written.
     """
     figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -48,4 +53,7 @@ def save_curve(history: Sequence[RoundRecord], path: str | os.PathLike[str]) -> 
     axes.grid(color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, format="png")
+    picture = BytesIO()
+    figure.savefig(picture, format="png")
+    with replacing(path, "the labels that were bought are safe") as file:
+        file.write(picture.getvalue())

@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.evaluation import protocol_of
+from ripu_lightning.labels.files import replacing
 from ripu_lightning.report.curve import save_curve
 from ripu_lightning.report.result import code_version, make_result
 from ripu_lightning.training.history import write_history
@@ -43,8 +44,8 @@ class RunFiles(Callback):
         if trainer.is_global_zero:
             code_version()  # as it is now: whoever works on the code meanwhile does not change what runs
             self.folder.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(self.config, sort_keys=False)
-            (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+            with replacing(self.folder / "config.yaml", "nothing was bought by this run") as file:
+                file.write(yaml.safe_dump(self.config, sort_keys=False).encode())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Table, curve and result so far."""

@@ -154,6 +154,7 @@ def decisive(config: Mapping[Any, Any]) -> dict[str, object]:
     """A config as ``{"group.key": value}``, without the keys that change nothing of what a run reaches."""
     flat = _flat(config)
     free = {"trainer", "logger", "pictures", "per_class", "output", "name", "compile"}
+    free |= {"checkpoint_every", "rank_patience"}
     places = {"data.num_workers", "data.eval_batch_size", "data.cache", "annotator.folder"}
     return {key: value for key, value in flat.items() if key.split(".")[0] not in free and key not in places}
 

@@ -1,14 +1,12 @@
 """One acquisition: every rank scores its share of the pool, what is bought is decided, rank 0 receives the queries."""
 
 import zlib
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from ripu_lightning.acquisition import Budget, Picks, Shortlist, Strategy
@@ -19,15 +17,18 @@ from ripu_lightning.labels import LabelStore
 from ripu_lightning.seeding import derive_seed
 from ripu_lightning.training.modes import evaluating
 from ripu_lightning.training.passes import Passes
+from ripu_lightning.training.ranks import Ranks
 
 
-def pick_queries(passes: Passes, datamodule: ActiveDataModule, store: LabelStore, budget: Budget) -> list[Query]:
+def pick_queries(
+    passes: Passes, datamodule: ActiveDataModule, store: LabelStore, budget: Budget, ranks: Ranks
+) -> list[Query]:
     """The queries of a round about this rank's images; neither batches nor the number of ranks change them.
 
     Raises:
         UserError: the network's logits are not finite, or it lacks what the strategy needs.
     """
-    trainer, module, strategy = passes.trainer, passes.module, passes.strategy
+    module, strategy = passes.module, passes.strategy
     _share_buffers(module)
     segment = strategy.geometry.segment if strategy.geometry.segments else None
     sizes = [datamodule.target.size(index) for index in range(len(datamodule.target))]
@@ -35,7 +36,7 @@ def pick_queries(passes: Passes, datamodule: ActiveDataModule, store: LabelStore
     queries: list[Query] = []
     waiting: dict[int, bytes] = {}
     with evaluating(module):
-        _fit(passes, datamodule, segment)
+        _fit(passes, datamodule, segment, ranks)
         for image in passes.run(datamodule.pool_dataloader(segment), strategy.name):
             index, regions = image.index, None if image.inputs.regions is None else image.inputs.regions[0].cpu()
             available = torch.from_numpy(store.available(image.image_id)).to(module.device)
@@ -46,16 +47,16 @@ def pick_queries(passes: Passes, datamodule: ActiveDataModule, store: LabelStore
                     queries.append(_query(strategy, index, image.image_id, picks, sizes[index], regions))
             elif regions is not None:
                 waiting[index] = _pack(regions)
-    for index, picks in _decide(trainer, shortlist).items():
+    for index, picks in _decide(ranks, shortlist).items():
         if index in shortlist.offered:
             regions = _unpack(waiting[index], sizes[index]) if index in waiting else None
             queries.append(_query(strategy, index, datamodule.target.ids[index], picks, sizes[index], regions))
     return queries
 
 
-def gather_queries(queries: list[Query], trainer: Trainer) -> list[Query]:
+def gather_queries(queries: list[Query], ranks: Ranks) -> list[Query]:
     """All ranks' queries on rank 0, in the order of the pool whatever the world size; elsewhere nothing."""
-    gathered = _gather(queries, trainer)
+    gathered = ranks.gather(queries, "queries of a round")
     return sorted((query for part in gathered for query in part), key=lambda query: query.index)
 
 
@@ -69,12 +70,12 @@ def _share_buffers(module: LightningModule) -> None:
                 buffer.copy_(shared)
 
 
-def _fit(passes: Passes, datamodule: ActiveDataModule, segment: Segmenter | None) -> None:
+def _fit(passes: Passes, datamodule: ActiveDataModule, segment: Segmenter | None, ranks: Ranks) -> None:
     """The passes over source and pool whose summaries the strategy learns from; none where it needs none.
 
     Rank 0 learns for all: summaries of a large source are gigabytes.
     """
-    strategy, trainer = passes.strategy, passes.trainer
+    strategy = passes.strategy
     loaders = {"source": datamodule.source_dataloader, "pool": datamodule.pool_dataloader}
     needed = [name for name in loaders if f"{name}_statistics" in strategy.needs]
     if not needed:
@@ -83,27 +84,23 @@ def _fit(passes: Passes, datamodule: ActiveDataModule, segment: Segmenter | None
     for name in needed:
         loader = loaders[name](segment if "regions" in strategy.needs else None)
         images = passes.run(loader, f"{strategy.name}, statistics of the {name}")
-        gathered = _gather([(image.index, strategy.summarize(image.inputs).cpu()) for image in images], trainer)
+        summarized = [(image.index, strategy.summarize(image.inputs).cpu()) for image in images]
+        gathered = ranks.gather(summarized, f"statistics of the {name}")
         # In the order of the data: sums then do not depend on who computed what.
         rows = sorted((row for part in gathered for row in part), key=lambda row: row[0])
         summaries[name] = [summary for _, summary in rows]
-    if trainer.is_global_zero:
+    if ranks.rank == 0:
         strategy.fit(summaries["source"], summaries["pool"], derive_seed(passes.seed, "fit", passes.round))
-    if trainer.world_size > 1:
-        state = [strategy.state_dict()]
-        dist.broadcast_object_list(state)
-        strategy.load_state_dict(state[0])
+    if ranks.size > 1:
+        strategy.load_state_dict(ranks.share(strategy.state_dict(), "fitting the strategy"))
 
 
-def _decide(trainer: Trainer, shortlist: Shortlist) -> dict[int, Picks]:
+def _decide(ranks: Ranks, shortlist: Shortlist) -> dict[int, Picks]:
     """What the images of all ranks are asked, for a budget of the pool: rank 0 decides for all."""
     if shortlist.budget.per == "image":
         return {}
-    decided: list[Any] = [shortlist.decide([part for parts in _gather(shortlist.parts, trainer) for part in parts])]
-    if trainer.world_size > 1:
-        dist.broadcast_object_list(decided)
-    picks: dict[int, Picks] = decided[0]
-    return picks
+    gathered = ranks.gather(shortlist.parts, "candidates of a round")
+    return ranks.share(shortlist.decide([part for parts in gathered for part in parts]), "picks of a round")
 
 
 def _query(
@@ -141,12 +138,3 @@ def _unpack(packed: bytes, size: tuple[int, int]) -> Tensor:
 
 def _int32(values: Tensor) -> npt.NDArray[np.int32]:
     return values.numpy().astype(np.int32)
-
-
-def _gather(items: Sequence[Any], trainer: Trainer) -> list[Any]:
-    """The items of all ranks, rank by rank, on rank 0; elsewhere nothing."""
-    if trainer.world_size == 1:
-        return [items]
-    gathered: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
-    dist.gather_object(items, gathered)
-    return gathered or []

@@ -1,15 +1,16 @@
 """What a run records after every stage: labels bought so far and what the network reached with them."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
 from ripu_lightning.labels import Round
+from ripu_lightning.labels.files import replacing
 from ripu_lightning.training.loggers import define_round_axis
 
 IOU_PREFIX = "val/iou/"
@@ -72,13 +73,17 @@ def log_round(loggers: Sequence[Logger], record: RoundRecord) -> None:
 
 
 def write_history(path: Path, history: Sequence[RoundRecord]) -> None:
-    """Write the records as CSV, one row a round, one ``iou/NAME`` column a class; replaces the file atomically."""
+    """Write the records as CSV, one row a round, one ``iou/NAME`` column a class; replaces the file atomically.
+
+    Raises:
+        UserError: it can not be written.
+    """
     classes = list(history[0].iou) if history else []
     columns = ["round", "step", "queries", "pixels", "void", "share", "miou"]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*columns, *(f"iou/{name}" for name in classes)])
-        for record in history:
-            writer.writerow([*(getattr(record, name) for name in columns), *(record.iou[name] for name in classes)])
-    os.replace(temporary, path)
+    text = StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([*columns, *(f"iou/{name}" for name in classes)])
+    for record in history:
+        writer.writerow([*(getattr(record, name) for name in columns), *(record.iou[name] for name in classes)])
+    with replacing(path, "the labels that were bought are safe") as file:
+        file.write(text.getvalue().encode())

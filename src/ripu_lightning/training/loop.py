@@ -1,6 +1,7 @@
 """The ActiveLearningLoop: a callback that buys labels between the epochs of one ``fit``."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ripu_lightning.training.asking import ask, check_answers, settle
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.passes import Passes, require_dropout, require_features
 from ripu_lightning.training.plan import check_plan
+from ripu_lightning.training.ranks import Ranks
 from ripu_lightning.training.stages import Stages
 
 
@@ -38,6 +40,7 @@ class ActiveLearningLoop(Callback):
         folder: the label store's; made if missing, gone on with if it holds a store of the same data.
         seed: the run's seed.
         resize_twice: see :class:`~ripu_lightning.training.passes.Passes`.
+        patience: minutes that a process waits for another one before the run ends; above 0.
     """
 
     def __init__(
@@ -49,12 +52,15 @@ class ActiveLearningLoop(Callback):
         folder: str | Path,
         seed: int = 0,
         resize_twice: bool = False,
+        patience: float = 30.0,
     ) -> None:
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
         self.stages, self.folder, self.seed, self.resize_twice = stages, Path(folder), seed, resize_twice
         self.history: list[RoundRecord] = []
         self.waiting: str | None = None  # the answers for which the run ended before its last stage
+        self._patience = timedelta(minutes=patience)
         self._store: LabelStore | None = None
+        self._ranks: Ranks | None = None
 
     @property
     def store(self) -> LabelStore:
@@ -62,6 +68,13 @@ class ActiveLearningLoop(Callback):
         if self._store is None:
             raise RuntimeError("the label store is open during fit only")
         return self._store
+
+    @property
+    def ranks(self) -> Ranks:
+        """How the processes of the run talk; known from ``setup`` on."""
+        if self._ranks is None:
+            raise RuntimeError("the processes of a run are known during fit only")
+        return self._ranks
 
     def check(self, datamodule: ActiveDataModule) -> None:
         """Refuse a plan that the images can not hold, labels of other data, and answers that lack or can not be.
@@ -106,13 +119,14 @@ class ActiveLearningLoop(Callback):
             return
         datamodule = _datamodule(trainer)
         _check_trainer(trainer, self.stages)
+        self._ranks = Ranks(trainer, self._patience)
         self._check_plan(datamodule)
         require_dropout(self.strategy, pl_module)
         classes, images = datamodule.classes.names, _sizes(datamodule)
         if trainer.is_global_zero:
             self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
             settle(self.annotator, self.store, self.strategy)
-        trainer.strategy.barrier("label store")
+        self.ranks.meet("opening the label store")
         if not trainer.is_global_zero:
             self._store = LabelStore.open(self.folder, classes=classes, images=images)
         datamodule.store, datamodule.spans, datamodule.early = self.store, self.stages.spans, self.stages.early
@@ -147,10 +161,10 @@ class ActiveLearningLoop(Callback):
     def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
         """Score the pool, ask, and commit the answers, seen by every rank; or end the run, which waits for them."""
         passes = Passes(trainer, pl_module, self.strategy, round_number, self.seed, self.resize_twice)
-        queries = pick_queries(passes, _datamodule(trainer), self.store, self.budget)
-        queries = gather_queries(queries, trainer)
+        queries = pick_queries(passes, _datamodule(trainer), self.store, self.budget, self.ranks)
+        queries = gather_queries(queries, self.ranks)
         waiting = ask(self.annotator, self.store, self.strategy, queries) if trainer.is_global_zero else None
-        self.waiting = trainer.strategy.broadcast(waiting)
+        self.waiting = self.ranks.share(waiting, f"committing round {round_number}")
         if self.waiting:
             trainer.should_stop = True  # after this hook, hence with its checkpoint
         self.store.refresh()

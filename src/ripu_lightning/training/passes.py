@@ -17,6 +17,7 @@ from ripu_lightning.data.pools import EvalBatch
 from ripu_lightning.errors import UserError
 from ripu_lightning.networks.resize import resize_logits
 from ripu_lightning.seeding import derive_seed
+from ripu_lightning.training.interruption import check_interruption
 from ripu_lightning.training.modes import evaluating
 
 
@@ -64,6 +65,7 @@ class Passes:
         """
         silent = not self.trainer.is_global_zero or self.trainer.progress_bar_callback is None
         for batch in tqdm(loader, desc=f"round {self.round}: {title}", unit="batch", disable=silent):
+            check_interruption(self.trainer)
             batch = batch.to(self.module.device)
             output = self.forward(batch.image)
             for position in range(len(batch.ids)):

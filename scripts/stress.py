@@ -1,0 +1,380 @@
+"""Kill ``ripu-train`` with SIGKILL at random moments, start the same command again, and compare what comes out.
+
+    python scripts/stress.py --kills 200 --ranks 1 2
+
+Every start is a real process (or several, with DDP) on the embedded pair; it kills itself, or one of its ranks, at a
+moment drawn from the seed. Once a run is through, its labels must equal those of a run that was never touched query
+by query, and its checkpoint bit by bit. Ends with 1 where one does not.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PLAN = "RIPU_STRESS"
+"""Environment variable with the moment at which a process kills itself."""
+LIMIT = 120.0
+"""Seconds after which a start, or what is left of a killed one, counts as hanging."""
+
+SMALL = [
+    "name=stress",
+    "pictures=1",
+    "checkpoint_every=3",
+    "schedule.steps=24",
+    "schedule.first_round=8",
+    "schedule.interval=6",
+    "schedule.horizon=30",
+    "data.source.length=5",
+    "data.target.length=5",
+    "data.target_eval.length=3",
+    "data.target.height=64",
+    "data.target.width=96",
+    "data.source_size=[48,64]",
+    "data.target_size=[48,64]",
+    "data.batch_size=2",
+    "data.eval_batch_size=2",
+    "data.num_workers=1",
+    "network.width=8",
+    "network.dropout=0.2",
+    "trainer.accelerator=cpu",
+]
+"""Three stages of 8, 6 and 10 steps; augmentation, dropout and a worker process for each loader."""
+VARIANTS = {
+    "ripu": ["strategy=ripu", "budget.rounds=2"],
+    "bald": ["strategy=bald", "strategy.samples=2", "budget=clicks", "budget.clicks=9", "budget.rounds=2"],
+    "pool": ["strategy=d2ada", "geometry=superpixel", "geometry.segments=30", "budget.per=pool", "budget.rounds=2"],
+    "teacher": ["loss=self_training", "data.source_sampling=class_balanced", "budget.rounds=2"],
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a start is killed.
+
+    Attributes:
+        place: one of :data:`PLACES`, or "any time".
+        call: at which call of the place, from 1.
+        when: "before" the call, "after" it, or "inside", so many seconds after it began.
+        delay: seconds, for "inside" and "any time".
+        rank: which process.
+    """
+
+    place: str
+    call: int
+    when: str
+    delay: float
+    rank: int
+
+    def __str__(self) -> str:
+        if self.place == "any time":
+            return f"{self.delay:.1f} s after its start"
+        return f"{self.when} {self.place}, call {self.call}" + (f", rank {self.rank}" if self.rank else "")
+
+
+# Place -> (module, attribute, greatest call that is drawn).
+PLACES: dict[str, tuple[str, str, int]] = {
+    "a step": ("ripu_lightning.training.module", "SegmentationModule.training_step", 16),
+    "an update of the weights": ("ripu_lightning.training.module", "SegmentationModule.optimizer_step", 16),
+    "a validation step": ("ripu_lightning.training.module", "SegmentationModule.validation_step", 3),
+    "scoring an image": ("ripu_lightning.training.passes", "Passes._image", 4),
+    "gathering the ranks' answers": ("ripu_lightning.training.ranks", "Ranks.gather", 2),
+    "sharing among the ranks": ("ripu_lightning.training.ranks", "Ranks.share", 2),
+    "answering a query": ("ripu_lightning.annotation.annotators", "GroundTruth.answer", 5),
+    "writing a round": ("ripu_lightning.labels.store", "write_round", 2),
+    "writing the manifest": ("ripu_lightning.labels.store", "write_manifest", 2),
+    "committing a round": ("ripu_lightning.labels.store", "LabelStore.commit", 2),
+    "writing a checkpoint": ("ripu_lightning.training.checkpoints", "WholeCheckpoints.save_checkpoint", 6),
+    "reading a checkpoint": ("ripu_lightning.training.checkpoints", "WholeCheckpoints.load_checkpoint", 1),
+    "putting a file in its place": ("os", "replace", 10),
+    "syncing a file": ("os", "fsync", 20),
+    "writing tables and curve": ("ripu_lightning.report.files", "RunFiles.on_train_epoch_end", 3),
+}
+EVERYWHERE = {
+    "a step",
+    "an update of the weights",
+    "a validation step",
+    "scoring an image",
+    "gathering the ranks' answers",
+    "sharing among the ranks",
+}
+"""Places that every rank comes to; files are rank 0's."""
+
+
+def draw(rng: random.Random, ranks: int) -> Moment:
+    """A moment to be killed at; every place is as likely as the others."""
+    place = rng.choice([*PLACES, "any time"])
+    if place == "any time":
+        return Moment(place, 1, "inside", rng.uniform(0, 12), 0)
+    when = rng.choice(["before", "inside", "after"])
+    rank = rng.randrange(ranks) if place in EVERYWHERE else 0
+    return Moment(place, rng.randint(1, PLACES[place][2]), when, rng.uniform(0, 0.03), rank)
+
+
+def main() -> None:
+    """Command line; started by itself with :data:`PLAN`, the victim."""
+    if PLAN in os.environ:
+        return victim(Moment(**json.loads(os.environ[PLAN])))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="stop after the run in which so many are reached")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1], help="numbers of processes, in turn")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other")
+    parser.add_argument("--folder", type=Path, help="keep the runs here; by default they are removed")
+    options = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        outcome = Stress(options.folder or Path(temporary), options.seed).run(
+            options.kills, list(itertools.product(options.variants, options.ranks)), options.jobs
+        )
+    print(f"{time.monotonic() - began:.0f} s; {outcome}")
+    sys.exit(bool(outcome.faults))
+
+
+def victim(moment: Moment) -> None:
+    """This process as ``ripu-train`` that is killed at ``moment``."""
+    if int(os.environ.get("LOCAL_RANK", 0)) == moment.rank:
+        if moment.place == "any time":
+            _kill_after(moment.delay)
+        else:
+            _lay_trap(moment)
+    from ripu_lightning.cli.train import main as train
+
+    train()
+
+
+def _lay_trap(moment: Moment) -> None:
+    module_name, attribute, _ = PLACES[moment.place]
+    owner: Any = __import__(module_name, fromlist=["_"])
+    *parents, name = attribute.split(".")
+    owner = functools.reduce(getattr, parents, owner)
+    real: Callable[..., Any] = getattr(owner, name)
+    calls, process = itertools.count(1), os.getpid()
+
+    @functools.wraps(real)
+    def trapped(*arguments: Any, **options: Any) -> Any:
+        if os.getpid() != process or next(calls) != moment.call:  # loader workers inherit the trap
+            return real(*arguments, **options)
+        if moment.when == "before":
+            os.kill(process, signal.SIGKILL)
+        if moment.when == "inside":
+            _kill_after(moment.delay)
+        result = real(*arguments, **options)
+        if moment.when == "after":
+            os.kill(process, signal.SIGKILL)
+        return result
+
+    setattr(owner, name, trapped)
+
+
+def _kill_after(seconds: float) -> None:
+    def kill() -> None:
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+
+
+class Outcome:
+    """What was done so far; runs beside each other write into it."""
+
+    def __init__(self) -> None:
+        self.kills: Counter[str] = Counter()
+        self.runs = self.starts = 0
+        self.slowest = 0.0
+        self.faults: list[str] = []
+
+    def __str__(self) -> str:
+        places = "\n".join(f"  {count:4d} x {place}" for place, count in self.kills.most_common())
+        faults = "\n".join(f"FAULT {fault}" for fault in self.faults)
+        return (
+            f"{self.kills.total()} kills in {self.starts} starts of {self.runs} runs; the longest that a worker or another "
+            f"rank outlived a killed one: {self.slowest:.1f} s; {len(self.faults)} faults\n{places}\n{faults}"
+        )
+
+
+class Stress:
+    """Runs that are killed, and those that were not to compare them with.
+
+    Args:
+        folder: of all runs.
+        seed: what is drawn follows from it.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.rng, self.outcome = folder.resolve(), random.Random(seed), Outcome()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.watchers = ThreadPoolExecutor(32)
+
+    def run(self, kills: int, kinds: list[tuple[str, int]], jobs: int) -> Outcome:
+        """Kill at least so many times, runs of all ``(variant, ranks)`` in turn."""
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(self._reference, kinds))
+            if not self.outcome.faults:
+                seeds = (self.rng.random() for _ in itertools.count())
+                turns = zip(itertools.cycle(kinds), seeds, itertools.count(), strict=False)
+                lock = threading.Lock()
+
+                def work(_: int) -> None:
+                    while self.outcome.kills.total() < kills:
+                        with lock:
+                            kind, seed, number = next(turns)
+                        self._torment(kind, random.Random(seed), number)
+
+                list(pool.map(work, range(jobs)))
+        self.watchers.shutdown()
+        return self.outcome
+
+    def _reference(self, kind: tuple[str, int]) -> None:
+        code = self._start(self._whole(kind), kind, None)
+        if code != 0:
+            self.outcome.faults.append(f"{kind}: a run that nobody touched ended with {code}")
+
+    def _whole(self, kind: tuple[str, int]) -> Path:
+        return self.folder / f"{kind[0]}_{kind[1]}_whole"
+
+    def _torment(self, kind: tuple[str, int], rng: random.Random, number: int) -> None:
+        """One run, killed up to six times, then left alone."""
+        folder, killed = self.folder / f"{kind[0]}_{kind[1]}_{number}", []
+        for attempt in itertools.count():
+            moment = draw(rng, kind[1]) if attempt < 8 else None
+            code = self._start(folder, kind, moment)
+            if code == 0:
+                break
+            killed.append(str(moment))
+            if moment is None or not self._expected(code, moment):
+                self.outcome.faults.append(f"{folder.name}: ended with {code} after {killed}")
+                return
+            self.outcome.kills[moment.place] += 1
+        differences = compare(folder, self._whole(kind))
+        self.outcome.faults += [f"{folder.name}: {each} after {killed}" for each in differences]
+        self.outcome.runs += 1
+        text = "; ".join(killed) or "nothing"
+        print(f"{self.outcome.kills.total():4d} {folder.name}: killed {text}: {differences or 'equal'}", flush=True)
+        if not differences:
+            shutil.rmtree(folder)
+
+    @staticmethod
+    def _expected(code: int, moment: Moment) -> bool:
+        # With several ranks the first one may end by itself, in words, after another one was killed.
+        return code == -signal.SIGKILL or (moment.rank > 0 and code == 1)
+
+    def _start(self, folder: Path, kind: tuple[str, int], moment: Moment | None) -> int:
+        """Start the command and wait for its end, but not for that of its workers and other ranks."""
+        ranks = [f"trainer.devices={kind[1]}", f"output={folder}", f"data.cache={self.folder / 'cache'}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        if moment is not None:
+            environment[PLAN] = json.dumps(vars(moment))
+        command = [sys.executable, __file__] if moment else [sys.executable, "-m", "ripu_lightning.cli.train"]
+        log = folder.with_name(f"{folder.name}.log")
+        self.outcome.starts += 1
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                [*command, *SMALL, *VARIANTS[kind[0]], *ranks],
+                env=environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(LIMIT * 2)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                self.outcome.faults.append(f"{folder.name}: hung, {moment}")
+                return process.wait()
+        self.watchers.submit(self._see_end, process.pid, f"{folder.name}: {moment}")
+        return code
+
+    def _see_end(self, session: int, name: str) -> None:
+        """All processes of a session must end by themselves."""
+        began = time.monotonic()
+        while _alive(session):
+            if time.monotonic() - began > LIMIT:
+                self.outcome.faults.append(f"{name}: a part of it lives on")
+                return os.killpg(session, signal.SIGKILL)
+            time.sleep(0.1)
+        self.outcome.slowest = max(self.outcome.slowest, time.monotonic() - began)
+
+
+def _alive(session: int) -> bool:
+    """Whether a process of the session is there that is not dead already."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended just now
+        if int(fields[3]) == session and fields[0] != "Z":
+            return True
+    return False
+
+
+def compare(ours: Path, theirs: Path) -> list[str]:
+    """What differs between two run folders that must be equal."""
+    found = [
+        f"{name} differs"
+        for name in ("rounds.csv", "result.json")
+        if (ours / name).read_bytes() != (theirs / name).read_bytes()
+    ]
+    return found + compare_labels(ours / "labels", theirs / "labels") + compare_weights(ours, theirs)
+
+
+def compare_labels(ours: Path, theirs: Path) -> list[str]:
+    """Query by query."""
+    import numpy as np
+
+    from ripu_lightning.labels import LabelStore
+
+    one, other = LabelStore.open(ours), LabelStore.open(theirs)
+    if len(one.rounds) != len(other.rounds) or set(one.touched) != set(other.touched):
+        return [f"{len(one.rounds)} rounds instead of {len(other.rounds)}, or of other images"]
+    for number, image in itertools.product(range(1, len(other.rounds) + 1), other.touched):
+        pair = one.answers(image, number), other.answers(image, number)
+        if pair[0] is None or pair[1] is None:
+            if pair[0] is not pair[1]:
+                return [f"round {number}, {image}: asked in one run only"]
+            continue
+        for column in ("centres", "boxes", "values", "scores"):
+            if not np.array_equal(getattr(pair[0], column), getattr(pair[1], column)):
+                return [f"round {number}, {image}: {column} differ"]
+    return []
+
+
+def compare_weights(ours: Path, theirs: Path) -> list[str]:
+    """Bit by bit: network, teacher, optimiser and schedule."""
+    import torch
+
+    one, other = (torch.load(each / "checkpoints" / "last.ckpt", weights_only=True) for each in (ours, theirs))
+    parts = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")
+    return [f"the checkpoint's {part} differ" for part in parts if not _equal(one[part], other[part])]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    import torch
+
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Ctrl-C, SIGTERM and SIGUSR1: a run finishes its step, writes a checkpoint and ends with the signal's exit code."""
+
+import signal
+from contextlib import AbstractContextManager
+from types import FrameType, TracebackType
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from ripu_lightning.errors import UserError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""From the keyboard; from a system or a cluster that needs the machine; from a cluster whose time limit comes near."""
+
+
+class Interrupted(UserError):
+    """A run that was asked to end; it has not failed.
+
+    Attributes:
+        exit_code: 130, 143 or 138, as a shell gives for the signal.
+    """
+
+    def __init__(self, signum: int, where: str) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name} {where}: the same command goes on from there")
+        self.exit_code = 128 + signum
+
+
+class Interruption(Callback, AbstractContextManager["Interruption"]):
+    """Notes the first signal of a block, which ends the run where nothing is lost; a second one ends it at once.
+
+    Inside a stage that is after the step, see :class:`~ripu_lightning.training.checkpoints.RunCheckpoint`; in
+    validation and in a round it is the next image, as the checkpoint is but one step old. Use it around ``fit``, and
+    give it to the trainer: Lightning's own handlers, which talk to other ranks in the midst of a step, are replaced.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[int, Any] = {}
+        self._trainer: Trainer | None = None
+
+    def __enter__(self) -> "Interruption":
+        self._before = {each: signal.getsignal(each) for each in SIGNALS}
+        self._listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def agreed(self, trainer: Trainer) -> bool:
+        """Whether any rank was asked to end; to be called by all of them after the same step."""
+        return bool(trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False))
+
+    def end_run(self, where: str) -> None:
+        """Raise :class:`Interrupted`; on a rank without a signal of its own, as for SIGTERM."""
+        raise Interrupted(self.signum or signal.SIGTERM, where)
+
+    def check(self) -> None:
+        """Between the images of a validation or a round. Raises Interrupted where a signal asked for it."""
+        if self.signum is not None:
+            self.end_run("between two stages; a checkpoint of the step before is there")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Know the other processes."""
+        self._trainer = trainer
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning has put its handlers in the place of ours by now."""
+        self._listen()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As :meth:`on_sanity_check_start`."""
+        self._listen()
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
+        """See :meth:`check`."""
+        self.check()
+
+    def _listen(self) -> None:
+        if self._before:
+            for each in SIGNALS:
+                signal.signal(each, self._note)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is None:
+            self.signum = signum
+            self._pass_on(signum)
+        elif self._trainer is None or self._trainer.is_global_zero:
+            signal.signal(signum, self._before[signum])
+            signal.raise_signal(signum)
+        # The other ranks get a Ctrl-C twice: from the terminal and from the first rank.
+
+    def _pass_on(self, signum: int) -> None:
+        launcher = self._trainer.strategy.launcher if self._trainer else None
+        for process in getattr(launcher, "procs", ()):
+            process.send_signal(signum)
+
+
+def check_interruption(trainer: Trainer) -> None:
+    """:meth:`Interruption.check` where the trainer has one; for loops of our own."""
+    for callback in getattr(trainer, "callbacks", ()):
+        if isinstance(callback, Interruption):
+            callback.check()
