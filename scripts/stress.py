@@ -204,8 +204,8 @@ class Outcome:
         places = "\n".join(f"  {count:4d} x {place}" for place, count in self.kills.most_common())
         faults = "\n".join(f"FAULT {fault}" for fault in self.faults)
         return (
-            f"{self.kills.total()} kills in {self.starts} starts of {self.runs} runs; the longest that a worker or another "
-            f"rank outlived a killed one: {self.slowest:.1f} s; {len(self.faults)} faults\n{places}\n{faults}"
+            f"{self.kills.total()} kills in {self.starts} starts of {self.runs} runs; what outlived a killed process "
+            f"longest did so for {self.slowest:.1f} s; {len(self.faults)} faults\n{places}\n{faults}"
         )
 
 

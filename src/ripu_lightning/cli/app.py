@@ -151,8 +151,8 @@ def _of_the_machine(message: str) -> str | None:
     worker = re.search(r"DataLoader worker \(pid\S* ([\d, ]+)\).*(?:killed by signal|exited unexpectedly)", message)
     if worker:
         return (
-            f"a loader's worker (process {worker[1]}) was killed, mostly for lack of memory: start the same command again, "
-            "it goes on; fewer data.num_workers or smaller images need less; bought labels are safe"
+            f"a loader's worker (process {worker[1]}) was killed, mostly for lack of memory: start the same command "
+            "again, it goes on; fewer data.num_workers or smaller images need less; bought labels are safe"
         )
     if re.search(r"CUDA out of memory|CUDA error: out of memory|not enough memory: you tried to allocate", message):
         return (

@@ -1,0 +1,187 @@
+"""Faults of machines and people while a run is under way: a line, an exit code, an end, and nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_train_command import SCRIPTS, SMALL, assert_one_line
+
+from ripu_lightning.labels import LabelStore
+
+ROOT = Path(__file__).parents[2]
+LONG = ["schedule.steps=400", "schedule.first_round=100", "schedule.interval=100", "schedule.horizon=500", "pictures=0"]
+SHORT = ["schedule.steps=24", "schedule.first_round=8", "schedule.interval=6", "schedule.horizon=30", "pictures=0"]
+
+
+def start(folder: Path, *arguments: str, command: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    environment.pop("LOCAL_RANK", None)
+    return subprocess.Popen(
+        [*(command or (str(SCRIPTS / "ripu-train"),)), *SMALL, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
+    """Wait for the process and all that it started; what it said."""
+    stdout, stderr = process.communicate(timeout=120)
+    for _ in range(300):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    raise AssertionError(f"a process lives on: {stderr[-2000:]}")
+
+
+def planted(folder: Path, fault: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    script = Path(__file__).with_name("planted.py")
+    return end(start(folder, *arguments, command=(sys.executable, str(script), fault)))
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    for _ in range(600):
+        if path.is_file() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state
+
+
+def test_ctrl_c_finishes_the_step_and_the_same_command_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    options = [*LONG, "checkpoint_every=7", "data.num_workers=1", "network.dropout=0.3", "data.augment=[flip]"]
+    process = start(tmp_path, *options, "output=run")
+    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGINT)
+    done = end(process)
+    assert done.returncode == 130
+    assert "interrupted by SIGINT after step" in done.stdout
+    assert "Traceback" not in done.stderr
+    step = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert f"after step {step}, with a checkpoint" in done.stdout
+    assert 7 <= step < 100  # amid the first stage
+    again, whole = end(start(tmp_path, *options, "output=run")), end(start(tmp_path, *options, "output=whole"))
+    assert (again.returncode, whole.returncode) == (0, 0), again.stderr[-2000:]
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
+    assert (tmp_path / "run" / "rounds.csv").read_bytes() == (tmp_path / "whole" / "rounds.csv").read_bytes()
+
+
+def test_sigterm_ends_two_ranks_after_the_same_step(tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG, "checkpoint_every=7", "output=run", "trainer.devices=2")
+    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", process)
+    process.terminate()
+    done = end(process)
+    assert done.returncode == 143, done.stderr[-2000:]
+    assert done.stdout.count("interrupted by SIGTERM after step") == 1
+    assert "Traceback" not in done.stderr
+    assert "zombies" not in done.stderr
+
+
+def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    first = start(tmp_path, *LONG, "checkpoint_every=7", "output=run")
+    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", first)
+    assert_one_line(end(start(tmp_path, *LONG, "output=run")), "is being written by process", str(first.pid))
+    assert first.poll() is None
+    first.terminate()
+    assert end(first).returncode == 143
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("rank_1_dies", "rank 1 ended or did not answer"),
+        ("rank_1_is_slow", "rank 1 ended or did not answer within 6 s"),
+    ],
+)
+def test_a_rank_that_is_gone_is_named(tmp_path: Path, fault: str, words: str) -> None:
+    done = planted(tmp_path, fault, *SHORT, "output=run", "trainer.devices=2", "rank_patience=0.1")
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_worker_is_told_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    done = planted(tmp_path, "worker_is_killed", *SHORT, "output=run", "data.num_workers=1")
+    assert_one_line(done, "worker", "was killed", "data.num_workers")
+
+
+def folder_data(folder: Path) -> list[str]:
+    """A domain pair of real files, and the overrides that read it."""
+    rng = np.random.default_rng(0)
+    for domain in ("source", "target"):
+        for split, kind in [(split, kind) for split in ("train", "val") for kind in ("images", "labels")]:
+            (folder / domain / kind / split).mkdir(parents=True)
+            for number in range(4):
+                shape = (48, 64, 3) if kind == "images" else (48, 64)
+                picture = rng.integers(0, 256 if kind == "images" else 2, shape, dtype=np.uint8)
+                Image.fromarray(picture).save(folder / domain / kind / split / f"{number}.png")
+    (folder / "classes.yaml").write_text(
+        "classes:\n  - {name: a, color: [1, 2, 3], ids: [0]}\n  - {name: b, color: [4, 5, 6], ids: [1]}\n"
+    )
+    roots = [f"data.{domain}.root={folder / domain}" for domain in ("source", "target")]
+    return ["data=folder", *roots, f"data.source.classes={folder / 'classes.yaml'}"]
+
+
+def test_data_that_vanish_are_named(tmp_path: Path) -> None:
+    small = [item for item in SMALL if ".length" not in item and ".height" not in item and ".width" not in item]
+    script, environment = Path(__file__).with_name("planted.py"), {**os.environ, "OMP_NUM_THREADS": "1"}
+    data = folder_data(tmp_path / "data")
+    command = [sys.executable, str(script), "data_vanish", *small, *data, *SHORT, "network.width=8", "output=run"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert_one_line(done, str(tmp_path / "data" / "target" / "images"))
+
+
+def test_a_full_disk_costs_the_checkpoint_of_that_moment_alone(tmp_path: Path) -> None:
+    options = [*SHORT, "checkpoint_every=3", "output=run"]
+    done = planted(tmp_path, "disk_is_full", *options)
+    assert_one_line(done, "no space left", "last.ckpt", "free some space")
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+    again = end(start(tmp_path, *options))
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert len(LabelStore.open(tmp_path / "run" / "labels").rounds) == 2
+
+
+def test_a_damaged_checkpoint_is_named_and_the_labels_are_used_again(tmp_path: Path) -> None:
+    assert end(start(tmp_path, *SHORT, "output=run")).returncode == 0
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert_one_line(end(start(tmp_path, *SHORT, "output=run")), str(path), "damaged")
+    path.unlink()
+    before = {each.name: each.read_bytes() for each in (tmp_path / "run" / "labels").glob("*.parquet")}
+    assert end(start(tmp_path, *SHORT, "output=run")).returncode == 0
+    assert {each.name: each.read_bytes() for each in (tmp_path / "run" / "labels").glob("*.parquet")} == before
+    assert len(before) == 2
+
+
+def test_killed_runs_come_back_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """The short form of the stress script; what it prints is in the failure's report."""
+    command = [sys.executable, str(ROOT / "scripts" / "stress.py"), "--kills", "6", "--ranks", "1", "2", "--seed", "3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    options = ["--variants", "ripu", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "0 faults" in done.stdout
