@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.torch_files import load_plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,7 @@ def require_scikit_image() -> Any:
 
 def _read_tensor(path: Path) -> Tensor:
     try:
-        regions = torch.load(path, map_location="cpu", weights_only=True)
+        regions = load_plain(path)
     except Exception as error:  # a file that is no tensor makes the reader fail in any way
         raise UserError(f"{path}: can not be read ({type(error).__name__}); expected a tensor (H, W)") from error
     if not isinstance(regions, Tensor):
@@ -109,7 +110,9 @@ def _read_png(path: Path) -> Tensor:
                 raise UserError(f"{path}: is a PNG in mode {picture.mode}; expected 8- or 16-bit grayscale: convert it")
             pixels = bytearray(picture.convert("I").tobytes())  # 32 bits, in the machine's byte order
             height, width = picture.height, picture.width
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: can not be read as PNG ({error}); expected a grayscale PNG or a .pt file") from error
     return torch.frombuffer(pixels, dtype=torch.int32).view(height, width)
 

@@ -37,6 +37,8 @@ To be put here, for every image of asked/:
 answers/ID.png    one channel of 8 bits (or a palette), as large as the image. Every asked pixel holds a number
                   from the list below. Whatever stands at the other pixels is not read.
 
+Or, beside this file, answers.zip with these PNGs and nothing else.
+
 When all of them are there, give the command of the run again: it reads them and goes on.
 
 numbers           class

@@ -9,26 +9,32 @@ from torch import Tensor
 from ripu_lightning.errors import UserError
 from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.report.files import RunFiles
+from ripu_lightning.report.result import is_purchase
+from ripu_lightning.untrusted import is_line, leaves
 
 BOUGHT = RunFiles.__qualname__
 """Under which name a checkpoint says what was bought."""
 PREFIX = "network."
 """What a checkpoint of :class:`SegmentationModule` puts in front of its network's parameters."""
+GROUPS = ("network", "data", "loss", "optimizer", "schedule", "evaluation", "trainer")
+"""What an evaluation needs of the config in a checkpoint."""
+PLAIN = {str, int, float, bool, type(None)}
 
 
 def is_ours(checkpoint: Mapping[str, Any]) -> bool:
     """Whether all is there that an evaluation needs of a :class:`SegmentationModule`'s checkpoint."""
     try:
         known = checkpoint["hyper_parameters"]
-        config, bought = known["config"], checkpoint["callbacks"][BOUGHT]
-        parts = (checkpoint["state_dict"], bought, *(config[group] for group in ("network", "data", "trainer")))
-        texts = (config["name"], *known["classes"])
+        config, bought, state = known["config"], checkpoint["callbacks"][BOUGHT], checkpoint["state_dict"]
         return (
-            all(isinstance(part, Mapping) for part in parts)
-            and all(isinstance(text, str) for text in texts)
-            and isinstance(config["seed"], int)
+            all(isinstance(part, Mapping) for part in (state, *(config[group] for group in GROUPS)))
+            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items())
+            and all(type(leaf) in PLAIN for part in (config, bought, known["classes"]) for leaf in leaves(part))
+            and all(isinstance(text, str) and is_line(text) for text in (config["name"], *known["classes"]))
+            and all(isinstance(number, int) for number in (config["seed"], checkpoint.get("global_step", 0)))
+            and is_purchase(bought)
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return False
 
 

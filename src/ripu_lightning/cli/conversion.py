@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.cli.build import build, plain
 from ripu_lightning.cli.checkpoints import BOUGHT, PREFIX, is_ours, network_state
+from ripu_lightning.cli.targets import require_resolved, require_trusted
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import explained, replacing
@@ -71,8 +72,11 @@ def _from_public(checkpoint: Mapping[str, Any], source: Path, config: DictConfig
 
 def _to_public(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
     known = checkpoint["hyper_parameters"]
-    config = OmegaConf.create({"network": {**known["config"]["network"], "weights": None}})
-    _require_deeplab(known["config"]["network"], f"checkpoint: the network of {source}")
+    network_config = {**known["config"]["network"], "weights": None}
+    require_resolved(network_config, f"checkpoint: {source}")
+    _require_deeplab(network_config, f"checkpoint: the network of {source}")
+    require_trusted({"network": network_config}, f"checkpoint: {source}")
+    config = OmegaConf.create({"network": network_config})
     with torch.device("meta"):
         network = build(config, "network", num_classes=len(known["classes"]))
     state = network_state(checkpoint)
@@ -81,9 +85,11 @@ def _to_public(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
 
 
 def _require_deeplab(network: Mapping[str, Any], name: str) -> None:
-    kind, backbone = str(network.get("_target_")).rsplit(".", 1)[-1], str(network.get("backbone"))
-    if kind not in {"DeepLabV2", "DeepLabV3Plus"} or not backbone.startswith("resnet"):
+    target, backbone = str(network.get("_target_")), str(network.get("backbone"))
+    kind = target.rsplit(".", 1)[-1]
+    ours = target.startswith("ripu_lightning.networks.") and kind in {"DeepLabV2", "DeepLabV3Plus"}
+    if not ours or not backbone.startswith("resnet"):
         raise UserError(
-            f"{name} is {kind} on backbone {backbone}; the public code has DeepLabV2 and DeepLabV3Plus on ResNets: "
-            "network=deeplab_v2 or network=deeplab_v3plus"
+            f"{name} is {kind if ours else target} on backbone {backbone}; the public code has DeepLabV2 and "
+            "DeepLabV3Plus on ResNets: network=deeplab_v2 or network=deeplab_v3plus"
         )

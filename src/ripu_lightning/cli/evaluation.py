@@ -10,6 +10,7 @@ from pytorch_lightning import Callback
 
 from ripu_lightning.cli.build import build, build_module
 from ripu_lightning.cli.checkpoints import BOUGHT, load_checkpoint
+from ripu_lightning.cli.targets import require_resolved, require_trusted, trusted
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError
 from ripu_lightning.evaluation.predictions import SavePredictions
@@ -28,10 +29,7 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = load_checkpoint(Path(config.checkpoint))
-    training = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
-    for key, change in config.data.items():
-        _change(training.data, str(key), change)
-    _change(training, "evaluation", config.get("evaluation") or {})
+    training = _training(config, checkpoint["hyper_parameters"]["config"])
     if training.data.target_eval is None:
         raise UserError("data.target_eval: null, nothing to evaluate; add +data.target_eval={_target_: ...}")
     # Only the evaluation split is opened: what the network was trained on need not be on this machine.
@@ -62,10 +60,31 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         print(f"written to {folder}")
 
 
+def _training(config: DictConfig, trained: Mapping[str, Any]) -> DictConfig:
+    """The checkpoint's config with the command's changes; only what the command names itself is built unseen."""
+    source = f"checkpoint: {config.checkpoint}"
+    require_resolved(trained, source)
+    named = {str(key) for key, change in config.data.items() if _is_whole(change)}
+    unread = {*named, "source", "target"}
+    data = {key: value for key, value in trained["data"].items() if key not in unread}
+    groups = {"network": trained["network"], "loss": trained["loss"], "data": data}
+    if not _is_whole(config.get("evaluation")):
+        groups["evaluation"] = trained["evaluation"]
+    require_trusted(groups, source, trusted(config))
+    training = OmegaConf.create(dict(trained))
+    for key, change in config.data.items():
+        _change(training.data, str(key), change)
+    _change(training, "evaluation", config.get("evaluation") or {})
+    return training
+
+
+def _is_whole(change: Any) -> bool:
+    return OmegaConf.is_dict(change) and "_target_" in change
+
+
 def _change(config: DictConfig, key: str, change: Any) -> None:
     # A part that names its own class replaces the checkpoint's; anything else changes single values of it.
-    whole = OmegaConf.is_dict(change) and "_target_" in change
-    OmegaConf.update(config, key, change, merge=not whole)
+    OmegaConf.update(config, key, change, merge=not _is_whole(change))
 
 
 def _predictions(config: DictConfig, folder: Path, dataset: SegmentationDataset) -> list[Callback]:

@@ -15,6 +15,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from ripu_lightning.annotation import Waiting
 from ripu_lightning.cli.build import build, build_annotator, build_module, build_strategy, plain
+from ripu_lightning.cli.checkpoints import load_checkpoint
 from ripu_lightning.cli.initial import initial_weights, load_initial
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.files import RunFiles
@@ -24,6 +25,7 @@ from ripu_lightning.report.table import print_rounds
 from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
 from ripu_lightning.training.checkpoints import RunCheckpoint, WholeCheckpoints
 from ripu_lightning.training.interruption import Interrupted, Interruption
+from ripu_lightning.untrusted import read_config
 
 COMMUNICATION = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|[Tt]imed out|monitoredBarrier|TCPStore")
 """What the messages of torch have in common where a process lost the others."""
@@ -40,7 +42,7 @@ def run_experiment(config: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     config.output = str(folder)  # one and the same on all ranks, whatever time each of them started
     if (folder / "config.yaml").is_file():
-        refuse_other_config(plain(OmegaConf.load(folder / "config.yaml")), plain(config), str(folder))
+        refuse_other_config(read_config(folder / "config.yaml"), plain(config), str(folder))
     seed_everything(config.seed, workers=True, verbose=False)
     budget, strategy = build(config, "budget"), build_strategy(config)
     stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
@@ -48,6 +50,8 @@ def run_experiment(config: DictConfig) -> None:
     if budget.rounds and datamodule.target_labels == "all":
         raise UserError("data.target_labels: all labels are used already; add budget=none, as there is nothing to buy")
     last = folder / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        load_checkpoint(last)  # a damaged one is told here in one line, which Lightning would not
     started_elsewhere = bool(last.is_file() or config.initial or config.pretrain)
     module = build_module(config, datamodule, bare=started_elsewhere)
     module.losses.require(datamodule.domains)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ripu_lightning.cli.app import quoted, start_apart
 from ripu_lightning.cli.build import plain
@@ -15,6 +15,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.report.result import decisive
 from ripu_lightning.training import SegmentationModule
+from ripu_lightning.untrusted import read_config
 
 SHARED = {"data", "dataset", "network", "parity", "trainer", "logger", "debug", "seed", "pictures", "per_class"}
 """What is said of a run on the command line and holds for the experiment before it too."""
@@ -33,7 +34,7 @@ def initial_weights(config: DictConfig, folder: Path) -> Path | None:
     first = folder / "pretrain"
     if not _finished(first):
         _train_first(config.pretrain, first)
-    _require_same(config, OmegaConf.load(first / "config.yaml"), first)
+    _require_same(config, read_config(first / "config.yaml"), first)
     return first / "checkpoints" / "last.ckpt"
 
 
@@ -58,9 +59,9 @@ def load_initial(module: SegmentationModule, path: Path | None) -> None:
         ) from error
 
 
-def _require_same(config: DictConfig, first: Any, folder: Path) -> None:
+def _require_same(config: DictConfig, first: Mapping[str, Any], folder: Path) -> None:
     """Both steps are of one network, one target and one seed; a folder of other ones is not gone on with."""
-    ours, theirs = decisive(plain(config)), decisive(plain(first))
+    ours, theirs = decisive(plain(config)), decisive(first)
     for key in sorted(ours.keys() & theirs.keys()):
         if key.startswith(("network.", "data.target.", "seed")) and ours[key] != theirs[key]:
             raise UserError(
@@ -106,5 +107,7 @@ def _finished(folder: Path) -> bool:
     config, checkpoint = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
     if not (config.is_file() and checkpoint.is_file()):
         return False
-    steps = OmegaConf.load(config).schedule.steps
-    return bool(read_entries(checkpoint, "pretrain").get("global_step", 0) >= steps)
+    schedule, done = read_config(config).get("schedule"), read_entries(checkpoint, "pretrain").get("global_step")
+    steps = schedule.get("steps") if isinstance(schedule, dict) else None
+    # Of a damaged folder nothing is known; the first step then says itself why it can not go on.
+    return isinstance(steps, int) and isinstance(done, int) and done >= steps

@@ -8,6 +8,10 @@ from pytorch_lightning.utilities import rank_zero_warn
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import explained
+from ripu_lightning.untrusted import SMALL, read_bounded
+
+LONGEST_DIGEST = 128
+"""Characters: SHA-512 in hexadecimal."""
 
 
 class DataCache:
@@ -35,10 +39,14 @@ class DataCache:
         fingerprint = dataset.fingerprint() if self.folder else None
         return self.folder / fingerprint if self.folder and fingerprint else None
 
-    def read(self, dataset: SegmentationDataset, name: str) -> bytes | None:
-        """The content of one file; None where it is not there."""
+    def read(self, dataset: SegmentationDataset, name: str, limit: int = SMALL) -> bytes | None:
+        """The content of one file of at most ``limit`` bytes; None where it is not there."""
         place = self.place(dataset)
-        return read_whole(place / name) if place else None
+        return read_whole(place / name, limit) if place else None
+
+    def warn_damaged(self, dataset: SegmentationDataset, name: str) -> None:
+        """Tell that a file is done without; it is derived again and replaced."""
+        rank_zero_warn(f"data.cache: {self.place(dataset)}/{name} is damaged; it is made anew")
 
     def keep(self, dataset: SegmentationDataset, name: str, content: bytes) -> None:
         """Write one file; where that fails, warn and do without it: it can be derived again."""
@@ -53,8 +61,10 @@ class DataCache:
     def content(self, dataset: SegmentationDataset) -> str | None:
         """The data set's own digest of its content, computed once for each fingerprint."""
         known = self.read(dataset, "content")
-        if known:
-            return known.decode()
+        if known and known.isalnum() and len(known) <= LONGEST_DIGEST:
+            return known.decode("ascii")
+        if known is not None:
+            self.warn_damaged(dataset, "content")
         found = dataset.content()
         if found:
             self.keep(dataset, "content", found.encode())
@@ -81,11 +91,11 @@ class DataCache:
             self.keep(dataset, _mark(labels), b"")
 
 
-def read_whole(path: Path) -> bytes | None:
-    """The content of a file, or None: not there, or not ours to read."""
+def read_whole(path: Path, limit: int = SMALL) -> bytes | None:
+    """The content of a file, or None: not there, not ours to read, or larger than what we write."""
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_bounded(path, limit)
+    except UserError:
         return None
 
 

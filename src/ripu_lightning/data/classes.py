@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.untrusted import is_line, parse_yaml, read_bounded
 
 MAX_CLASSES = 254  # 254 and 255 are taken: "not asked" in the label store, and "ignore" everywhere
 
@@ -61,6 +61,8 @@ class ClassMap:
             raise UserError(f"{self.source}: {len(self.names)} classes; expected 2 to {MAX_CLASSES}")
         if len(set(self.names)) != len(self.names):
             raise UserError(f"{self.source}: class names repeat; give each class its own name")
+        if not all(map(is_line, (*self.names, *self.subsets))):
+            raise UserError(f"{self.source}: a name holds a line break or control character; leave it out")
         if not len(self.names) == len(self.colors) == len(self.ids):
             raise UserError(f"{self.source}: names, colors and ids differ in number; give one of each a class")
         values = [value for group in (*self.ids, self.ignore) for value in group]
@@ -91,7 +93,7 @@ def load_class_map(name_or_path: str) -> ClassMap:
         path = Path(name_or_path)
         if not path.is_file():
             raise UserError(f"data.classes: no file {path}; give a class map YAML")
-        return _parse(path.read_bytes(), str(path))
+        return _parse(read_bounded(path), str(path))
     return _built_in(name_or_path, "data.classes")
 
 
@@ -105,14 +107,14 @@ def _built_in(name: str, asked_by: str) -> ClassMap:
 
 def _parse(content_bytes: bytes, source: str) -> ClassMap:
     try:
-        content: Mapping[str, Any] = yaml.safe_load(content_bytes.decode("utf-8"))
+        content: Mapping[str, Any] = parse_yaml(content_bytes)
         classes = _derived(content, source) if "from" in content else _listed(content, source)
         _refuse_other_keys(content, source)
         given = {str(name): _subset(value, classes, name) for name, value in content.get("subsets", {}).items()}
         return replace(classes, subsets={**classes.subsets, **given})
     except UserError:
         raise
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{source}: not a class map ({reason}); expected 'classes: [{{name, color: [r, g, b], ids: [..]}}]'"

@@ -16,10 +16,12 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.data.cache import DataCache, read_whole, write_whole
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
+from ripu_lightning.data.reading import LARGEST, verify
 from ripu_lightning.data.resizing import RESIZE_VERSION, resize_image, resize_mask
 from ripu_lightning.data.workers import work_through
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.png import path_of
+from ripu_lightning.untrusted import read_bounded
 
 Kind = Literal["images", "labels"]
 Size = tuple[int, int]
@@ -91,15 +93,17 @@ class PreparedFolder:
         """
         path = self._path(index)
         try:
-            with Image.open(path) as picture:
-                array = np.array(picture, dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError) as error:
+            content = io.BytesIO(read_bounded(path, LARGEST))
+            with Image.open(content, formats=["PNG"]) as picture:
+                shape = (picture.height, picture.width, len(picture.getbands()))
+                if shape[: len(self._shape)] == self._shape:  # or else it is not even decoded
+                    verify(content.getvalue())
+                    return np.array(picture, dtype=np.uint8)
+        except Exception as error:  # a damaged file makes the decoder raise nearly anything
             raise UserError(
                 f"{path}: prepared file can not be read ({' '.join(str(error).split())}); {_MEND}"
             ) from error
-        if array.shape != self._shape:
-            raise UserError(f"{path}: prepared file is {array.shape}, expected {self._shape}; {_MEND}")
-        return array
+        raise UserError(f"{path}: prepared file is {shape}, expected {self._shape}; {_MEND}")
 
     def prepare(self, workers: int, title: str) -> int:
         """Write what is missing, in processes, and then the manifest.

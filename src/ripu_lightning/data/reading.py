@@ -12,8 +12,13 @@ from PIL.ImageFile import ImageFile
 
 from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.errors import UserError
+from ripu_lightning.untrusted import read_bounded
 
 LabelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What is opened; for some others, as PostScript, Pillow would start another program."""
+LARGEST = 2**30
+"""Bytes of a file; Pillow opens no picture that would need more."""
 
 
 def read_image(path: Path) -> UInt8Array:
@@ -22,7 +27,8 @@ def read_image(path: Path) -> UInt8Array:
     Raises:
         UserError: no readable file of three or four 8-bit channels.
     """
-    return np.ascontiguousarray(_read(path, lambda picture: _require_rgb(picture, path))[..., :3])
+    content = _content(path)
+    return np.ascontiguousarray(_decode(content, path, lambda picture: _require_rgb(picture, path))[..., :3])
 
 
 def read_label(path: Path, bits: int = 8) -> LabelArray:
@@ -31,52 +37,98 @@ def read_label(path: Path, bits: int = 8) -> LabelArray:
     Raises:
         UserError: no readable file of that kind.
     """
+    content = _content(path)
     if bits == 16:
-        return _read_16_bit(path)
-    return _read(path, lambda picture: _require_single_channel(picture, path))
+        return _decode_16_bit(content, path)
+    return _decode(content, path, lambda picture: _require_single_channel(picture, path))
+
+
+def decode_label(content: bytes, name: str | Path, size: tuple[int, int]) -> UInt8Array:
+    """File ids ``(H, W)`` uint8 of a PNG from elsewhere, decoded only if its header says ``size``.
+
+    Args:
+        content: of the file.
+        name: begins the line of an error.
+        size: ``(H, W)``.
+
+    Raises:
+        UserError: another size, or no whole PNG of one 8-bit channel.
+    """
+
+    def require(picture: ImageFile) -> None:
+        if (picture.height, picture.width) != size:
+            raise UserError(
+                f"{name}: is {picture.width}x{picture.height}, but its image is {size[1]}x{size[0]}; "
+                "save the answers in the image's size"
+            )
+        _require_single_channel(picture, name)
+
+    return _decode(content, name, require, ("PNG",))
 
 
 def read_size(path: Path) -> tuple[int, int]:
     """``(H, W)`` from the file's header. Raises UserError if it can not be read."""
-    with _open(path) as picture:
+    with _open(path, path) as picture:
         return picture.height, picture.width
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
+def verify(content: bytes) -> None:
+    """Compare the check sums of a PNG; decoding alone lets one flipped bit in a hundred pass, with other pixels.
+
+    Raises:
+        Exception: of nearly any kind.
+    """
+    with Image.open(BytesIO(content), formats=FORMATS) as picture:
+        picture.verify()
+
+
+def unreadable(name: str | Path, error: Exception, formats: tuple[str, ...] = FORMATS) -> UserError:
     """The line for a file that can not be opened."""
-    return UserError(f"{path}: can not be read as an image ({error}); replace or remove it")
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = f"it is no whole {', '.join(formats)}" if unknown else " ".join(str(error).split())
+    return UserError(f"{name}: can not be read as an image ({reason}); replace or remove it")
 
 
-def _open(path: Path) -> ImageFile:
+def _content(path: Path) -> bytes:
     try:
-        return Image.open(path)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise unreadable(path, error) from error
+        return read_bounded(path, LARGEST)
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise unreadable(path, error.__cause__) from error
+        raise
 
 
-def _undecodable(path: Path, reason: object) -> UserError:
-    return UserError(f"{path}: can not be decoded ({reason}); replace or remove it")
+def _open(source: Path | BytesIO, name: str | Path, formats: tuple[str, ...] = FORMATS) -> ImageFile:
+    try:
+        return Image.open(source, formats=formats)
+    except Exception as error:  # a damaged header makes the formats' readers raise nearly anything
+        raise unreadable(name, error, formats) from error
 
 
-def _read(path: Path, require: Callable[[ImageFile], None]) -> UInt8Array:
-    with _open(path) as picture:
+def _undecodable(name: str | Path, reason: object) -> UserError:
+    return UserError(f"{name}: can not be decoded ({' '.join(str(reason).split())}); replace or remove it")
+
+
+def _decode(
+    content: bytes, name: str | Path, require: Callable[[ImageFile], None], formats: tuple[str, ...] = FORMATS
+) -> UInt8Array:
+    with _open(BytesIO(content), name, formats) as picture:
         require(picture)
         try:
+            verify(content)
             return np.array(picture, dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError) as error:  # truncated or corrupt beyond the header
-            raise _undecodable(path, error) from error
+        except Exception as error:  # truncated or corrupt beyond the header
+            raise _undecodable(name, error) from error
 
 
-def _read_16_bit(path: Path) -> npt.NDArray[np.uint16]:
+def _decode_16_bit(content: bytes, path: Path) -> npt.NDArray[np.uint16]:
     # Pillow cuts colours of 16 bits to 8 without a word; OpenCV keeps them, but takes a truncated file for a whole one.
-    with _open(path) as picture:
+    with _open(BytesIO(content), path) as picture:
         _require_16_bit(picture, path)
-    content = path.read_bytes()
     try:
-        with Image.open(BytesIO(content)) as picture:
-            picture.verify()
+        verify(content)
         stored = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except (OSError, SyntaxError, ValueError, cv2.error) as error:
+    except Exception as error:
         raise _undecodable(path, error) from error
     if stored is None:
         raise _undecodable(path, "broken data stream")
@@ -107,7 +159,7 @@ def _require_16_bit(picture: ImageFile, path: Path) -> None:
         )
 
 
-def _require_single_channel(picture: ImageFile, path: Path) -> None:
+def _require_single_channel(picture: ImageFile, path: str | Path) -> None:
     if picture.mode.startswith("I") or picture.mode == "F" or ";16" in _packing(picture):
         raise UserError(
             f"{path}: label is 16-bit or wider (mode {picture.mode}); expected 8 bits: "

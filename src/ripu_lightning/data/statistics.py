@@ -1,6 +1,7 @@
 """What a data set holds: sizes and pixels by class of each image, read once and kept in the cache."""
 
 import io
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,9 +71,12 @@ def load_statistics(dataset: SegmentationDataset, cache: DataCache, workers: int
     Raises:
         UserError: a label that can not be used.
     """
-    content = cache.read(dataset, NAME)
-    found = _decode(content, len(dataset), len(dataset.classes)) if content is not None else None
+    images, classes = len(dataset), len(dataset.classes)
+    content = cache.read(dataset, NAME, _most_bytes(images, classes))
+    found = _decode(content, images, classes) if content is not None else None
     if found is None:
+        if content is not None:
+            cache.warn_damaged(dataset, NAME)
         found = read_statistics(dataset, workers=workers)
         keep_statistics(dataset, cache, found)
     return found
@@ -112,11 +116,20 @@ def _noting(faults: list[str]) -> Iterator[None]:
             faults.append(str(error))
 
 
+def _most_bytes(images: int, classes: int) -> int:
+    return 8 * images * (2 + classes + 1) + 2**16
+
+
 def _decode(content: bytes, images: int, classes: int) -> Statistics | None:
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:  # np.savez compresses nothing
+            if sum(member.file_size for member in archive.infolist()) > len(content):
+                return None
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             found = Statistics(arrays["sizes"], arrays["pixels"], arrays["ignored"])
     except Exception:  # a damaged archive raises nearly anything; whatever it is, the statistics are read again
         return None
-    shapes = [array.shape for array in (found.sizes, found.pixels, found.ignored)]
-    return found if shapes == [(images, 2), (images, classes), (images,)] else None
+    parts = (found.sizes, found.pixels, found.ignored)
+    whole = all(array.dtype == np.int64 and (array >= 0).all() for array in parts)
+    shapes = [array.shape for array in parts]
+    return found if whole and shapes == [(images, 2), (images, classes), (images,)] else None

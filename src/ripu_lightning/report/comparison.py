@@ -113,10 +113,10 @@ def _table(results: Sequence[Result], subsets: Sequence[str], title: str | None)
     table = Table(title=title, title_justify="left")
     for name in ("run", "strategy", "budget"):
         table.add_column(name, overflow="fold", min_width=8)
-    for name in ("% bought", "seed", "mIoU %", *(f"of {subset} %" for subset in subsets)):
+    for name in ("% bought", "seed", "mIoU %", *(f"of {escape(subset)} %" for subset in subsets)):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
-        start = [escape(result.name), escape(result.strategy or "–"), budget_text(result.budget)]
+        start = [escape(result.name), escape(result.strategy or "–"), escape(budget_text(result.budget))]
         figures = [_percent(value, 1) for value in (result.miou, *(result.subsets[subset] for subset in subsets))]
         table.add_row(*start, _percent(result.budget["share"], 2), str(result.seed), *figures)
     return table

@@ -44,8 +44,9 @@ class RunFiles(Callback):
         if trainer.is_global_zero:
             code_version()  # as it is now: whoever works on the code meanwhile does not change what runs
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self.folder / "config.yaml", "nothing was bought by this run") as file:
-                file.write(yaml.safe_dump(self.config, sort_keys=False).encode())
+            text = yaml.safe_dump(self.config, sort_keys=False)
+            with replacing(self.folder / "config.yaml", "the labels that were bought are safe") as file:
+                file.write(text.encode())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Table, curve and result so far."""

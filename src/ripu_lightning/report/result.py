@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ripu_lightning import __version__
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import replacing
+from ripu_lightning.untrusted import is_line, leaves, read_bounded
 
 NAME = "result.json"
 PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "inference", "precision"}
@@ -81,11 +82,11 @@ def read_result(path: Path) -> Result:
         UserError: it can not be read, or is no result file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(path), parse_int=_whole, parse_constant=_refuse)
         result = Result(**{field.name: content[field.name] for field in fields(Result)})
-        complete = _is_complete(result)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from error
+        complete = _is_complete(result) and all(is_line(leaf) for leaf in leaves(content) if isinstance(leaf, str))
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         complete = False
     if not complete:
@@ -93,8 +94,19 @@ def read_result(path: Path) -> Result:
     return result
 
 
+def _whole(digits: str) -> int:
+    number = int(digits)
+    if abs(number) >= 2**63:
+        raise ValueError("larger than anything counted")
+    return number
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no figure")
+
+
 def _is_complete(result: Result) -> bool:
-    protocol, budget = result.protocol, result.budget
+    protocol = result.protocol
     figures = [
         result.miou,
         result.pixel_accuracy,
@@ -102,24 +114,38 @@ def _is_complete(result: Result) -> bool:
         *result.subsets.values(),
         *result.iou.values(),
     ]
-    shares = [budget["share"], *figures]
-    amounts = [budget[name] for name in ("amount", "rounds", "rounds_done", "pixels")]
     texts = [result.name, result.config, protocol["inference"]["title"], protocol["precision"]]
-    words = [result.strategy, protocol["data"], budget["unit"], budget["per"], *result.code.values()]
+    words = [protocol["data"], *result.code.values()]
     return (
         set(protocol) == PROTOCOL
-        and set(budget) == BUDGET
+        and is_purchase({"strategy": result.strategy, "budget": result.budget})
         and list(result.iou) == list(protocol["classes"])
         and list(result.subsets) == list(protocol["subsets"])
         and all(set(members) <= set(result.iou) for members in protocol["subsets"].values())
-        and all(value is None or (type(value) in (int, float) and 0 <= value <= 1) for value in shares)
-        and all(value is None or (type(value) in (int, float) and 0 <= value < math.inf) for value in amounts)
+        and all(_is_figure(value, 1) for value in figures)
         and all(type(value) is int for value in (result.seed, protocol["images"], *(protocol["input_size"] or [])))
         and all(isinstance(text, str) for text in texts)
         and all(word is None or isinstance(word, str) for word in words)
-        and (not budget["rounds"] or None not in (budget["unit"], budget["amount"]))
         and len(protocol["input_size"] or [0, 0]) == 2
     )
+
+
+def is_purchase(purchase: Mapping[str, Any]) -> bool:
+    """Whether ``strategy`` and ``budget`` are those of a result, see :class:`Result`."""
+    strategy, budget = purchase["strategy"], purchase["budget"]
+    words = [strategy, budget["unit"], budget["per"]]
+    amounts = [budget[name] for name in ("amount", "rounds", "rounds_done", "pixels")]
+    return (
+        set(budget) == BUDGET
+        and all(word is None or isinstance(word, str) for word in words)
+        and all(_is_figure(value, 2**63) for value in amounts)
+        and _is_figure(budget["share"], 1)
+        and (not budget["rounds"] or None not in (budget["unit"], budget["amount"]))
+    )
+
+
+def _is_figure(value: object, most: int) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= cast(float, value) <= most)
 
 
 def make_result(

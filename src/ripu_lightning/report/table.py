@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ripu_lightning.training.history import RoundRecord
@@ -45,11 +46,11 @@ def print_iou(
     """
     table = _table("class", "IoU %")
     for name, value in iou.items():
-        table.add_row(name, _percent(value))
+        table.add_row(escape(name), _percent(value))
     table.add_section()
     table.add_row("mean", _percent(miou))
     for name, value in (subsets or {}).items():
-        table.add_row(f"mean of {name}", _percent(value))
+        table.add_row(f"mean of {escape(name)}", _percent(value))
     (console or Console()).print(table)
 
 
@@ -88,7 +89,7 @@ def _gains(start: RoundRecord, end: RoundRecord, per_class: bool) -> Table:
     table = _table("IoU %", "start", "end", "gain")
     if per_class:
         for name in start.iou:
-            table.add_row(name, *_gain(start.iou[name], end.iou.get(name, math.nan)))
+            table.add_row(escape(name), *_gain(start.iou[name], end.iou.get(name, math.nan)))
         table.add_section()
     table.add_row("mIoU", *_gain(start.miou, end.miou))
     return table
