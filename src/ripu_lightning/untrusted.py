@@ -100,13 +100,14 @@ class _Plain(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = cast(Any, self).peek_event()  # has no type in PyYAML's stubs
+        line = event.start_mark.line + 1
         # Aliases make a few lines stand for gigabytes, and nothing of ours writes them.
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1} has an alias (*); write it out")
+            raise yaml.YAMLError(f"line {line} has an alias (*); write it out")
         if getattr(event, "tag", None) is not None:
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1} has the tag {event.tag}; leave it out")
+            raise yaml.YAMLError(f"line {line} has the tag {event.tag}; leave it out")
         if self.depth == DEPTH:
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1} is more than {DEPTH} levels deep")
+            raise yaml.YAMLError(f"line {line} is more than {DEPTH} levels deep")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -122,6 +123,6 @@ class _Plain(yaml.SafeLoader):
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1} gives the key {key.value} a second time")
+                raise yaml.YAMLError(f"the key {key.value} is given twice")
             seen.add((key.tag, str(key.value)))
         return super().construct_mapping(node, deep)

@@ -8,8 +8,10 @@ from omegaconf import OmegaConf
 
 import tiny
 from ripu_lightning.cli.app import quoted
+from ripu_lightning.cli.checkpoints import GROUPS
 from ripu_lightning.cli.initial import _finished, _require_same, load_initial
 from ripu_lightning.errors import UserError
+from ripu_lightning.report.result import UNKNOWN_PURCHASE
 
 
 def checkpoint(path: Path, **network: object) -> Path:
@@ -19,9 +21,9 @@ def checkpoint(path: Path, **network: object) -> Path:
         "state_dict": other.state_dict(),
         "hyper_parameters": {
             "classes": list(tiny.CLASSES.names),
-            "config": {"network": {"_target_": "x", **network}, "data": {}, "trainer": {}, "name": "a", "seed": 0},
+            "config": {**{group: {} for group in GROUPS}, "network": network, "name": "a", "seed": 0},
         },
-        "callbacks": {"RunFiles": {}},
+        "callbacks": {"RunFiles": UNKNOWN_PURCHASE},
     }
     torch.save(content, path)
     return path

@@ -103,7 +103,7 @@ def test_home_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_many_writers_of_one_file_leave_one_whole_content(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
-    contents = [bytes([number]) * 300_000 for number in range(8)]
+    contents = [bytes([number]) * 200_000 for number in range(8)]
     found = set()
 
     def write(content: bytes) -> None:

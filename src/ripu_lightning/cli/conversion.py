@@ -86,10 +86,9 @@ def _to_public(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
 
 def _require_deeplab(network: Mapping[str, Any], name: str) -> None:
     target, backbone = str(network.get("_target_")), str(network.get("backbone"))
-    kind = target.rsplit(".", 1)[-1]
-    ours = target.startswith("ripu_lightning.networks.") and kind in {"DeepLabV2", "DeepLabV3Plus"}
-    if not ours or not backbone.startswith("resnet"):
+    kind = target.rsplit(".", 1)[-1] if target.startswith("ripu_lightning.networks.") else target
+    if kind not in {"DeepLabV2", "DeepLabV3Plus"} or not backbone.startswith("resnet"):
         raise UserError(
-            f"{name} is {kind if ours else target} on backbone {backbone}; the public code has DeepLabV2 and "
+            f"{name} is {kind} on backbone {backbone}; the public code has DeepLabV2 and "
             "DeepLabV3Plus on ResNets: network=deeplab_v2 or network=deeplab_v3plus"
         )

@@ -42,11 +42,14 @@ class DataCache:
     def read(self, dataset: SegmentationDataset, name: str, limit: int = SMALL) -> bytes | None:
         """The content of one file of at most ``limit`` bytes; None where it is not there."""
         place = self.place(dataset)
-        return read_whole(place / name, limit) if place else None
+        found = read_whole(place / name, limit) if place else None
+        if place and found is None and (place / name).is_file():
+            self.warn_damaged(dataset, name)
+        return found
 
     def warn_damaged(self, dataset: SegmentationDataset, name: str) -> None:
-        """Tell that a file is done without; it is derived again and replaced."""
-        rank_zero_warn(f"data.cache: {self.place(dataset)}/{name} is damaged; it is made anew")
+        """Tell that a file is done without."""
+        rank_zero_warn(f"data.cache: {self.place(dataset)}/{name} can not be read or is damaged; it is made anew")
 
     def keep(self, dataset: SegmentationDataset, name: str, content: bytes) -> None:
         """Write one file; where that fails, warn and do without it: it can be derived again."""
