@@ -67,13 +67,14 @@ class Passes:
         for batch in tqdm(loader, desc=f"round {self.round}: {title}", unit="batch", disable=silent):
             check_interruption(self.trainer)
             batch = batch.to(self.module.device)
-            output = self.forward(batch.image)
             for position in range(len(batch.ids)):
-                yield self._image(batch, output, position)
+                yield self._image(batch, position)
 
-    def _image(self, batch: EvalBatch, output: Any, position: int) -> PoolImage:
-        image_id, size, here = batch.ids[position], batch.sizes[position], slice(position, position + 1)
-        logits = self._logits(output, here, batch.image, size)
+    def _image(self, batch: EvalBatch, position: int) -> PoolImage:
+        image_id, size, image = batch.ids[position], batch.sizes[position], batch.image[position : position + 1]
+        # Alone: which kernel computes a layer, hence how it rounds, depends on the number of images in the batch.
+        output = self.forward(image)
+        logits = self._logits(output, image, size)
         self._require_finite(logits, image_id)
         needs = self.strategy.needs
         inputs = ScoreInputs(
@@ -81,8 +82,8 @@ class Passes:
             image_ids=[image_id],
             round=self.round,
             seed=self.seed,
-            features=features_of(output)[here].float() if "features" in needs else None,
-            samples=self._samples(batch.image[here], image_id, size) if "samples" in needs else None,
+            features=features_of(output).float() if "features" in needs else None,
+            samples=self._samples(image, image_id, size) if "samples" in needs else None,
             regions=batch.regions[position][None] if batch.regions else None,
         )
         return PoolImage(batch.indices[position], image_id, inputs)
@@ -93,19 +94,19 @@ class Passes:
         for number in range(self.strategy.samples):
             with torch.random.fork_rng(devices=devices), dropping(self.module):
                 torch.manual_seed(derive_seed(self.seed, "samples", self.round, image_id, number))
-                logits = self._logits(self.forward(image), slice(None), image, size)
+                logits = self._logits(self.forward(image), image, size)
             self._require_finite(logits, image_id)
             yield logits
 
-    def _logits(self, output: Any, here: slice, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Those of some images of a batch, at the label's size."""
-        logits = logits_of(output)[here]
+    def _logits(self, output: Any, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Those of one image, at the label's size."""
+        logits = logits_of(output)
         if self.resize_twice:
-            logits = resize_logits(logits, (images.shape[-2], images.shape[-1]))
+            logits = resize_logits(logits, (image.shape[-2], image.shape[-1]))
         return resize_logits(logits, size)
 
     def forward(self, image: Tensor) -> Any:
-        """What the network gives for a batch of images ``(B, 3, h, w)``, in the trainer's precision."""
+        """What the network gives for one image ``(1, 3, h, w)``, in the trainer's precision."""
         precision = self.trainer.precision_plugin
         with precision.forward_context():
             return self.module(precision.convert_input(image))

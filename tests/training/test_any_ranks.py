@@ -1,0 +1,187 @@
+"""The same weights ask the same, whatever the number of processes, batch size and loader workers."""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import cycle, product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+import tiny
+from ripu_lightning.acquisition import (
+    Budget,
+    ClassBalanced,
+    KCentre,
+    Square,
+    Strategy,
+    Superpixel,
+    TopRandom,
+    WholeImage,
+    get_strategy,
+    list_strategies,
+)
+from ripu_lightning.annotation import GroundTruth, Query
+from ripu_lightning.data import ActiveDataModule
+from ripu_lightning.labels import LabelStore
+from ripu_lightning.training.acquire import gather_queries, pick_queries
+from ripu_lightning.training.passes import Passes
+
+POOLS = ((1, 5), (2, 7), (3, 5))  # images, in turns: fewer than processes, and numbers that they do not divide
+OPTIONS = {
+    "bald": {"samples": 2},
+    "ripu_point": {"radius": 3},
+    "d2ada": {"geometry": Superpixel(12, compactness=100)},
+    "mulactseg": {"geometry": Superpixel(12, compactness=100)},
+}
+MIXED = {  # orders and geometries that no strategy has by itself
+    "ripu, class by class": ("ripu", {"mode": ClassBalanced()}),
+    "ripu, spread": ("ripu", {"mode": KCentre(shortlist=3)}),
+    "entropy, best of the square": ("entropy", {"geometry": Square(2, reduce="max")}),
+    "margin, superpixels spread": (
+        "margin",
+        {"geometry": Superpixel(12, compactness=100), "mode": KCentre(shortlist=None)},
+    ),
+    "entropy, images at random": ("entropy", {"geometry": WholeImage(), "mode": TopRandom(0.5)}),
+}
+
+
+class Shape(NamedTuple):
+    """How a run is spread: processes, images a batch, loader workers."""
+
+    ranks: int
+    batch: int
+    workers: int
+
+
+class Case(NamedTuple):
+    """What is asked: the name of a strategy, of what the budget is, and the images of the pool."""
+
+    name: str
+    per: str
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, per {self.per}, {self.images} image(s)"
+
+
+def strategy_of(name: str) -> Strategy:
+    known, options = MIXED.get(name, (name, OPTIONS.get(name, {})))
+    return get_strategy(known, **options)
+
+
+def cases() -> Iterator[Case]:
+    plans = list(product([*list_strategies(), *MIXED], ("image", "pool")))
+    # Whole images can only be bought of the pool.
+    plans = [(name, per) for name, per in plans if per == "pool" or strategy_of(name).geometry.name != "image"]
+    for (name, per), pools in zip(plans, cycle(POOLS)):
+        yield from (Case(name, per, images) for images in pools)
+
+
+def budget_of(case: Case) -> Budget:
+    if strategy_of(case.name).geometry.name == "image":
+        return Budget(images=2, per="pool", rounds=2)
+    # Pixels for one kind of budget and picks for the other: both ways of counting.
+    return Budget(ratio=0.04, rounds=2) if case.per == "image" else Budget(regions=9, per="pool", rounds=2)
+
+
+class Ask(Callback):
+    """Runs two rounds of every case with the network as it is; rank 0 writes the queries."""
+
+    def __init__(self, folder: Path, shape: Shape) -> None:
+        self.folder, self.shape = folder, shape
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        asked = {str(case): self.ask(trainer, module, case) for case in cases()}
+        if trainer.is_global_zero:
+            (self.folder / "asked.pickle").write_bytes(pickle.dumps(asked))
+
+    def ask(self, trainer: Trainer, module: LightningModule, case: Case) -> list[list[Query]]:
+        # Fewer source images than four ranks, too.
+        source, target = tiny.Blocks("source", 3), tiny.Blocks("target!", case.images)
+        workers = self.shape.workers if case.images == 7 else 0  # starting them takes longer than all the rest
+        data = ActiveDataModule(source, target, None, eval_batch_size=self.shape.batch, num_workers=workers)
+        return rounds(trainer, module, data, strategy_of(case.name), budget_of(case), self.folder / str(case))
+
+
+def rounds(
+    trainer: Trainer, module: LightningModule, data: ActiveDataModule, strategy: Strategy, budget: Budget, folder: Path
+) -> list[list[Query]]:
+    """The queries of every round on rank 0, each round answered and committed before the next."""
+    data.trainer = trainer
+    target = data.target
+    about = {"classes": data.classes.names, "images": {name: target.size(i) for i, name in enumerate(target.ids)}}
+    if trainer.is_global_zero:
+        LabelStore.create_or_open(folder, **about).close()
+    trainer.strategy.barrier()
+    store = (LabelStore.create_or_open if trainer.is_global_zero else LabelStore.open)(folder, **about)
+    asked = []
+    for number in range(1, budget.rounds + 1):
+        passes = Passes(trainer, module, strategy, number, seed=0)
+        queries = gather_queries(pick_queries(passes, data, store, budget), trainer)
+        if trainer.is_global_zero:
+            answers = GroundTruth(target).ask(number, queries)
+            store.commit(answers, strategy=strategy.name, annotator="x", exclusion=strategy.geometry.exclusion)
+        trainer.strategy.barrier()
+        store.refresh()
+        asked.append(queries)
+    store.close()
+    return asked
+
+
+def on_ranks(folder: Path, ranks: int, callback: Callback) -> None:
+    """Call a callback's ``on_validation_end`` on so many processes, with a network that was never trained."""
+    torch.set_num_threads(1)
+    data = ActiveDataModule(tiny.Blocks("source", 1), tiny.Blocks("target!", 1), tiny.Blocks("val", 4))
+    options = {"devices": ranks, "strategy": "ddp_fork" if ranks > 1 else "auto"}
+    trainer = tiny.trainer(folder, tiny.loop(folder / "unused", data), callback, **options)
+    trainer.validate(tiny.module(), datamodule=data, verbose=False)
+
+
+def start(script: str, *arguments: object) -> None:
+    """Run a test module as a program: forked from a process of its own, as threads left here might hold locks."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def run(folder: Path, shape: Shape) -> dict[str, list[list[Query]]]:
+    start(__file__, folder, *shape)
+    return pickle.loads((folder / "asked.pickle").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Query]]]:
+    """One process that looks at one image at a time."""
+    return run(tmp_path_factory.mktemp("alone"), Shape(1, 1, 0))
+
+
+def as_bytes(query: Query) -> tuple:
+    arrays = (query.centres, query.boxes, query.inside, query.scores)
+    return query.index, query.image_id, *(None if each is None else each.tobytes() for each in arrays)
+
+
+@pytest.mark.parametrize("shape", [Shape(1, 3, 2), Shape(2, 2, 0), Shape(3, 1, 1), Shape(4, 3, 0)], ids=str)
+def test_every_strategy_asks_the_same(tmp_path: Path, alone: dict[str, list[list[Query]]], shape: Shape) -> None:
+    found = run(tmp_path, shape)
+    assert found.keys() == alone.keys()
+    other = [
+        f"{case}, round {number}"
+        for case in alone
+        for number, (ours, theirs) in enumerate(zip(alone[case], found[case], strict=True), start=1)
+        if list(map(as_bytes, ours)) != list(map(as_bytes, theirs))
+    ]
+    assert not other
+
+
+if __name__ == "__main__":
+    shape = Shape(*map(int, sys.argv[2:]))
+    on_ranks(Path(sys.argv[1]), shape.ranks, Ask(Path(sys.argv[1]), shape))
