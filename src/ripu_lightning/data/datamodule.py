@@ -27,6 +27,7 @@ from ripu_lightning.data.samplers import BalancedOrder, Order, ShardSampler, Ste
 from ripu_lightning.data.statistics import load_statistics
 from ripu_lightning.data.transforms import Transform
 from ripu_lightning.data.unlabelled import Unlabelled
+from ripu_lightning.data.workers import end_with_parent
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 
@@ -250,7 +251,11 @@ class ActiveDataModule(LightningDataModule):
         )
 
     def _loader_options(self) -> dict[str, Any]:
-        return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
+        return {
+            "num_workers": self.num_workers,
+            "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": end_with_parent,
+        }
 
     def _shard(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

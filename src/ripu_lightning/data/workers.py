@@ -1,6 +1,8 @@
-"""One job for each image of a data set, in processes and with a progress bar."""
+"""One job for each image of a data set, in processes and with a progress bar; no worker outlives who started it."""
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -23,7 +25,13 @@ def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: 
         title: of the progress bar.
     """
     workers = min(workers, len(indices))
-    results = DataLoader(_Jobs(job, indices), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    results = DataLoader(
+        _Jobs(job, indices),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=end_with_parent,
+    )
     yield from tqdm(results, desc=title, unit="image")
 
 
@@ -31,6 +39,23 @@ def all_cores() -> int:
     """Cores that this process may use."""
     # A job of a cluster owns fewer than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_with_parent(worker: int) -> None:
+    """Let a loader's worker process end the moment its parent is gone; for ``worker_init_fn``.
+
+    Workers look for their parent themselves, but only where they wait for work: one in the midst of a slow image
+    would live on until it is done, one whose large result nobody fetches any more for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("end_with_parent is for worker processes")
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 class _Jobs(Dataset[Result], Generic[Result]):
