@@ -1,6 +1,10 @@
 """Small answers, stores and a slow reference for the tests of the label store."""
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,3 +76,31 @@ def assert_holds(store: LabelStore, rounds: list[list[Answers]], exclusion: int 
         np.testing.assert_array_equal(store.mask(image), mask)
         np.testing.assert_array_equal(store.available(image), available)
         np.testing.assert_array_equal(store.asked(image), asked)
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest's content and its SHA-256 with it, as somebody who knows the format could."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    change(content)
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(content))
+
+
+def replace_round(folder: Path, content: bytes, number: int = 1, **changes: object) -> None:
+    """Another content for the file of a store's ``number``-th committed round (the head), believed by the manifest."""
+    digest = hashlib.sha256(content).hexdigest()
+
+    def change(manifest: dict[str, Any]) -> None:
+        entry = manifest["rounds"][number - 1]
+        (folder / entry["file"]).write_bytes(content)
+        entry.update(sha256=digest, **changes)
+        manifest["head"] = digest
+
+    edit_manifest(folder, change)
+
+
+def round_files(folder: Path) -> dict[str, bytes]:
+    """Name and content of every round's file."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("round_*.parquet"))}

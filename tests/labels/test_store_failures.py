@@ -22,7 +22,7 @@ from ripu_lightning.labels import rounds as rounds_module
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a process of its own, with the sample module at hand."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -180,7 +180,7 @@ with writer(Path(sys.argv[1])) as store:
 def test_a_reader_beside_a_writer_sees_whole_rounds(tmp_path: Path) -> None:
     writer(tmp_path).close()
     reader = LabelStore.open(tmp_path, classes=CLASSES, images=IMAGES)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     seen = set()
     with subprocess.Popen([sys.executable, "-c", BUSY_WRITER, str(tmp_path)], env=environment) as process:
         while process.poll() is None:

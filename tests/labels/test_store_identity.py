@@ -1,6 +1,5 @@
 """A store is opened by one writer at a time, for the data it was made for, and only while it is whole."""
 
-import json
 import os
 import signal
 import socket
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_samples import CLASSES, IMAGES, assert_holds, commit, writer
+from store_samples import CLASSES, IMAGES, assert_holds, commit, edit_manifest, writer
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
@@ -30,7 +29,7 @@ time.sleep(60)
 
 
 def hold(folder: Path, kind: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", HOLDER, str(folder), kind]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -114,46 +113,83 @@ def test_the_order_of_images_does_not_matter(tmp_path: Path) -> None:
     LabelStore.open(tmp_path, classes=list(CLASSES), images=dict(reversed(IMAGES.items())))
 
 
-def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
-    def function(text: str) -> str:
-        content = json.loads(text)
-        change(content)
-        return json.dumps(content)
-
-    return function
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    """By somebody who corrects the SHA-256 too."""
+    return lambda path: edit_manifest(path.parent, change)
 
 
-DAMAGES: list[tuple[Callable[[str], str], str]] = [
-    (lambda text: text[:-9], "damaged"),
-    (lambda text: "", "damaged"),
-    (lambda text: "[1]", "damaged"),
-    (lambda text: "[" * 100_000, "damaged"),
+def first(**changes: object) -> Callable[[Path], object]:
+    return edit(lambda content: content["rounds"][0].update(changes))
+
+
+def text(change: Callable[[str], str]) -> Callable[[Path], object]:
+    return lambda path: path.write_text(change(path.read_text()))
+
+
+FILE = "is not the name of a round's file"
+DAMAGES: list[tuple[Callable[[Path], object], str]] = [
+    (text(lambda content: content[:-9]), "damaged"),
+    (text(lambda content: ""), "damaged"),
+    (text(lambda content: "[1]"), "damaged"),
+    (text(lambda content: "[" * 100_000), "damaged"),
+    (text(lambda content: content.replace('"pixels": ', '"pixels": 1')), "its SHA-256 is not the one it tells"),
+    (text(lambda content: content.replace('"sky"', '"sea"')), "its SHA-256 is not the one it tells"),
+    (text(lambda content: content + " " * (16 << 20)), "more than 16 MB"),
     (edit(lambda content: content.pop("images")), "damaged"),
-    (edit(lambda content: content.update(format=2)), "format 2, this version reads 1"),
-    (edit(lambda content: content["rounds"][0].update(number=2)), "damaged"),
-    (edit(lambda content: content["rounds"][0].update(exclusion="2")), "damaged"),
-    (edit(lambda content: content["rounds"][0].update(pixels=-1)), "damaged"),
-    (edit(lambda content: content["rounds"][0].update(extra=1)), "damaged"),
-    (edit(lambda content: content["rounds"][0].update(file="../round_001.parquet")), "not a plain file name"),
-    (edit(lambda content: content["rounds"][0].update(file="/etc/passwd")), "not a plain file name"),
-    (edit(lambda content: content["rounds"][0].update(file="..")), "not a plain file name"),
-    (edit(lambda content: content["rounds"][0].update(file="a\n")), "not a plain file name"),
+    (edit(lambda content: content.update(format=1)), "format 1, this version reads 2"),
+    (edit(lambda content: content.update(extra=1)), "its keys are not"),
+    (edit(lambda content: content.update(classes="abc")), "of the wrong type"),
+    (edit(lambda content: content.update(classes=["a", 1])), "damaged"),
+    (edit(lambda content: content.update(classes=[])), "0 classes"),
+    (edit(lambda content: content.update(classes=["\ud800"])), "damaged"),
+    (edit(lambda content: content["images"].update(count=True)), "of the wrong type"),
+    (edit(lambda content: content["images"].update(sha256="ab")), "can not be"),
+    (edit(lambda content: content.update(head="ab" * 32)), "its head"),
+    (edit(lambda content: content.update(head=7)), "of the wrong type"),
+    (edit(lambda content: content["rounds"].append(content["rounds"][0])), "is listed twice"),
+    (edit(lambda content: content["rounds"].append({**content["rounds"][0], "sha256": "ab" * 32})), "share a file"),
+    (first(number=2), "does not follow"),
+    (first(parent="ab" * 32), "does not follow"),
+    (first(sha256="AB" * 32), "is no SHA-256"),
+    (first(exclusion="2"), "exclusion is '2'"),
+    (first(exclusion=2**31), "its exclusion"),
+    (first(exclusion=True), "exclusion is True"),
+    (first(pixels=-1), "can not be"),
+    (first(pixels=1.5), "pixels is 1.5"),
+    (first(void=10**6), "can not be"),
+    (first(extra=1), "damaged"),
+    (first(strategy="\ud800"), "damaged"),
+    (first(file="../round_001.parquet"), FILE),
+    (first(file="/etc/passwd"), FILE),
+    (first(file=".."), FILE),
+    (first(file="manifest.json"), FILE),
+    (first(file="round_001.parquet\n"), FILE),
 ]
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
-def test_a_damaged_manifest_is_told(tmp_path: Path, damage: Callable[[str], str], message: str) -> None:
+def test_a_damaged_manifest_is_told(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     with writer(tmp_path) as store:
         commit(store, 0)
     path = tmp_path / "manifest.json"
-    path.write_text(damage(path.read_text()))
+    damage(path)
     before = path.read_text()
-    for opening in (LabelStore.open, writer):
+    for opening in (LabelStore.open, writer, LabelStore.salvage):
         with pytest.raises(UserError, match=message) as caught:
             opening(tmp_path)
         assert str(path) in str(caught.value)
-        assert "\n" not in str(caught.value)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
     assert path.read_text() == before
+
+
+def test_the_samples_of_a_knowing_editor_are_believed(tmp_path: Path) -> None:
+    with writer(tmp_path) as store:
+        made = [commit(store, 0)]
+    edit_manifest(tmp_path, lambda content: content["rounds"][0].update(strategy="another"))
+    found = LabelStore.open(tmp_path, classes=CLASSES, images=IMAGES)
+    assert found.rounds[0].strategy == "another"
+    assert_holds(found, made)
 
 
 def test_a_manifest_that_is_not_text_is_told(tmp_path: Path) -> None:
@@ -163,20 +199,22 @@ def test_a_manifest_that_is_not_text_is_told(tmp_path: Path) -> None:
         LabelStore.open(tmp_path)
 
 
-def test_a_damaged_or_missing_round_is_told(tmp_path: Path) -> None:
-    with writer(tmp_path) as store:
+def test_a_damaged_or_missing_round_is_told_with_the_mend(tmp_path: Path) -> None:
+    folder = tmp_path / "a run"
+    with writer(folder) as store:
         commit(store, 0)
         commit(store, 1)
-    path = tmp_path / "round_001.parquet"
+    path = folder / "round_002.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"round_001\.parquet is damaged"):
-        LabelStore.open(tmp_path)
-    path.unlink()
-    for opening in (LabelStore.open, writer):
-        with pytest.raises(UserError, match=r"round_001\.parquet is missing"):
-            opening(tmp_path)
+    mend = f"restore it from a backup, or go on without it: ripu-labels rollback '{folder}' 1"
+    for damage in ("is damaged (its SHA-256 is not the manifest's)", "is missing"):
+        for opening in (LabelStore.open, writer):
+            with pytest.raises(UserError) as caught:
+                opening(folder)
+            assert str(caught.value) == f"{path} {damage}: {mend}"
+        path.unlink(missing_ok=True)
 
 
 def test_rounds_whose_manifest_was_lost_are_not_overwritten(tmp_path: Path) -> None:

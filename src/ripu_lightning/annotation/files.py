@@ -8,7 +8,7 @@ import numpy as np
 from ripu_lightning.annotation.annotators import Query, Waiting
 from ripu_lightning.annotation.archive import AnswerArchive
 from ripu_lightning.annotation.export import asked_pixels, export_round
-from ripu_lightning.annotation.queries import read_table, to_table
+from ripu_lightning.annotation.queries import holds_queries
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.data.reading import decode_label
 from ripu_lightning.errors import UserError
@@ -47,7 +47,7 @@ class FileAnnotator:
         folder = self._folder / f"round_{round_number:03d}"
         if not folder.is_dir():
             export_round(folder, round_number, queries, self._dataset)
-        elif not read_table(folder / "queries.parquet").equals(to_table(queries)):
+        elif not holds_queries(folder / "queries.parquet", queries):
             raise UserError(
                 f"{folder}: holds the questions of another run; choose another annotator.folder or move this one away"
             )

@@ -1,18 +1,18 @@
 """A round's way to the disk and back: what is checked before it is believed."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from ripu_lightning.errors import UserError
 from ripu_lightning.labels.answers import NOT_ASKED, Answers
-from ripu_lightning.labels.files import explained, replacing, sha256_of
-from ripu_lightning.labels.manifest import Round
-from ripu_lightning.labels.rounds import RoundFile, RoundWriter
-
-_MEND = "restore it from a backup or start again in another output folder"
+from ripu_lightning.labels.entry import Round
+from ripu_lightning.labels.files import explained, replacing, require_plain_file, sha256_of
+from ripu_lightning.labels.groups import GroupCache, require_size
+from ripu_lightning.labels.parquet import GROUP_ROWS, PAYLOAD, readable
+from ripu_lightning.labels.reading import RoundFile
+from ripu_lightning.labels.rounds import RoundWriter
 
 
 def write_round(
@@ -54,23 +54,28 @@ def write_round(
     return writer.queries, writer.pixels, writer.void
 
 
-def open_round(folder: Path, entry: Round) -> RoundFile:
+def open_round(
+    folder: Path,
+    entry: Round,
+    classes: int,
+    images: Mapping[str, tuple[int, int]] | None,
+    cache: GroupCache,
+    in_force: bool = True,
+) -> RoundFile:
     """The file of a round in the manifest, once it is known to be the one that was committed.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing or damaged; of a round in force, the line tells how to go on without it.
     """
     path = folder / entry.file
-    try:
+    mend = "restore it from a backup"
+    if in_force:
+        mend += f", or go on without it: ripu-labels rollback {shlex.quote(str(folder))} {entry.number - 1}"
+    with readable(path, mend):
+        require_plain_file(path)
         if sha256_of(path) != entry.sha256:
-            raise UserError(f"{path} is damaged (its SHA-256 is not the manifest's): {_MEND}")
-        return RoundFile(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: {_MEND}") from None
-    except UserError:
-        raise
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}): {_MEND}") from error
+            raise ValueError("its SHA-256 is not the manifest's")
+    return RoundFile(path, entry, classes, images, cache, mend)
 
 
 def _check(answers: Answers, seen: set[str], images: Mapping[str, tuple[int, int]], classes: int) -> tuple[int, int]:
@@ -82,6 +87,9 @@ def _check(answers: Answers, seen: set[str], images: Mapping[str, tuple[int, int
         raise ValueError(f"{name}: answered twice in one round; give all its answers at once")
     seen.add(name)
     height, width = size = images[name]
+    require_size(name, size, len(answers))
+    if len(answers) > GROUP_ROWS // 2 or answers.values.nbytes > PAYLOAD // 2:
+        raise ValueError(f"{name}: {len(answers)} queries of {answers.values.nbytes} pixels are too many for one image")
     # int64: a corner near the end of int32 plus a side must not wrap around.
     corners, sides = answers.boxes[:, :2].astype(np.int64), answers.boxes[:, 2:]
     if (corners < 0).any() or (corners + sides > size).any():

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import stat
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,7 +42,9 @@ def replacing(path: Path, note: str) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with explained(path, note):
-            file = temporary.open("wb")
+            # Not through a link of that name, which somebody may have put into a folder from elsewhere.
+            temporary.unlink(missing_ok=True)
+            file = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "wb")
         try:
             yield file
             with explained(path, note):
@@ -68,6 +71,25 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def require_plain_file(path: Path) -> None:
+    """Refuse a link that leads out of its folder, a pipe, a device or a folder.
+
+    Raises:
+        OSError: there is no such file, or it cannot be looked at.
+        ValueError: it is none that a store from elsewhere may have us open.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a plain file")
+    if os.path.dirname(os.path.realpath(path)) != os.path.realpath(path.parent):
+        raise ValueError("a symbolic link leads out of the folder")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, printable and not too long: content from elsewhere may stand in it."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return (line if line.isprintable() else ascii(line))[:200]
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
@@ -87,7 +109,7 @@ class WriterLock:
     def __init__(self, folder: Path) -> None:
         path = folder / "lock"
         with explained(path, "nothing was changed"):
-            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             self._take(self._descriptor, path)
         except BaseException:

@@ -1,80 +1,109 @@
-"""The manifest of a label store: whose labels these are, and the only list of the rounds that exist."""
+"""The manifest of a label store: whose labels these are, all rounds ever committed, and which of them are in force."""
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.answers import NOT_ASKED
-from ripu_lightning.labels.files import explained, replacing
+from ripu_lightning.labels.entry import LARGEST, Round, is_sha256
 
 NAME = "manifest.json"
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Round:
-    """What the manifest says of one committed round.
-
-    Args:
-        number: counted from 1, without gaps.
-        file: plain name of its Parquet file.
-        sha256: of that file, hexadecimal.
-        queries: number of queries.
-        pixels: number of pixels asked (void answers included).
-        void: number of pixels asked that the annotator could not name.
-        strategy: what picked the queries.
-        annotator: who answered.
-        exclusion: radius of the square that became unavailable around each centre, in pixels.
-        time: of the commit, UTC, ISO 8601.
-    """
-
-    number: int
-    file: str
-    sha256: str
-    queries: int
-    pixels: int
-    void: int
-    strategy: str
-    annotator: str
-    exclusion: int
-    time: str
-
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if type(value) is not entry.type:
-                raise ValueError(f"round {self.number!r}: {entry.name} is {value!r}")
-        if min(self.queries, self.pixels, self.void, self.exclusion) < 0:
-            raise ValueError(f"round {self.number}: a count is negative")
-        # A name with a folder in it could lead the reader out of the store.
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.file):
-            raise ValueError(f"round {self.number}: {self.file!r} is not a plain file name")
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Identity of the data and the committed rounds.
+    """Identity of the data, and a tree of rounds of which the path from a root to the head is in force.
 
     Args:
         classes: class names by index.
         count: number of images.
         fingerprint: SHA-256 of the sorted image ids with their sizes, see :func:`fingerprint`.
-        rounds: the committed rounds in order.
+        committed: all rounds ever committed, in the order of their commits; a parent comes before its children.
+        head: ``sha256`` of the last round in force; None where none is.
+
+    Raises:
+        ValueError: a manifest that can not be.
     """
 
     classes: tuple[str, ...]
     count: int
     fingerprint: str
-    rounds: tuple[Round, ...] = ()
+    committed: tuple[Round, ...] = ()
+    head: str | None = None
 
     def __post_init__(self) -> None:
-        if [entry.number for entry in self.rounds] != list(range(1, len(self.rounds) + 1)):
-            raise ValueError("the rounds are not numbered 1, 2, 3, ...")
+        if not 1 <= len(self.classes) <= NOT_ASKED:
+            raise ValueError(f"{len(self.classes)} classes; a label store holds 1 to {NOT_ASKED}")
+        if not 0 <= self.count < LARGEST or not is_sha256(self.fingerprint):
+            raise ValueError(f"the images {self.count!r}, {self.fingerprint!r} can not be")
+        numbers: dict[str | None, int] = {None: 0}
+        for entry in self.committed:
+            if entry.sha256 in numbers:
+                raise ValueError(f"round {entry.id} is listed twice")
+            if entry.parent not in numbers or entry.number != numbers[entry.parent] + 1:
+                raise ValueError(f"round {entry.id} is number {entry.number}, but does not follow such a round")
+            numbers[entry.sha256] = entry.number
+        if len({entry.file for entry in self.committed}) != len(self.committed):
+            raise ValueError("two rounds share a file")
+        if self.head not in numbers:
+            raise ValueError(f"its head {self.head!r} is no round")
+
+    @cached_property
+    def rounds(self) -> tuple[Round, ...]:
+        """The rounds in force, numbered 1, 2, 3, ..."""
+        known = {entry.sha256: entry for entry in self.committed}
+        chain, at = [], self.head
+        while at is not None:
+            chain.append(known[at])
+            at = known[at].parent
+        return tuple(reversed(chain))
+
+    @cached_property
+    def set_aside(self) -> tuple[Round, ...]:
+        """The rounds not in force, in the order of their commits."""
+        chain = {entry.sha256 for entry in self.rounds}
+        return tuple(entry for entry in self.committed if entry.sha256 not in chain)
+
+    def next_file(self) -> str:
+        """A name for the next round's file that no committed round has."""
+        taken, number = {entry.file for entry in self.committed}, len(self.rounds) + 1
+        name, again = f"round_{number:03d}.parquet", 2
+        while name in taken:
+            name, again = f"round_{number:03d}_{again}.parquet", again + 1
+        return name
+
+    def with_round(self, entry: Round) -> "Manifest":
+        """``entry`` committed and in force."""
+        return replace(self, committed=(*self.committed, entry), head=entry.sha256)
+
+    def at(self, to: int | str) -> "Manifest":
+        """Another head, and nothing else.
+
+        Args:
+            to: number of a round in force (0 for none), or the first 6 or more digits of any round's ``sha256``.
+
+        Raises:
+            UserError: no such round, or more than one.
+        """
+        if isinstance(to, int) or re.fullmatch(r"[0-9]{1,5}", to):
+            if not 0 <= int(to) <= len(self.rounds):
+                raise UserError(
+                    f"round {to}: the rounds in force are numbered 0 (none) to {len(self.rounds)}; give another one "
+                    "the first 6 digits of its id, which ripu-labels list tells"
+                )
+            return replace(self, head=self.rounds[int(to) - 1].sha256 if int(to) else None)
+        if not re.fullmatch(r"[0-9a-f]{6,64}", to):
+            raise UserError(f"round {to!r}: expected a round's number, or the first 6 or more digits of its id")
+        found = [entry.sha256 for entry in self.committed if entry.sha256.startswith(to)]
+        if len(found) != 1:
+            raise UserError(f"round {to}: {len(found) or 'no'} rounds' ids begin so; ripu-labels list tells them")
+        return replace(self, head=found[0])
 
     def to_json(self) -> str:
         """The text of the manifest file."""
@@ -82,9 +111,10 @@ class Manifest:
             "format": FORMAT,
             "classes": list(self.classes),
             "images": {"count": self.count, "sha256": self.fingerprint},
-            "rounds": [asdict(entry) for entry in self.rounds],
+            "head": self.head,
+            "rounds": [asdict(entry) for entry in self.committed],
         }
-        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps({**content, "sha256": digest(content)}, indent=1, ensure_ascii=False) + "\n"
 
     def check_classes(self, folder: Path, classes: Sequence[str]) -> None:
         """Raise ``UserError`` unless the store holds labels of these classes."""
@@ -110,6 +140,11 @@ class Manifest:
         raise UserError(f"label store {folder} was made with other data ({difference}): choose another output folder")
 
 
+def digest(content: Mapping[str, object]) -> str:
+    """SHA-256 of a manifest's content: a flipped bit must not become another number of pixels."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def fingerprint(images: Mapping[str, tuple[int, int]]) -> str:
     """SHA-256 of image ids with their ``(H, W)``, whatever their order.
 
@@ -118,74 +153,3 @@ def fingerprint(images: Mapping[str, tuple[int, int]]) -> str:
     """
     entries = sorted((name, int(height), int(width)) for name, (height, width) in images.items())
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
-
-
-def create_manifest(folder: Path, classes: Sequence[str], images: Mapping[str, tuple[int, int]]) -> None:
-    """Write the manifest of a new, empty store.
-
-    Raises:
-        ValueError: more classes than a byte can name beside "void" and "not asked", or none.
-        UserError: the folder holds rounds whose manifest was lost, or cannot be written.
-    """
-    if not 1 <= len(classes) <= NOT_ASKED:
-        raise ValueError(f"{len(classes)} classes; a label store holds 1 to {NOT_ASKED}")
-    left = sorted(folder.glob("round_*.parquet"))
-    if left:
-        # Rounds are only written once a manifest is there: these are labels that somebody paid for.
-        raise UserError(f"{left[0]} exists without {NAME}: restore {NAME} or choose another output folder")
-    manifest = Manifest(tuple(classes), len(images), fingerprint(images))
-    write_manifest(folder, manifest, "nothing was bought before")
-
-
-def write_manifest(folder: Path, manifest: Manifest, note: str) -> None:
-    """Put ``manifest`` in the place of the present one; ``note`` ends the line of a ``UserError``."""
-    with replacing(folder / NAME, note) as file, explained(folder / NAME, note):
-        file.write(manifest.to_json().encode())
-
-
-def read_manifest(
-    folder: Path, classes: Sequence[str] | None = None, images: Mapping[str, tuple[int, int]] | None = None
-) -> Manifest:
-    """The manifest in ``folder``, known to be that of ``classes`` and ``images`` where these are given.
-
-    Raises:
-        UserError: there is none, it cannot be read, this version does not understand it, or it belongs to
-            other classes or images.
-    """
-    manifest = _load(folder / NAME)
-    if classes is not None:
-        manifest.check_classes(folder, classes)
-    if images is not None:
-        manifest.check_images(folder, images)
-    return manifest
-
-
-def _load(path: Path) -> Manifest:
-    try:
-        return _parse(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"no label store in {path.parent} (no {NAME}): wrong folder?") from None
-    except UnsupportedFormat as error:
-        raise UserError(f"{path}: {error}; use the version of ripu-lightning that wrote it") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path} is damaged ({reason}): restore it from a backup or choose another output folder"
-        ) from error
-
-
-class UnsupportedFormat(Exception):
-    """A manifest of another format version."""
-
-
-def _parse(content: Mapping[str, Any]) -> Manifest:
-    if content["format"] != FORMAT:
-        raise UnsupportedFormat(f"label store format {content['format']!r}, this version reads {FORMAT}")
-    return Manifest(
-        classes=tuple(str(name) for name in content["classes"]),
-        count=int(content["images"]["count"]),
-        fingerprint=str(content["images"]["sha256"]),
-        rounds=tuple(Round(**entry) for entry in content["rounds"]),
-    )

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ripu_lightning.labels.answers import NOT_ASKED, VOID, Answers, Int64Array, UInt8Array, box_sizes
-from ripu_lightning.labels.manifest import Round
+from ripu_lightning.labels.entry import Round
 
 Rounds = Iterable[tuple[Round, Answers]]
 """What was answered about one image, round by round."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ripu_lightning.acquisition import Strategy
 from ripu_lightning.annotation import Annotator, Query, Waiting
-from ripu_lightning.annotation.queries import from_table, read_table, write_queries
+from ripu_lightning.annotation.queries import read_queries, write_queries
+from ripu_lightning.annotation.recall import ask_or_recall
 from ripu_lightning.labels import LabelStore
 
 
@@ -30,7 +31,7 @@ def settle(annotator: Annotator, store: LabelStore, strategy: Strategy) -> None:
     """
     path = _path(store)
     if path.is_file():
-        _commit(annotator, store, strategy, from_table(read_table(path)))
+        _commit(annotator, store, strategy, _read(path, store))
         path.unlink()
 
 
@@ -42,19 +43,27 @@ def check_answers(annotator: Annotator, store: LabelStore) -> None:
     """
     path = _path(store)
     if path.is_file():
-        for _ in annotator.ask(len(store.rounds) + 1, from_table(read_table(path))):
+        for _ in ask_or_recall(annotator, store, _read(path, store)):
             pass
 
 
 def _commit(annotator: Annotator, store: LabelStore, strategy: Strategy, queries: Sequence[Query]) -> None:
     store.commit(
-        annotator.ask(len(store.rounds) + 1, queries),
+        ask_or_recall(annotator, store, queries),
         strategy=strategy.name,
         annotator=annotator.name,
         exclusion=strategy.geometry.exclusion,
     )
 
 
+def _read(path: Path, store: LabelStore) -> list[Query]:
+    return read_queries(path, store.images or {})
+
+
 def _path(store: LabelStore) -> Path:
-    """The next round's queries while they wait; of a round that is committed by now, it is not looked at."""
-    return store.folder / f"asked_{len(store.rounds) + 1:03d}.parquet"
+    """The next round's queries while they wait; of a round that is committed by now, it is not looked at.
+
+    The name tells which round they follow: after a roll-back they would be the questions of another history.
+    """
+    after = f"_after_{store.rounds[-1].id}" if store.rounds else ""
+    return store.folder / f"asked_{len(store.rounds) + 1:03d}{after}.parquet"

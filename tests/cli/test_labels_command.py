@@ -1,0 +1,272 @@
+"""``ripu-labels`` as a real process: what it prints, what it returns, and that answers stay whatever is done."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ripu_lightning.cli.labels import main
+from ripu_lightning.labels import Answers, LabelStore
+
+CLASSES, IMAGES = ("road", "car"), {"town/a": (6, 8), "b": (5, 5)}
+
+
+def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ripu_lightning.cli.labels", *map(str, arguments)]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def give(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr; in this process, to spare half a second each."""
+    code = 0
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        code = int(stopped.code or 0)
+    return code, *capsys.readouterr()
+
+
+def error_of(given: tuple[int, str, str]) -> str:
+    (line,) = given[2].splitlines()
+    assert given[0] == 1
+    assert line.startswith("error: ")
+    return line
+
+
+def answer(image_id: str, row: int, values: list[int]) -> Answers:
+    box = np.array([[row, 0, 1, len(values)]], dtype=np.int32)
+    return Answers(image_id, box[:, :2].copy(), box, np.array(values, np.uint8), np.ones(1, np.float32))
+
+
+def commit(store: LabelStore, row: int, values: list[int], image_id: str = "town/a") -> None:
+    store.commit([answer(image_id, row, values)], strategy="ripu", annotator="people", exclusion=0)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder whose store has three rounds in force, and one set aside."""
+    with LabelStore.create_or_open(tmp_path / "run" / "labels", classes=CLASSES, images=IMAGES) as store:
+        commit(store, 0, [0, 1, 255, 254])
+        commit(store, 1, [1, 1, 1])
+        store.roll_back(1)
+        commit(store, 1, [0, 0], "b")
+        commit(store, 2, [1])
+    return tmp_path / "run"
+
+
+def rows(printed: str) -> list[list[str]]:
+    lines = [line.replace("┃", "│") for line in printed.splitlines() if line[:1] in {"│", "┃"}]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def answers_of(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "labels").glob("round_*.parquet")}
+
+
+def test_list_as_a_process(run: Path) -> None:
+    done = call("list", run)
+    assert (done.returncode, done.stderr) == (0, "")
+    store = LabelStore.open(run / "labels")
+    found = rows(done.stdout)
+    assert found[0] == ["round", "images", "queries", "pixels", "void", "id", "when", "strategy", "annotator", "state"]
+    about = [[entry.id, entry.time, "ripu", "people"] for entry in (*store.rounds, *store.set_aside)]
+    assert found[1:6] == [
+        ["1", "1", "1", "3", "1", *about[0], "in force"],
+        ["2", "1", "1", "2", "0", *about[1], "in force"],
+        ["3", "1", "1", "1", "0", *about[2], "in force"],
+        ["", "2", "3", "6", "1", "", "", "", "", "all in force"],
+        ["2", "1", "1", "3", "0", *about[3], "set aside"],
+    ]
+    assert found[6:] == [
+        ["class", "pixels", "%"],
+        ["road", "3", "50.00"],
+        ["car", "2", "33.33"],
+        ["void", "1", "16.67"],
+    ]
+
+
+def test_torch_is_not_loaded() -> None:
+    code = "import sys, ripu_lightning.cli.labels; print('torch' in sys.modules, 'pycocotools' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_verify_names_every_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, _ = give(capsys, "verify", run)
+    assert code == 0
+    assert printed.splitlines()[-1] == "everything committed is as it was"
+    folder = run / "labels"
+    names = ["round_001.parquet", "round_002.parquet", "round_002_2.parquet", "round_003.parquet"]
+    assert sorted(answers_of(run)) == names
+    whole = (folder / names[1]).read_bytes()
+    for place in range(0, len(whole), 97):  # wherever a byte is flipped
+        (folder / names[1]).write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        code, printed, _ = give(capsys, "verify", folder)
+        assert code == 1
+        assert re.search(r"^damaged    round_002\.parquet .* set aside: .*its SHA-256 is not", printed, re.M)
+    (folder / names[3]).unlink()
+    (folder / "asked_004.parquet").write_bytes(b"")
+    (folder / ".round_004.parquet.tmp").write_bytes(b"")
+    code, printed, _ = give(capsys, "verify", run)
+    states = {line[11:].split("  ")[0]: line[:11].strip() for line in printed.splitlines()[:-1]}
+    assert states == {
+        "manifest.json": "ok",
+        "round_001.parquet": "ok",
+        "round_002.parquet": "damaged",
+        "round_002_2.parquet": "ok",
+        "round_003.parquet": "missing",
+        ".round_004.parquet.tmp": "left over",
+        "asked_004.parquet": "asked",
+    }
+    assert (code, printed.splitlines()[-1]) == (1, "2 committed files are not as they were")
+
+
+def test_rollback_back_forth_and_to_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, store = answers_of(run), LabelStore.open(run / "labels")
+    (aside,) = store.set_aside
+    head = store.rounds[-1]
+    code, printed, _ = give(capsys, "rollback", run, 1)
+    assert (code, printed) == (
+        0, f"in force: rounds 1 to 1 ({store.rounds[0].id}), 3 pixels; set aside: 3 rounds\n"
+    )  # fmt: skip
+    give(capsys, "rollback", run, aside.id)
+    assert LabelStore.open(run / "labels").rounds[-1] == aside
+    assert "no rounds, 0 pixels; set aside: 4 rounds" in give(capsys, "rollback", run, 0)[1]
+    give(capsys, "rollback", run, head.sha256)
+    assert LabelStore.open(run / "labels").manifest == store.manifest
+    for to, words in (("4", "numbered 0 (none) to 3"), ("-1", "first 6"), ("x", "first 6"), ("abcdef0", "no rounds'")):
+        assert words in error_of(give(capsys, "rollback", run, "--", to))
+    assert LabelStore.open(run / "labels").manifest == store.manifest
+    assert answers_of(run) == before
+
+
+def test_rollback_past_damage(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "labels" / "round_003.parquet").unlink()
+    code, printed, _ = give(capsys, "rollback", run, 3)
+    assert (code, len(printed.splitlines())) == (0, 2)
+    assert "left out: " in printed
+    assert "round_003.parquet is missing: restore it from a backup, or go on without it: ripu-labels roll" in printed
+    assert give(capsys, "rollback", run, 2)[0] == 0
+    assert len(LabelStore.open(run / "labels").rounds) == 2
+
+
+def test_rollback_while_a_run_writes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LabelStore.create_or_open(run / "labels", classes=CLASSES, images=IMAGES):
+        assert f"is being written by process {os.getpid()}" in error_of(give(capsys, "rollback", run, 0))
+        assert give(capsys, "list", run)[0] == 0
+    assert len(LabelStore.open(run / "labels").rounds) == 3
+
+
+def test_export_with_a_damaged_round(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = LabelStore.open(run / "labels")
+    assert give(capsys, "export", run, tmp_path / "whole", "--format", "coco")[0] == 0
+    assert [path.name for path in (tmp_path / "whole").iterdir()] == ["annotations.json"]
+    (run / "labels" / "round_003.parquet").write_bytes(b"PAR1")
+    assert give(capsys, "export", run, tmp_path / "two", "--format", "png", "--through", 2)[0] == 0
+    code, printed, _ = give(capsys, "export", run, tmp_path / "png", "--format", "png")
+    assert code == 1
+    assert "2 images written" in printed
+    assert "left out: " in printed
+    assert "round_003.parquet is damaged" in printed
+    from PIL import Image
+
+    for folder in ("two", "png"):
+        for image_id in IMAGES:
+            with Image.open(tmp_path / folder / f"{image_id}.png") as picture:
+                assert np.array_equal(np.asarray(picture), store.mask(image_id, 2))
+    assert "in force, 1 to 3, got 4" in error_of(
+        give(capsys, "export", run, tmp_path / "no", "--format", "png", "--through", 4)
+    )
+    assert "not empty" in error_of(give(capsys, "export", run, tmp_path / "png", "--format", "coco"))
+    assert not (tmp_path / "no").exists()
+
+
+def test_merge_with_conflicts_and_damage(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LabelStore.create_or_open(tmp_path / "other", classes=CLASSES, images=IMAGES) as other:
+        commit(other, 0, [1, 1, 1])
+    code, printed, _ = give(capsys, "merge", run, tmp_path / "other", "--into", tmp_path / "merged")
+    assert (code, printed.splitlines()) == (
+        0,
+        [
+            f"4 rounds, 9 pixels in {tmp_path / 'merged'}",
+            "2 pixels are answered differently by two of the stores; the later round counts",
+        ],
+    )
+    assert LabelStore.open(tmp_path / "merged").mask("town/a")[0].tolist() == [1, 1, 1, *[255] * 5]
+    assert "not empty" in error_of(give(capsys, "merge", run, "--into", tmp_path / "other"))
+    (run / "labels" / "round_001.parquet").unlink()
+    code, printed, _ = give(capsys, "merge", run, "--into", tmp_path / "rest")
+    assert (code, "round_001.parquet is missing" in printed) == (1, True)
+    assert [entry.number for entry in LabelStore.open(tmp_path / "rest").rounds] == [1, 2]
+
+
+def test_mistakes_are_one_line(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["list"], ["verify"], ["rollback", 0]):
+        line = error_of(give(capsys, command[0], tmp_path, *command[1:]))
+        assert f"no label store in {tmp_path}" in line
+    assert list(tmp_path.iterdir()) == [run]
+    (tmp_path / "file").write_text("x")
+    assert "no label store" in error_of(give(capsys, "list", tmp_path / "file"))
+    export = ["export", run, tmp_path / "file" / "png", "--format", "png"]
+    assert "cannot write" in error_of(give(capsys, *export))
+    assert "file exists and is not empty" in error_of(give(capsys, *[*export[:2], tmp_path / "file", *export[3:]]))
+    (run / "labels" / "manifest.json").write_text("{")
+    for command in (["list"], ["verify"], ["rollback", 0]):
+        line = error_of(give(capsys, command[0], run, *command[1:]))
+        assert "manifest.json is damaged" in line
+
+
+def test_without_the_extra(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "bare" / "pycocotools").mkdir(parents=True)
+    (tmp_path / "bare" / "pycocotools" / "__init__.py").write_text("raise ModuleNotFoundError('pycocotools')")
+    path = os.pathsep.join([str(tmp_path / "bare"), *sys.path])
+    done = call("export", run, tmp_path / "out", "--format", "coco", PYTHONPATH=path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: --format coco: package pycocotools is not installed; run pip install 'ripu-lightning[coco]'\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_that_steers_a_terminal_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LabelStore.create_or_open(tmp_path, classes=("\x1b[2J", "[red]car[/red]"), images=IMAGES) as store:
+        store.commit([answer("b", 0, [0])], strategy="\x1b]0;x\x07", annotator="a\nb", exclusion=0)
+    code, printed, _ = give(capsys, "list", tmp_path)
+    assert code == 0
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
+    assert r"\x1b[2J" in printed
+    assert "[red]car[/red]" in printed
+    assert r"a\nb" in printed
+
+
+INTERRUPTED = """
+import sys, time
+from ripu_lightning.cli import labels_commands
+from ripu_lightning.cli.labels import main
+def wait(*_):
+    print("here", flush=True)
+    time.sleep(60)
+labels_commands.merge_stores = wait
+main(["merge", sys.argv[1], "--into", sys.argv[2]])
+"""
+
+
+def test_ctrl_c_is_one_line(run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(run), str(tmp_path / "merged")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaints == "error: interrupted; the label stores are as they were\n"

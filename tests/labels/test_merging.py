@@ -1,0 +1,159 @@
+"""Merged and exported stores against painting every answer by hand, and decoding with the format's own library."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as decoder
+from store_samples import CLASSES, IMAGES, commit, draw_round, edit_manifest, round_files, slow_images, writer
+
+from ripu_lightning.errors import UserError
+from ripu_lightning.labels import VOID, LabelStore
+from ripu_lightning.labels.merging import merge_stores
+
+
+def store_of(folder: Path, *seeds: int) -> LabelStore:
+    with writer(folder) as store:
+        for seed in seeds:
+            commit(store, seed)
+    return LabelStore.open(folder)
+
+
+def test_rounds_one_store_after_the_other(tmp_path: Path) -> None:
+    one, two = store_of(tmp_path / "one", 1, 2), store_of(tmp_path / "two", 3)
+    before = [round_files(store.folder) for store in (one, two)]
+    manifest, conflicts = merge_stores([one, two], tmp_path / "deep" / "merged")
+    merged = LabelStore.open(tmp_path / "deep" / "merged", classes=CLASSES, images=IMAGES)
+    assert merged.manifest == manifest
+    assert [entry.strategy for entry in merged.rounds] == ["s1", "s2", "s3"]
+    assert round_files(merged.folder) == {
+        "round_001.parquet": before[0]["round_001.parquet"],
+        "round_002.parquet": before[0]["round_002.parquet"],
+        "round_003.parquet": before[1]["round_001.parquet"],
+    }
+    differ = 0
+    for index, (image, size) in enumerate(IMAGES.items()):
+        rounds = [(2, draw_round(seed)[index]) for seed in (1, 2, 3)]
+        mask, available, asked = slow_images(size, rounds)
+        np.testing.assert_array_equal(merged.mask(image), mask)
+        np.testing.assert_array_equal(merged.available(image), available)
+        np.testing.assert_array_equal(merged.asked(image), asked)
+        first, _, first_asked = slow_images(size, rounds[:2])
+        second, _, second_asked = slow_images(size, rounds[2:])
+        for row in range(size[0]):
+            for column in range(size[1]):
+                both = first_asked[row, column] and second_asked[row, column]
+                differ += bool(both) and first[row, column] != second[row, column]
+    assert conflicts == differ > 0
+    assert [round_files(store.folder) for store in (one, two)] == before
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["merged"]
+
+
+def test_branches_of_one_store_share_their_root(tmp_path: Path) -> None:
+    with writer(tmp_path / "one") as store:
+        commit(store, 1)
+        commit(store, 2)
+        head = store.rounds[-1].sha256
+        store.roll_back(1)
+        commit(store, 3)
+    branch = LabelStore.open(tmp_path / "one")
+    with writer(tmp_path / "one") as store:
+        store.roll_back(head)
+    manifest, _ = merge_stores([LabelStore.open(tmp_path / "one"), branch], tmp_path / "merged")
+    assert [entry.strategy for entry in manifest.rounds] == ["s1", "s2", "s3"]
+    assert [entry.parent for entry in manifest.rounds] == [None, *(entry.sha256 for entry in manifest.rounds[:2])]
+    assert [entry.file for entry in manifest.rounds] == [f"round_00{number}.parquet" for number in (1, 2, 3)]
+
+
+def test_equal_answers_are_no_conflict(tmp_path: Path) -> None:
+    _, conflicts = merge_stores([store_of(tmp_path / name, 1) for name in ("one", "two")], tmp_path / "merged")
+    assert conflicts == 0
+
+
+def test_stores_that_do_not_go_together(tmp_path: Path) -> None:
+    one = store_of(tmp_path / "one", 1)
+    others = {"classes": (("road", "bus", "sky"), IMAGES), "images": (CLASSES, {**IMAGES, "d": (1, 1)})}
+    for kind, (classes, images) in others.items():
+        other = LabelStore.create_or_open(tmp_path / kind, classes=classes, images=images)
+        with other, pytest.raises(UserError, match=f"{kind} was made with other {kind}"):
+            merge_stores([one, other], tmp_path / "merged")
+    with pytest.raises(UserError, match="one exists and is not empty"):
+        merge_stores([one, one], tmp_path / "one")
+    with pytest.raises(UserError, match="cannot write"):
+        merge_stores([one], tmp_path / "one" / "lock" / "merged")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes", "images", "one"]
+
+
+def test_a_file_that_changed_since_it_was_opened(tmp_path: Path) -> None:
+    one = store_of(tmp_path / "one", 1)
+    path = tmp_path / "one" / "round_001.parquet"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(UserError, match="changed while it was copied"):
+        merge_stores([one], tmp_path / "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("through", [None, 1, 2])
+def test_coco_decodes_to_the_masks(tmp_path: Path, through: int | None) -> None:
+    with writer(tmp_path / "store") as store:
+        store.commit(draw_round(4)[:2], strategy="s", annotator="a", exclusion=1)
+        commit(store, 5)
+        commit(store, 6)
+    store.export_coco(tmp_path / "deep" / "out.json", through)
+    content = json.loads((tmp_path / "deep" / "out.json").read_text())
+    assert content["categories"] == [{"id": index, "name": name} for index, name in enumerate(CLASSES)]
+    images = {image["file_name"]: image for image in content["images"]}
+    assert sorted(images) == sorted(IMAGES if through != 1 else list(IMAGES)[:2])
+    assert [image["id"] for image in content["images"]] == list(range(1, len(images) + 1))
+    assert [entry["id"] for entry in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
+    for name, image in images.items():
+        mask, found = store.mask(name, through), np.full(IMAGES[name], VOID, dtype=np.uint8)
+        assert (image["height"], image["width"]) == IMAGES[name]
+        for entry in content["annotations"]:
+            if entry["image_id"] != image["id"]:
+                continue
+            where = decoder.decode(entry["segmentation"]).astype(bool)
+            assert (found[where] == VOID).all()
+            found[where] = entry["category_id"]
+            rows, columns = np.nonzero(where)
+            assert entry["area"] == len(rows) > 0
+            left, top, width, height = entry["bbox"]
+            assert (left, top) == (columns.min(), rows.min())
+            assert (width, height) == (np.ptp(columns) + 1, np.ptp(rows) + 1)
+        np.testing.assert_array_equal(found, mask)
+
+
+def test_coco_of_an_empty_store(tmp_path: Path) -> None:
+    with writer(tmp_path / "store") as store:
+        store.export_coco(tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert (content["images"], content["annotations"]) == ([], [])
+
+
+def test_png_through_a_round(tmp_path: Path) -> None:
+    with writer(tmp_path / "store") as store:
+        store.commit(draw_round(4)[:1], strategy="s", annotator="a", exclusion=1)
+        commit(store, 5)
+    store.export_png(tmp_path / "png", through=1)
+    assert [path.name for path in (tmp_path / "png").rglob("*.png")] == ["a.png"]
+    with Image.open(tmp_path / "png" / "town" / "a.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), store.mask("town/a", 1))
+
+
+def test_a_hostile_store_of_other_sizes(tmp_path: Path) -> None:
+    """The same fingerprint, as its manifest says; its images tell otherwise."""
+    one = store_of(tmp_path / "one", 1)
+    answers = [replace(each, image_id="c") for each in draw_round(1)[:1]]
+    with LabelStore.create_or_open(tmp_path / "two", classes=CLASSES, images={"c": (20, 20)}) as store:
+        store.commit(answers, strategy="s", annotator="a", exclusion=1)
+    edit_manifest(tmp_path / "two", lambda content: content.update(images=vars_of(one)))
+    with pytest.raises(UserError, match="image 'c' has another size"):
+        merge_stores([one, LabelStore.open(tmp_path / "two")], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def vars_of(store: LabelStore) -> dict[str, object]:
+    return {"count": store.manifest.count, "sha256": store.manifest.fingerprint}
