@@ -17,7 +17,7 @@ from PIL import Image
 from store_samples import CLASSES, IMAGES, assert_holds, commit, draw_answers, draw_round, slow_images, writer
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import NOT_ASKED, VOID, Answers, LabelStore, rounds
+from ripu_lightning.labels import NOT_ASKED, VOID, Answers, LabelStore, groups, painting, reading, rounds
 
 
 @settings(max_examples=40, deadline=None)
@@ -28,6 +28,7 @@ def test_images_match_painting_pixel_by_pixel(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         # Tiny row groups, so that images fall into several.
         patch.setattr(rounds, "_ROWS", data.draw(st.integers(1, 12)))
+        patch.setattr(painting, "_AT_ONCE", data.draw(st.sampled_from([1, 7, 40, 2**21])))
         with writer(Path(folder)) as store:
             for _ in range(data.draw(st.integers(1, 3))):
                 exclusion = data.draw(st.integers(0, 20))
@@ -133,6 +134,61 @@ def test_commit_holds_a_few_images_at_a_time(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < whole / 3
+
+
+def test_a_walk_decodes_each_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_ROWS", 40)
+    images = {f"i{k}": (9, 9) for k in range(60)}
+    made = [[draw_answers(np.random.default_rng([r, k]), f"i{k}", (9, 9), 3) for k in range(60)] for r in range(4)]
+    decoded, decode = [], reading.RoundFile._decode
+    with LabelStore.create_or_open(tmp_path, classes=CLASSES, images=images) as store:
+        for answers in made:
+            store.commit(answers, strategy="s", annotator="a", exclusion=0)
+        monkeypatch.setattr(
+            reading.RoundFile, "_decode", lambda self, group: decoded.append((self, group)) or decode(self, group)
+        )
+        for reader in (store, pickle.loads(pickle.dumps(store))):
+            for k in range(60):
+                for number, answers in enumerate(made, start=1):
+                    found = reader.answers(f"i{k}", number)
+                    assert found is not None
+                    np.testing.assert_array_equal(found.values, answers[k].values)
+                    found.values[:] = 77  # a copy: nobody spoils what is kept
+                assert reader.mask(f"i{k}").max() != 77
+            assert len(decoded) == len(set(decoded)) == 4 * 5  # 40 rows and more: 14 images a group
+            decoded.clear()
+
+
+def test_the_cache_is_bounded() -> None:
+    def group(pixels: int) -> groups.Group:
+        arrays = np.zeros((1, 2), np.int32), np.ones((1, 4), np.int32), np.zeros(1, np.float32), np.zeros(2, np.int64)
+        return groups.Group(*arrays, np.zeros(pixels, np.uint8))
+
+    cache, made = groups.GroupCache(limit=10_000), []
+    for key in [0, 1, 2, 0, 3, 0, 4, 0, 5, 1]:
+        kept = cache.get(key, lambda key=key: made.append(key) or group(2_900))
+        assert kept.values.nbytes == 2_900
+    assert made == [0, 1, 2, 3, 4, 5, 1]
+    cache.get("large", lambda: group(50_000))
+    assert cache._groups == {}
+    assert pickle.loads(pickle.dumps(cache))._groups == {}
+
+
+@pytest.mark.parametrize("exclusion", [0, 2**31 - 1])
+def test_painting_takes_a_few_times_the_image(tmp_path: Path, exclusion: int) -> None:
+    side, count = 1200, 40
+    boxes = np.array([[0, 0, side, side], *[[5, 5, 400, 400]] * count], dtype=np.int32)
+    values = np.zeros(side**2 + count * 400**2, dtype=np.uint8)
+    answers = Answers("whole", boxes[:, :2].copy(), boxes, values, np.ones(len(boxes), dtype=np.float32))
+    with LabelStore.create_or_open(tmp_path, classes=CLASSES, images={"whole": (side, side)}) as store:
+        store.commit([answers], strategy="image", annotator="truth", exclusion=exclusion)
+        for read in (store.mask, store.asked, store.available):
+            read("whole")
+            tracemalloc.start()
+            assert not read("whole").any() or read == store.asked
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < 5 * values.nbytes + (100 << 20)
 
 
 def _mask_in_worker(pickled: bytes) -> tuple[bytes, str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ripu_lightning.labels.answers import NOT_ASKED, Answers, Float32Array, Int32Array, Int64Array, UInt8Array
 
-PIXELS = 2**30
+PIXELS = 2**28
 """Most pixels of an image."""
 
 

@@ -1,6 +1,6 @@
-"""From columns to images: the arithmetic that paints boxes, without a loop over queries."""
+"""From columns to images: the arithmetic that paints boxes, many at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -10,32 +10,33 @@ from ripu_lightning.labels.entry import Round
 
 Rounds = Iterable[tuple[Round, Answers]]
 """What was answered about one image, round by round."""
+_AT_ONCE = 2**21
+"""Pixels whose indices are made at once, 8 bytes each and a few times over; a larger box is painted as a whole."""
 
 
 def paint_mask(shape: tuple[int, int], rounds: Rounds) -> UInt8Array:
     """The answers ``(H, W)`` uint8, the last one where there are several; 255 where there is none."""
-    canvas = np.full(shape[0] * shape[1], VOID, dtype=np.uint8)
+    canvas = np.full(shape, VOID, dtype=np.uint8)
     for _, answers in rounds:
-        where, values = _asked_pixels(answers, shape[1])
-        canvas[where] = values
-    return canvas.reshape(shape)
+        _paint(canvas, answers.boxes, answers.values != NOT_ASKED, answers.values)
+    return canvas
 
 
 def paint_asked(shape: tuple[int, int], rounds: Rounds) -> npt.NDArray[np.uint16]:
     """Number of the last round that asked about each pixel, ``(H, W)`` uint16; 0 where none did."""
-    canvas = np.zeros(shape[0] * shape[1], dtype=np.uint16)
+    canvas = np.zeros(shape, dtype=np.uint16)
     for entry, answers in rounds:
-        canvas[_asked_pixels(answers, shape[1])[0]] = entry.number
-    return canvas.reshape(shape)
+        _paint(canvas, answers.boxes, answers.values != NOT_ASKED, entry.number)
+    return canvas
 
 
 def paint_available(shape: tuple[int, int], rounds: Rounds) -> npt.NDArray[np.bool_]:
     """``(H, W)`` bool, False where it was asked and in the square of its round's ``exclusion`` around every centre."""
-    canvas = np.ones(shape[0] * shape[1], dtype=np.bool_)
+    canvas = np.ones(shape, dtype=np.bool_)
     for entry, answers in rounds:
-        canvas[_asked_pixels(answers, shape[1])[0]] = False
-        canvas[box_pixels(squares(answers.centres, entry.exclusion, *shape), shape[1])] = False
-    return canvas.reshape(shape)
+        _paint(canvas, answers.boxes, answers.values != NOT_ASKED, False)
+        _paint(canvas, squares(answers.centres, entry.exclusion, *shape), None, False)
+    return canvas
 
 
 def box_pixels(boxes: npt.NDArray[np.integer], width: int) -> Int64Array:
@@ -67,8 +68,42 @@ def squares(centres: npt.NDArray[np.integer], radius: int, height: int, width: i
     return np.concatenate([first, last - first + 1], axis=1)
 
 
-def _asked_pixels(answers: Answers, width: int) -> tuple[Int64Array, UInt8Array]:
-    """Flat indices and answers of the pixels that were asked, in the order of asking."""
-    where = box_pixels(answers.boxes, width)
-    asked = answers.values != NOT_ASKED
-    return (where, answers.values) if asked.all() else (where[asked], answers.values[asked])
+def _paint(
+    canvas: npt.NDArray[np.generic],
+    boxes: npt.NDArray[np.integer],
+    inside: npt.NDArray[np.bool_] | None,
+    values: UInt8Array | int,
+) -> None:
+    """Write into ``canvas`` ``(H, W)``, box after box, one value a pixel of the boxes or one value for all.
+
+    ``inside`` tells which pixels of the boxes are meant; None means all of them.
+    """
+    flat, width = canvas.reshape(-1), canvas.shape[1]
+    for start, stop, pixels in _parts(boxes):
+        new = values if isinstance(values, int) else values[pixels]
+        meant = None if inside is None else inside[pixels]
+        if stop - start == 1:
+            top, left, box_height, box_width = boxes[start].tolist()
+            place = canvas[top : top + box_height, left : left + box_width]
+            whole = new if isinstance(new, int) else new.reshape(place.shape)
+            np.copyto(place, whole, where=True if meant is None else meant.reshape(place.shape), casting="unsafe")
+            continue
+        where = box_pixels(boxes[start:stop], width)
+        if meant is not None and not meant.all():
+            where, new = where[meant], new if isinstance(new, int) else new[meant]
+        flat[where] = new
+
+
+def _parts(boxes: npt.NDArray[np.integer]) -> Iterator[tuple[int, int, slice]]:
+    """First and last + 1 box of each part of at most ``_AT_ONCE`` pixels, or of one box; and where its pixels lie."""
+    sizes = box_sizes(boxes)
+    if len(boxes) > 1 and sizes.sum() <= _AT_ONCE:  # as nearly always
+        yield 0, len(boxes), slice(None)
+        return
+    ends = np.cumsum(sizes)
+    start = first = 0
+    while start < len(boxes):
+        stop = max(start + 1, int(np.searchsorted(ends, first + _AT_ONCE, side="right")))
+        last = int(ends[stop - 1])
+        yield start, stop, slice(first, last)
+        start, first = stop, last

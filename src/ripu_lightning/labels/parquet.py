@@ -13,9 +13,9 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import first_line
 from ripu_lightning.labels.pages import FLAT, INDEXED, check_pages
 
-GROUP_ROWS = 2**24
+GROUP_ROWS = 2**23
 """Most rows of a row group."""
-PAYLOAD = 2**30
+PAYLOAD = 2**29
 """Most bytes of a column of bytes in a row group."""
 _TEXT = 2**28
 _SLACK = 2**20
