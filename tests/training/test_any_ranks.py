@@ -9,7 +9,6 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -32,6 +31,7 @@ from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.training.acquire import gather_queries, pick_queries
 from ripu_lightning.training.passes import Passes
+from ripu_lightning.training.ranks import Ranks
 
 POOLS = ((1, 5), (2, 7), (3, 5))  # images, in turns: fewer than processes, and numbers that they do not divide
 OPTIONS = {
@@ -119,16 +119,17 @@ def rounds(
     about = {"classes": data.classes.names, "images": {name: target.size(i) for i, name in enumerate(target.ids)}}
     if trainer.is_global_zero:
         LabelStore.create_or_open(folder, **about).close()
-    trainer.strategy.barrier()
+    ranks = Ranks(trainer)
+    ranks.meet("test")
     store = (LabelStore.create_or_open if trainer.is_global_zero else LabelStore.open)(folder, **about)
     asked = []
     for number in range(1, budget.rounds + 1):
         passes = Passes(trainer, module, strategy, number, seed=0)
-        queries = gather_queries(pick_queries(passes, data, store, budget), trainer)
+        queries = gather_queries(pick_queries(passes, data, store, budget, ranks), ranks)
         if trainer.is_global_zero:
             answers = GroundTruth(target).ask(number, queries)
             store.commit(answers, strategy=strategy.name, annotator="x", exclusion=strategy.geometry.exclusion)
-        trainer.strategy.barrier()
+        ranks.meet("test")
         store.refresh()
         asked.append(queries)
     store.close()

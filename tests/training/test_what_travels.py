@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from test_any_ranks import on_ranks, rounds, start
 from torch.distributed import ProcessGroup
 
 import tiny
 from ripu_lightning.acquisition import Budget, Strategy, Superpixel, get_strategy
 from ripu_lightning.data import ActiveDataModule
-from test_any_ranks import on_ranks, rounds, start
 
 IMAGES, PICKS = 6, 4
 SIZES = ((96, 128), (192, 256))

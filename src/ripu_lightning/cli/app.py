@@ -3,9 +3,9 @@
 import os
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -16,6 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ripu_lightning.cli.apart import follow_parent, quoted, start_apart
+from ripu_lightning.cli.launching import explain_submission, refuse_sweep, require_fitting_launch, submitted_log
 from ripu_lightning.cli.values import check_values
 from ripu_lightning.errors import DISK_FULL, UserError, suggest
 
@@ -58,18 +60,22 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
         sys.exit(code)
 
     def checked(config: DictConfig) -> None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        settings = HydraConfig.get()
+        if settings.mode == RunMode.MULTIRUN:
             return _run_apart({**os.environ, "HYDRA_FULL_ERROR": outside})
         os.environ["HYDRA_FULL_ERROR"] = outside  # processes that the job starts shall not inherit ours
         try:
             require_values(config, part(config) if part else "")
             check_values(config)
+            require_fitting_launch(config, [*settings.overrides.task, *settings.overrides.hydra])
             job(config)
         except (Exception, KeyboardInterrupt) as error:
-            _remove_empty(Path(HydraConfig.get().runtime.output_dir))
+            _remove_empty(Path(settings.runtime.output_dir))
             fail(error)  # here and not outside, because Hydra would announce the error with lines of its own
 
+    follow_parent()
     try:
+        refuse_sweep(sys.argv)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
     except (Exception, KeyboardInterrupt) as error:
         fail(error)
@@ -80,25 +86,18 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
 def _run_apart(environment: dict[str, str]) -> None:
     """One job of a sweep, in a process of its own: ranks, loggers and memory of one job do not leak into the next.
 
-    Lightning's launcher would otherwise start the whole sweep again on every other rank.
+    Lightning's launcher would otherwise start the whole sweep again on every other rank. A job that is asked to stop
+    ends the sweep, with its exit code; one that fails does not.
     """
     settings = HydraConfig.get()
-    folder = settings.runtime.output_dir
-    code = start_apart(settings.job.name, [*settings.overrides.task, f"hydra.run.dir={quoted(folder)}"], environment)
+    job, folder = settings.job.num, settings.runtime.output_dir
+    try:
+        code = start_apart([*settings.overrides.task, f"hydra.run.dir={quoted(folder)}"], environment)
+    except SystemExit:
+        print(f"\nthe sweep stops in job {job}; its folder is {folder}", file=sys.stderr)
+        raise
     if code not in {0, WAITS}:
-        raise UserError(f"job {settings.job.num} failed, see above; its folder is {folder}")
-
-
-def quoted(path: str | Path) -> str:
-    """A path as the value of an override, whatever characters it holds."""
-    escaped = str(path).replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def start_apart(command: str, overrides: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command such as ``ripu-train`` in a process of its own and return its exit code."""
-    module = f"ripu_lightning.cli.{command.removeprefix('ripu-')}"
-    return subprocess.run([sys.executable, "-m", module, *overrides], env=environment, check=False).returncode
+        raise UserError(f"job {job} failed, see {submitted_log() or 'above'}; its folder is {folder}")
 
 
 def require_values(config: DictConfig, part: str = "") -> None:
@@ -143,7 +142,7 @@ def explain(error: BaseException, config_name: str) -> str | None:
         return f"{error.filename}: {error.strerror}; check the path and its permissions"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _bad_override(error, config_name)
-    return None
+    return explain_submission(error)
 
 
 def _of_the_machine(message: str) -> str | None:
@@ -165,10 +164,11 @@ def _of_the_machine(message: str) -> str | None:
 def _remove_empty(folder: Path) -> None:
     """Hydra makes the run's folder before anything is checked; a mistake shall not leave it behind."""
     here = Path.cwd()
-    for path in (folder, *folder.parents):
-        if path == here or not path.is_dir() or any(path.iterdir()):
-            return
-        path.rmdir()
+    with suppress(OSError):  # another process of the run was quicker, or has something to keep
+        for path in (folder, *folder.parents):
+            if path == here or any(path.iterdir()):
+                return
+            path.rmdir()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -182,6 +182,8 @@ def _missing_option(error: MissingConfigException) -> str:
     if not isinstance(name, str) or "/" not in name:
         return _first_line(error)
     group, option = name.rsplit("/", 1)
+    if option in {"submitit_local", "submitit_slurm"}:
+        return f"{group}={option}: submitit is not installed; pip install 'ripu-lightning[cluster]'"
     return f"{group}: no option {option!r}; {suggest(option, error.options or ())}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ripu_lightning.cli.app import quoted, start_apart
+from ripu_lightning.cli.apart import quoted, start_apart
 from ripu_lightning.cli.build import plain
 from ripu_lightning.cli.checkpoints import load_checkpoint, network_state
 from ripu_lightning.errors import UserError
@@ -81,17 +81,11 @@ def _require_same_function(trained: Mapping[str, Any], module: SegmentationModul
 
 
 def _train_first(experiment: str, folder: Path) -> None:
-    if "LOCAL_RANK" in os.environ:  # by torchrun or a cluster: every process would start it
-        raise UserError(
-            f"pretrain: run the two steps apart under an external launcher: experiment={experiment} first, then "
-            "pretrain=null initial=RUN/checkpoints/last.ckpt"
-        )
-    settings = HydraConfig.get()
-    shared = [item for item in settings.overrides.task if _group(item) in SHARED]
+    shared = [item for item in HydraConfig.get().overrides.task if _group(item) in SHARED]
     print(f"first step: experiment={experiment} in {folder}", flush=True)
     # In a process of its own, as the jobs of a sweep: its ranks and loggers do not leak into this run.
     overrides = [f"experiment={experiment}", *shared, f"output={quoted(folder)}"]
-    if start_apart(settings.job.name, overrides, os.environ):
+    if start_apart(overrides, os.environ):
         raise UserError(f"pretrain: the first step failed, see above; its folder is {folder}")
 
 

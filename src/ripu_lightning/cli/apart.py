@@ -1,0 +1,112 @@
+"""Commands in processes of their own: the jobs of a sweep, the first step of a run that has two."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+
+PARENT = "RIPU_PARENT"
+"""Environment variable: the id of the process of ours that started this one."""
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""By these a run is asked to stop; it ends with 128 + the signal's number."""
+POLL = 0.05
+"""Seconds between two looks at a child."""
+DEATH_SIGNAL = 1
+"""Linux: the option of ``prctl`` that says by which signal a process follows its parent."""
+
+
+def start_apart(overrides: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the command that is running, with other overrides, in a process of its own.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: see :func:`run_child`.
+    """
+    settings = HydraConfig.get()
+    # Not of hydra.job.name, which may be changed: it names the jobs of a cluster.
+    module = f"ripu_lightning.cli.{str(settings.job.config_name).removesuffix('_tool')}"
+    return run_child([sys.executable, "-m", module, *_own_configs(settings), *overrides], environment)
+
+
+def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command and wait for it; what asks this process to stop is passed on to it.
+
+    Returns:
+        The exit code; negative where it was killed by a signal.
+
+    Raises:
+        SystemExit: this process or the command was asked to stop; with 128 + the signal's number.
+    """
+    asked: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if child is not None:
+            child.send_signal(number)
+
+    handlers = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        # In a session of its own a Ctrl-C reaches it once, by way of this process, and it can go on to its checkpoint.
+        mine = {**environment, PARENT: str(os.getpid())}
+        child = subprocess.Popen(command, env=mine, start_new_session=True)
+        for number in asked:
+            child.send_signal(number)
+        while child.poll() is None:  # wait() would not notice a signal that comes just before it
+            time.sleep(POLL)
+        code = child.returncode
+    except BaseException:  # such as what submitit's own handler of a signal raises
+        if child is not None:
+            child.terminate()
+            child.wait()
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    stopped = 128 - code if code < 0 else code
+    if stopped in {128 + number for number in PASSED_ON}:
+        raise SystemExit(stopped)
+    if asked:  # at its very end, or too early to understand: the user wants no more all the same
+        raise SystemExit(128 + asked[0])
+    return code
+
+
+def follow_parent() -> None:
+    """Die with the process of ours that started this one, and let those that this one starts do the same.
+
+    On Linux alone; elsewhere a process whose parent was killed goes on to its end. In a job of submitit, the signal by
+    which SLURM tells every process of it that time is up is left to submitit, which then asks this one to stop.
+    """
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    parent, me = int(os.environ.get(PARENT, 0)), os.getpid()
+    os.environ[PARENT] = str(me)
+    if not parent or not sys.platform.startswith("linux"):
+        return
+    if os.getppid() == parent:
+        ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent and not Path(f"/proc/{parent}").exists():
+        sys.exit(1)  # it died while this one was starting
+
+
+def quoted(path: str | Path) -> str:
+    """A path as the value of an override, whatever characters it holds."""
+    escaped = str(path).replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _own_configs(settings: HydraConf) -> list[str]:
+    """Where the user's own configs are: ``--config-dir``, ``hydra.searchpath``."""
+    sources = [source for source in settings.runtime.config_sources if source.provider == "command-line"]
+    searched = [item for item in settings.overrides.hydra if item.startswith("hydra.searchpath=")]
+    return [*(f"--config-dir={source.path}" for source in sources), *searched]
