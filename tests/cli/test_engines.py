@@ -1,0 +1,319 @@
+"""One command under Lightning's processes, torchrun, SLURM and submitit: one folder, the same picks, no orphans."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import submitit
+from test_train_command import SMALL, assert_one_line, call
+
+from ripu_lightning.cli.apart import run_child
+from ripu_lightning.cli.launching import explain_submission
+from ripu_lightning.data import Streets
+from ripu_lightning.labels import LabelStore
+
+# Weights that do not move and frozen BatchNorm leave the world size as the only difference.
+STILL = ["optimizer.lr=1e-30", "optimizer.freeze_batchnorm=true"]
+QUICK = [*SMALL, *STILL, "budget.rounds=1", "pictures=0", "trainer.enable_progress_bar=false"]
+TWO = [*QUICK, "data.batch_size=1"]
+TRAIN = [sys.executable, "-m", "ripu_lightning.cli.train"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+LONG = ["schedule.steps=100000", "schedule.horizon=100000", "schedule.first_round=90000", "trainer.devices=2"]
+NODES = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
+LIMIT = 240
+Started = subprocess.Popen[str]
+
+
+def start(command: list[str], cwd: Path, **environment: str) -> Started:
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **environment}
+    return subprocess.Popen(command, cwd=cwd, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ends_well(*processes: Started) -> str:
+    printed = [process.communicate(timeout=LIMIT)[0] for process in processes]
+    for process, text in zip(processes, printed, strict=True):
+        assert process.returncode == 0, text[-3000:]
+    return "".join(printed)
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def only_run(folder: Path) -> Path:
+    """The one folder of all processes, with all that a run leaves."""
+    runs = list((folder / "runs" / "debug").iterdir())
+    assert len(runs) == 1
+    names = {path.name for path in runs[0].iterdir()}
+    assert names == {"checkpoints", "config.yaml", "curve.png", "labels", "metrics", "result.json", "rounds.csv"}
+    return runs[0]
+
+
+def picks(run: Path) -> dict[str, list[list[int]]]:
+    store = LabelStore.open(run / "labels")
+    answers = {image_id: store.answers(image_id, 1) for image_id in Streets("target", "train", 5).ids}
+    return {image_id: answer.centres.tolist() for image_id, answer in answers.items() if answer is not None}
+
+
+def processes_of(word: str | Path) -> list[int]:
+    """The ids of all processes with this in their command; zombies have no command line."""
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if os.fsencode(word) in command.read_bytes():
+                found.append(int(command.parent.name))
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[int]]]:
+    """What one process picks."""
+    folder = tmp_path_factory.mktemp("alone")
+    ends_well(start([*TRAIN, *QUICK], folder))
+    found = picks(only_run(folder))
+    assert len(found) == 5
+    return found
+
+
+def test_torchrun_on_one_node_has_one_folder_and_picks_what_one_process_picks(
+    tmp_path: Path, expected: dict[str, list[list[int]]]
+) -> None:
+    torchrun = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "-m"]
+    printed = ends_well(start([*torchrun, *TRAIN[2:], *TWO, "trainer.devices=2"], tmp_path))
+    run = only_run(tmp_path)
+    assert picks(run) == expected
+    assert "MEMBER: 2/2" in printed
+    assert printed.count("run folder") == 1
+
+
+def test_torchrun_on_two_nodes_has_one_folder_and_picks_what_one_process_picks(
+    tmp_path: Path, expected: dict[str, list[list[int]]]
+) -> None:
+    nodes, port = [*TWO, "trainer.num_nodes=2"], str(free_port())
+    launch = [*TORCHRUN, *NODES, "--master-port", port, "--node-rank"]
+    printed = ends_well(*(start([*launch, rank, *TRAIN[1:], *nodes], tmp_path) for rank in ("0", "1")))
+    assert picks(only_run(tmp_path)) == expected
+    assert "MEMBER: 2/2" in printed
+
+
+def srun(rank: int, job: int) -> dict[str, str]:
+    """What two tasks on one node find in their environment."""
+    return {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_JOB_NAME": "ripu",
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_LOCALID": str(rank),
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_PROCID": str(rank),
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NODELIST": "localhost",
+    }
+
+
+def test_slurm_has_one_folder_which_bears_the_name_of_its_step(
+    tmp_path: Path, expected: dict[str, list[list[int]]]
+) -> None:
+    port = str(free_port())  # instead of one made of the job's number, as other tests may use that
+    tasks = [srun(rank, 4217) | {"MASTER_PORT": port} for rank in (0, 1)]
+    printed = ends_well(*(start([*TRAIN, *TWO, "trainer.devices=2"], tmp_path, **task) for task in tasks))
+    run = only_run(tmp_path)
+    assert run.name == "slurm_4217.0"
+    assert picks(run) == expected
+    assert "MEMBER: 2/2" in printed
+
+    checkpoint = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
+    evaluate = [sys.executable, "-m", "ripu_lightning.cli.evaluate", checkpoint]
+    two = ["trainer.accelerator=cpu", "trainer.devices=2"]
+    ends_well(*(start([*evaluate, *two], tmp_path, **task) for task in tasks))
+    evaluation = tmp_path / "runs" / "evaluate" / "slurm_4217.0"
+    assert len(list((evaluation / "predictions").iterdir())) == 3
+    assert (evaluation / "result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("environment", "overrides", "words"),
+    [
+        ({}, ["trainer.num_nodes=2"], ["output"]),
+        (srun(0, 1), [], ["trainer.devices", "SLURM", "2"]),
+        (srun(0, 1) | {"SLURM_NNODES": "2"}, ["trainer.devices=2"], ["trainer.num_nodes", "2 nodes"]),
+        ({"SLURM_NTASKS": "2"}, ["trainer.devices=2"], ["srun"]),
+        ({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}, ["output=run"], ["trainer.devices", "torchrun"]),
+        ({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}, ["trainer.devices=2"], ["output", "torchrun"]),
+        ({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}, ["-m", "seed=1,2"], ["-m", "torchrun"]),
+        (srun(0, 1), ["--multirun", "seed=1,2"], ["-m", "SLURM"]),
+        (srun(0, 1), ["experiment=demo_source_free", "trainer.devices=2"], ["pretrain", "SLURM", "demo_source_only"]),
+        ({}, ["-m", "hydra/launcher=submitit_slurm", "hydra.sweep.dir=sweep"], ["submitit_slurm", "submitit_local"]),
+    ],
+)
+def test_launches_that_can_not_work(
+    tmp_path: Path, environment: dict[str, str], overrides: list[str], words: list[str]
+) -> None:
+    assert_one_line(call("ripu-train", *overrides, *SMALL[3:5], cwd=tmp_path, **environment), *words)
+    assert not list(tmp_path.rglob("labels"))
+
+
+def test_sweep_of_jobs_of_two_processes_each(tmp_path: Path) -> None:
+    done = call("ripu-train", "-m", *TWO, "trainer.devices=2", "seed=1,2", "hydra.job.name=mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("MEMBER: 2/2") == 2
+    (sweep,) = (tmp_path / "runs" / "debug").iterdir()
+    for job in ("0", "1"):
+        assert (sweep / job / "result.json").is_file()
+        assert len(LabelStore.open(sweep / job / "labels").rounds) == 1
+    assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", "multirun.yaml"]
+
+
+def test_submitit_runs_a_sweep_over_the_number_of_processes(
+    tmp_path: Path, expected: dict[str, list[list[int]]]
+) -> None:
+    sweep = ["hydra/launcher=submitit_local", "hydra.job.name=mine", "trainer.devices=1,2"]
+    done = call("ripu-train", "-m", *sweep, *TWO, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = (tmp_path / "runs" / "debug").iterdir()
+    assert picks(folder / "0") == picks(folder / "1") == expected
+    logs = [log.read_text() for log in (folder / ".submitit").glob("*/*_log.err")]
+    assert sorted(log.count("MEMBER: 2/2") for log in logs) == [0, 1]
+
+
+def test_submitit_tells_of_a_job_that_failed(tmp_path: Path) -> None:
+    done = call("ripu-train", "-m", "hydra/launcher=submitit_local", "hydra.sweep.dir=sweep", "seed=-1", cwd=tmp_path)
+    assert_one_line(done, "job 0 failed", str(tmp_path / "sweep" / "0"))
+    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*_log.err")
+    assert str(log) in done.stderr
+    assert "error: seed" in log.read_text()
+
+
+def test_a_job_of_submitit_that_was_killed_gets_one_line(tmp_path: Path) -> None:
+    job: submitit.LocalJob[None] = submitit.LocalJob(tmp_path, "7")
+    job._results_timeout_s = 0  # a killed job leaves none
+    with pytest.raises(submitit.core.utils.UncompletedJobError) as error:
+        job.results()
+    line = explain_submission(error.value)
+    assert line is not None
+    assert f"{tmp_path}/7_0_log.err;" in line
+    assert "\n" not in line
+    assert explain_submission(ValueError("another")) is None
+
+
+def test_configs_of_the_user_hold_for_the_jobs_of_a_sweep_too(tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: -7\n")
+    for where in (["--config-dir=own"], [f"hydra.searchpath=[file://{tmp_path}/own]"]):
+        done = call("ripu-train", "-m", *where, "experiment=mine", "hydra.sweep.dir=sweep", cwd=tmp_path)
+        assert "error: seed: expected a whole number of 0 or more, got -7" in done.stderr
+
+
+CHILD = """
+import signal, sys, time
+def stop(number, frame):
+    time.sleep(0.5)  # longer than a Ctrl-C waits for a child by default
+    print("saved", flush=True)
+    sys.exit({code})
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    signal.signal(number, stop if {heeds} else signal.SIG_DFL)
+print("ready", flush=True)
+for _ in range(600):  # one long sleep would not notice a signal that comes just before it
+    time.sleep(0.1)
+"""
+PARENT = """
+import os, signal, sys
+from ripu_lightning.cli.apart import run_child
+signal.signal(signal.SIGUSR2, lambda number, frame: sys.exit(9))
+sys.exit(run_child(sys.argv[1:], os.environ))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "heeds", "code"),
+    [
+        (signal.SIGTERM, True, "128 + number"),
+        (signal.SIGINT, True, "128 + number"),
+        (signal.SIGUSR1, True, "128 + number"),
+        (signal.SIGTERM, True, "0"),  # it was just about to end
+        (signal.SIGINT, True, "1"),  # what Python may make of a Ctrl-C that comes early
+        (signal.SIGUSR1, False, "unused"),
+    ],
+)
+def test_a_signal_is_passed_on_and_the_child_waited_for(number: signal.Signals, heeds: bool, code: str) -> None:
+    child = [sys.executable, "-c", CHILD.format(code=code, heeds=heeds)]
+    parent = start([sys.executable, "-c", PARENT, *child], Path.cwd())
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    parent.send_signal(number)
+    printed, _ = parent.communicate(timeout=20)  # ends when the last process that could write has ended
+    assert parent.returncode == 128 + number
+    assert printed == ("saved\n" if heeds else "")
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("sys.exit(5)", 5), ("os.kill(os.getpid(), 9)", -9), ("sys.exit(143)", None)]
+)
+def test_a_child_that_ends_by_itself(end: str, code: int | None) -> None:
+    child, handler = [sys.executable, "-c", f"import os, sys; {end}"], signal.getsignal(signal.SIGTERM)
+    if code is None:  # asked to stop by someone else
+        with pytest.raises(SystemExit) as stopped:
+            run_child(child, os.environ)
+        assert stopped.value.code == 143
+    else:
+        assert run_child(child, os.environ) == code
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_signal_whose_handler_raises_stops_the_child() -> None:
+    """As submitit's does to put a job back into the queue."""
+    child = [sys.executable, "-c", CHILD.format(code="143", heeds=True)]
+    parent = start([sys.executable, "-c", PARENT, *child], Path.cwd())
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    parent.send_signal(signal.SIGUSR2)
+    assert parent.communicate(timeout=20)[0] == "saved\n"
+    assert parent.returncode == 9
+
+
+def test_a_job_of_submitit_leaves_its_signal_to_submitit() -> None:
+    script = "import os, signal; from ripu_lightning.cli.apart import follow_parent; follow_parent(); "
+    script += "os.kill(os.getpid(), signal.SIGUSR2); print('goes on')"
+    assert ends_well(start([sys.executable, "-c", script], Path.cwd(), SUBMITIT_EXECUTOR="slurm")) == "goes on\n"
+
+
+def test_a_sweep_that_is_asked_to_stop_starts_no_further_job(tmp_path: Path) -> None:
+    sweep = start([*TRAIN, "-m", *QUICK, *LONG, "seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep"], tmp_path)
+    wait_for(lambda: len(processes_of(tmp_path)) > 1, 60)
+    sweep.terminate()
+    printed, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 143
+    assert "the sweep stops in job 0" in printed
+    assert "Traceback" not in printed.split("the sweep stops")[1]
+    assert not processes_of(tmp_path)
+    assert not (tmp_path / "sweep" / "1").exists()
+
+
+def test_no_process_outlives_a_killed_sweep(tmp_path: Path) -> None:
+    sweep = start([*TRAIN, "-m", *QUICK, *LONG, "seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep"], tmp_path)
+    wait_for(lambda: (tmp_path / "sweep" / "0" / "config.yaml").is_file(), 120)
+    assert len(processes_of(tmp_path)) == 3  # the sweep, its job, and the job's other rank
+    sweep.kill()
+    sweep.communicate(timeout=30)  # they share its output: it ends with the last of them
+    wait_for(lambda: not processes_of(tmp_path), 5)
+    assert not (tmp_path / "sweep" / "1").exists()
