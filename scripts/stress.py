@@ -1,6 +1,6 @@
 """Kill ``ripu-train`` with SIGKILL at random moments, start the same command again, and compare what comes out.
 
-    python scripts/stress.py --kills 200 --ranks 1 2
+    python scripts/stress.py --kills 200 --ranks 1 2 3
 
 Every start is a real process (or several, with DDP) on the embedded pair; it kills itself, or one of its ranks, at a
 moment drawn from the seed. Once a run is through, its labels must equal those of a run that was never touched query
@@ -8,6 +8,7 @@ by query, and its checkpoint bit by bit. Ends with 1 where one does not.
 """
 
 import argparse
+import faulthandler
 import functools
 import itertools
 import json
@@ -22,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,8 @@ def main() -> None:
 
 
 def victim(moment: Moment) -> None:
-    """This process as ``ripu-train`` that is killed at ``moment``."""
+    """This process as ``ripu-train`` that is killed at ``moment``; SIGUSR2 has it tell where it is."""
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     if int(os.environ.get("LOCAL_RANK", 0)) == moment.rank:
         if moment.place == "any time":
             _kill_after(moment.delay)
@@ -221,11 +223,12 @@ class Stress:
         self.folder, self.rng, self.outcome = folder.resolve(), random.Random(seed), Outcome()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.watchers = ThreadPoolExecutor(32)
+        self.seen: list[Future[None]] = []
 
     def run(self, kills: int, kinds: list[tuple[str, int]], jobs: int) -> Outcome:
         """Kill at least so many times, runs of all ``(variant, ranks)`` in turn."""
         with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(self._reference, kinds))
+            list(pool.map(self._reference, dict.fromkeys(kinds)))
             if not self.outcome.faults:
                 seeds = (self.rng.random() for _ in itertools.count())
                 turns = zip(itertools.cycle(kinds), seeds, itertools.count(), strict=False)
@@ -238,7 +241,8 @@ class Stress:
                         self._torment(kind, random.Random(seed), number)
 
                 list(pool.map(work, range(jobs)))
-        self.watchers.shutdown()
+        for each in self.seen:
+            each.result()
         return self.outcome
 
     def _reference(self, kind: tuple[str, int]) -> None:
@@ -258,7 +262,7 @@ class Stress:
             if code == 0:
                 break
             killed.append(str(moment))
-            if moment is None or not self._expected(code, moment):
+            if moment is None or not self._expected(code, moment, folder):
                 self.outcome.faults.append(f"{folder.name}: ended with {code} after {killed}")
                 return
             self.outcome.kills[moment.place] += 1
@@ -271,9 +275,11 @@ class Stress:
             shutil.rmtree(folder)
 
     @staticmethod
-    def _expected(code: int, moment: Moment) -> bool:
-        # With several ranks the first one may end by itself, in words, after another one was killed.
-        return code == -signal.SIGKILL or (moment.rank > 0 and code == 1)
+    def _expected(code: int, moment: Moment, folder: Path) -> bool:
+        # After another rank was killed the first one ends by itself, and says so.
+        last = folder.with_name(f"{folder.name}.log").read_text(errors="replace")[-2000:]
+        told = f"rank {moment.rank} ended or did not answer" in last
+        return code == -signal.SIGKILL or (moment.rank > 0 and code == 1 and told)
 
     def _start(self, folder: Path, kind: tuple[str, int], moment: Moment | None) -> int:
         """Start the command and wait for its end, but not for that of its workers and other ranks."""
@@ -295,10 +301,13 @@ class Stress:
             try:
                 code = process.wait(LIMIT * 2)
             except subprocess.TimeoutExpired:
+                self.outcome.faults.append(f"{folder.name}: hung, {moment}; where is in {log}")
+                if moment is not None:
+                    os.killpg(process.pid, signal.SIGUSR2)
+                    time.sleep(3)
                 os.killpg(process.pid, signal.SIGKILL)
-                self.outcome.faults.append(f"{folder.name}: hung, {moment}")
                 return process.wait()
-        self.watchers.submit(self._see_end, process.pid, f"{folder.name}: {moment}")
+        self.seen.append(self.watchers.submit(self._see_end, process.pid, f"{folder.name}: {moment}"))
         return code
 
     def _see_end(self, session: int, name: str) -> None:

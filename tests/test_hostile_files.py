@@ -21,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from mutations import damaged
+from ripu_lightning.acquisition.label_maps import read_regions
 from ripu_lightning.annotation import FileAnnotator, Query, Waiting
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.classes import ClassMap, load_class_map
@@ -583,6 +584,16 @@ def test_hostile_checkpoints(tmp_path: Path, kind: str) -> None:
     path.write_bytes(CHECKPOINTS[kind])
     with one_line(path, "it is damaged, or holds more than tensors"):
         read_entries(path, "checkpoint")
+
+
+@pytest.mark.parametrize(
+    "content", [CHECKPOINTS["bytes"], CHECKPOINTS["zeros"], PICTURES["note"][0], bomb(30_000, 30_000)]
+)
+def test_hostile_label_maps(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / ("a.png" if content.startswith(b"\x89PNG") else "a.pt")
+    path.write_bytes(content)
+    with one_line(path, "can not be read"):
+        read_regions(path)
 
 
 def test_yaml_of_our_own_is_plain() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
+from ripu_lightning.annotation import GroundTruth
 from ripu_lightning.data.transforms import Transform
 from ripu_lightning.training.checkpoints import WholeCheckpoints
 from ripu_lightning.training.module import SegmentationModule
@@ -46,7 +47,7 @@ def rank_1_dies_scoring() -> None:
 
 def rank_1_is_slow() -> None:
     if RANK == 1:
-        before(Passes, "_image", 1, lambda: time.sleep(600))
+        before(Passes, "_image", 1, lambda: Path("slow").touch() or time.sleep(600))
 
 
 def worker_is_killed() -> None:
@@ -60,6 +61,11 @@ def worker_is_killed() -> None:
 def data_vanish() -> None:
     root = next(item.partition("=")[2] for item in sys.argv if item.startswith("data.target.root="))
     before(SegmentationModule, "training_step", 3, lambda: shutil.rmtree(Path(root) / "images"))
+
+
+def nobody_answers() -> None:
+    """Whoever asks the oracle fails."""
+    GroundTruth.answer = None  # type: ignore[method-assign, assignment]
 
 
 def disk_is_full() -> None:

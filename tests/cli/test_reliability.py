@@ -84,14 +84,49 @@ def test_ctrl_c_finishes_the_step_and_the_same_command_goes_on_to_the_same_end(t
 
 
 def test_sigterm_ends_two_ranks_after_the_same_step(tmp_path: Path) -> None:
-    process = start(tmp_path, *LONG, "checkpoint_every=7", "output=run", "trainer.devices=2")
+    options = ["checkpoint_every=7", "output=run", "trainer.devices=2", "data.num_workers=1"]
+    process = start(tmp_path, *LONG, *options)
     wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", process)
-    process.terminate()
+    os.killpg(process.pid, signal.SIGTERM)  # ranks and workers too, as systems do
     done = end(process)
     assert done.returncode == 143, done.stderr[-2000:]
     assert done.stdout.count("interrupted by SIGTERM after step") == 1
+    assert "with a checkpoint" in done.stdout
     assert "Traceback" not in done.stderr
     assert "zombies" not in done.stderr
+
+
+def members(session: int) -> int:
+    """Processes of a session that live."""
+    fields = [
+        path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()
+    ]
+    return sum(int(each[3]) == session and each[0] != "Z" for each in fields)
+
+
+def test_ctrl_c_while_the_ranks_start(tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG, "output=run", "trainer.devices=2")
+    while members(process.pid) < 2 and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)  # the second one has begun to import
+    os.killpg(process.pid, signal.SIGINT)
+    done = end(process)
+    assert done.returncode == 130, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_ctrl_c_ends_a_run_that_waits_for_a_rank(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("planted.py")
+    command = (sys.executable, str(script), "rank_1_is_slow")
+    process = start(tmp_path, *SHORT, "output=run", "trainer.devices=2", command=command)
+    wait_for(tmp_path / "slow", process)
+    time.sleep(1)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(1.5)
+    done = end(process)
+    assert done.returncode == 130, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
 
 
 def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
@@ -99,14 +134,15 @@ def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(tmp_path: P
     wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", first)
     assert_one_line(end(start(tmp_path, *LONG, "output=run")), "is being written by process", str(first.pid))
     assert first.poll() is None
-    first.terminate()
-    assert end(first).returncode == 143
+    first.send_signal(signal.SIGUSR1)
+    assert end(first).returncode == 138
 
 
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
         ("rank_1_dies", "rank 1 ended or did not answer"),
+        ("rank_1_dies_scoring", "rank 1 ended or did not answer within 6 seconds (queries of a round)"),
         ("rank_1_is_slow", "rank 1 ended or did not answer within 6 s"),
     ],
 )
@@ -161,6 +197,11 @@ def test_a_full_disk_costs_the_checkpoint_of_that_moment_alone(tmp_path: Path) -
     assert len(LabelStore.open(tmp_path / "run" / "labels").rounds) == 2
 
 
+def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert_one_line(end(start(tmp_path, *SHORT, "output=file/run")), "file/run", "check the path")
+
+
 def test_a_damaged_checkpoint_is_named_and_the_labels_are_used_again(tmp_path: Path) -> None:
     assert end(start(tmp_path, *SHORT, "output=run")).returncode == 0
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -169,15 +210,36 @@ def test_a_damaged_checkpoint_is_named_and_the_labels_are_used_again(tmp_path: P
     path.write_bytes(content)
     assert_one_line(end(start(tmp_path, *SHORT, "output=run")), str(path), "damaged")
     path.unlink()
-    before = {each.name: each.read_bytes() for each in (tmp_path / "run" / "labels").glob("*.parquet")}
+    before = rounds(tmp_path / "run")
     assert end(start(tmp_path, *SHORT, "output=run")).returncode == 0
-    assert {each.name: each.read_bytes() for each in (tmp_path / "run" / "labels").glob("*.parquet")} == before
+    assert rounds(tmp_path / "run") == before
     assert len(before) == 2
+
+
+def rounds(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in (folder / "labels").glob("*.parquet")}
+
+
+def test_a_round_that_was_set_aside_answers_what_is_asked_again(tmp_path: Path) -> None:
+    assert end(start(tmp_path, *SHORT, "output=run")).returncode == 0
+    before = rounds(tmp_path / "run")
+    labels = [sys.executable, "-m", "ripu_lightning.cli.labels"]
+    subprocess.run([*labels, "rollback", "run", "1"], cwd=tmp_path, check=True, capture_output=True)
+    refused = end(start(tmp_path, *SHORT, "output=run"))
+    assert_one_line(refused, "holds 1 rounds of labels, but the checkpoint was trained on 2", "ripu-labels rollback")
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
+    again = planted(tmp_path, "nobody_answers", *SHORT, "output=run")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert before.items() <= rounds(tmp_path / "run").items()
+    store = LabelStore.open(tmp_path / "run" / "labels")
+    assert [entry.file for entry in store.rounds] == ["round_001.parquet", "round_002_2.parquet"]
+    assert [entry.file for entry in store.set_aside] == ["round_002.parquet"]
+    assert store.rounds[1].pixels == store.set_aside[0].pixels
 
 
 def test_killed_runs_come_back_as_if_nothing_had_been(tmp_path: Path) -> None:
     """The short form of the stress script; what it prints is in the failure's report."""
-    command = [sys.executable, str(ROOT / "scripts" / "stress.py"), "--kills", "6", "--ranks", "1", "2", "--seed", "3"]
+    command = [sys.executable, str(ROOT / "scripts" / "stress.py"), "--kills", "6", "--ranks", "1", "3", "--seed", "3"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     options = ["--variants", "ripu", "--folder", str(tmp_path)]
     done = subprocess.run(

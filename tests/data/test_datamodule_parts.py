@@ -72,5 +72,5 @@ def test_labels_are_read_where_they_are_needed() -> None:
 
 def test_without_an_evaluation_split() -> None:
     data = parts(target_eval=None)
-    data.check(world_size=4)
+    data.check()
     assert data.val_dataloader() == data.test_dataloader() == []

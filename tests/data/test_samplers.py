@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripu_lightning.data.samplers import ShardSampler, StepBatchSampler, UniformOrder
+from ripu_lightning.data.samplers import ShardBatchSampler, ShardSampler, StepBatchSampler, UniformOrder
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 2**40)
@@ -89,3 +89,14 @@ def test_shards_partition_exactly(size: int, world_size: int) -> None:
     assert [len(ShardSampler(size, rank, world_size)) for rank in range(world_size)] == [len(s) for s in shards]
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
     assert all(low < high for shard in shards for low, high in pairwise(shard))
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 5))
+def test_every_process_has_a_batch_and_each_image_is_in_one(size: int, world_size: int, batch_size: int) -> None:
+    samplers = [ShardBatchSampler(size, batch_size, rank, world_size) for rank in range(world_size)]
+    shards = [list(sampler) for sampler in samplers]
+    assert sorted(chain(*chain(*shards))) == list(range(size))
+    for rank, (sampler, shard) in enumerate(zip(samplers, shards, strict=True)):
+        assert len(sampler) == len(shard) >= 1
+        assert [len(batch) for batch in shard[:-1]] == [batch_size] * (len(shard) - 1)
+        assert (shard == [[]]) == (rank >= size)

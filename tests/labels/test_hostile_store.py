@@ -170,6 +170,22 @@ def test_any_round_that_its_manifest_believes(
     assert memory.max_memory() < 16 << 20
 
 
+def test_a_footer_that_would_end_the_process(single: Path, tmp_path: Path) -> None:
+    """Some of these flips make Arrow's own view of a column's metadata abort: nobody may look at it."""
+    shutil.copy(single / "manifest.json", tmp_path)
+    whole = (single / "round_001.parquet").read_bytes()
+    start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    refused = 0
+    for place in range(start, start + 200):
+        replace_round(tmp_path, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            read_all(tmp_path)
+        except UserError as error:
+            one_line(error, tmp_path / "round_001.parquet")
+            refused += 1
+    assert refused > 100
+
+
 def table(rows: int = 2, **columns: Any) -> pa.Table:
     """A round of ``rows`` single pixels of the image ``c``, with other columns in the place of some."""
     zeros, ones = pa.array(np.zeros(rows, np.int32)), pa.array(np.ones(rows, np.int32))

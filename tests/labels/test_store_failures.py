@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from store_samples import CLASSES, IMAGES, assert_holds, commit, draw_round, wri
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import Answers, LabelStore
 from ripu_lightning.labels import rounds as rounds_module
+from ripu_lightning.labels import store as store_module
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -270,3 +272,19 @@ def test_answers_that_do_not_fit_are_refused(
 def test_arrays_of_another_kind_are_refused(name: str, array: Any) -> None:
     with pytest.raises(ValueError, match=f"town/a: .*{name}"):
         replace(draw_round(0)[0], **{name: array})
+
+
+def test_a_clock_that_jumps_back_changes_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        years = iter((2031, 1999, 2026))
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime(next(cls.years), 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(store_module, "datetime", Clock)
+    with writer(tmp_path) as store:
+        made = [commit(store, seed) for seed in range(3)]
+    again = LabelStore.open(tmp_path, classes=CLASSES, images=IMAGES)
+    assert [entry.time[:4] for entry in again.rounds] == ["2031", "1999", "2026"]
+    assert_holds(again, made)

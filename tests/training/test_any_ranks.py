@@ -1,5 +1,6 @@
 """The same weights ask the same, whatever the number of processes, batch size and loader workers."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -139,7 +140,7 @@ def rounds(
 def on_ranks(folder: Path, ranks: int, callback: Callback) -> None:
     """Call a callback's ``on_validation_end`` on so many processes, with a network that was never trained."""
     torch.set_num_threads(1)
-    data = ActiveDataModule(tiny.Blocks("source", 1), tiny.Blocks("target!", 1), tiny.Blocks("val", 4))
+    data = ActiveDataModule(tiny.Blocks("source", 1), tiny.Blocks("target!", 1), tiny.Blocks("val", 2))
     options = {"devices": ranks, "strategy": "ddp_fork" if ranks > 1 else "auto"}
     trainer = tiny.trainer(folder, tiny.loop(folder / "unused", data), callback, **options)
     trainer.validate(tiny.module(), datamodule=data, verbose=False)
@@ -183,6 +184,49 @@ def test_every_strategy_asks_the_same(tmp_path: Path, alone: dict[str, list[list
     assert not other
 
 
+class Counted(Callback):
+    """Notes how many pixels each evaluation counted over all processes, and what was bought."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pixels = folder, []
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        compute = module.confusion.compute
+
+        def noting() -> torch.Tensor:
+            counts = compute()
+            self.pixels.append(int(counts.sum()))
+            return counts
+
+        module.confusion.compute = noting
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        (self.folder / f"pixels_{trainer.global_rank}.json").write_text(json.dumps(self.pixels))
+
+
+def fit(folder: Path) -> None:
+    torch.set_num_threads(1)
+    data = ActiveDataModule(tiny.Blocks("source", 1), tiny.Blocks("target!", 2), tiny.Blocks("val", 1), batch_size=2)
+    active = tiny.loop(folder / "labels", data)
+    trainer = tiny.trainer(folder, active, Counted(folder), devices=3, strategy="ddp_fork")
+    trainer.fit(tiny.module(), datamodule=data)
+
+
+def test_a_run_on_more_processes_than_images(tmp_path: Path) -> None:
+    """One image to evaluate, one source image and two of the target: every process takes part in everything."""
+    start(__file__, tmp_path)
+    labelled = int((tiny.Blocks("val", 1).label(0) != 255).sum())
+    for rank in range(3):
+        assert json.loads((tmp_path / f"pixels_{rank}.json").read_text()) == [labelled] * 3
+    store = LabelStore.open(tmp_path / "labels")
+    assert len(store.rounds) == 2
+    assert sorted(store.touched) == tiny.Blocks("target!", 2).ids
+
+
 if __name__ == "__main__":
-    shape = Shape(*map(int, sys.argv[2:]))
-    on_ranks(Path(sys.argv[1]), shape.ranks, Ask(Path(sys.argv[1]), shape))
+    folder = Path(sys.argv[1])
+    if len(sys.argv) == 2:
+        fit(folder)
+    else:
+        shape = Shape(*map(int, sys.argv[2:]))
+        on_ranks(folder, shape.ranks, Ask(folder, shape))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,12 @@ def test_a_flipped_bit_is_found_or_changes_nothing(
 class Signal(Callback):
     """A signal that comes within a step, once."""
 
-    def __init__(self, interruption: Interruption, step: int) -> None:
-        self.interruption, self.step = interruption, step
+    def __init__(self, step: int) -> None:
+        self.step = step
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.global_step == self.step:
-            self.interruption.signum = 15
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(folder: Path, every: int, *steps: int) -> tuple[dict[str, torch.Tensor], list, LabelStore]:
@@ -80,7 +81,7 @@ def run(folder: Path, every: int, *steps: int) -> tuple[dict[str, torch.Tensor],
         data, network, interruption = tiny.datamodule(), tiny.module(), Interruption()
         active = tiny.loop(folder / "labels", data)
         saver = RunCheckpoint(folder, every, interruption)
-        callbacks = [interruption, *([Signal(interruption, step)] if step is not None else []), saver]
+        callbacks = [interruption, *([Signal(step)] if step is not None else []), saver]
         trainer = tiny.trainer(folder, active, *callbacks, enable_checkpointing=True)
         trainer.strategy.checkpoint_io = WholeCheckpoints()
         start = folder / "last.ckpt"
@@ -88,7 +89,7 @@ def run(folder: Path, every: int, *steps: int) -> tuple[dict[str, torch.Tensor],
         if step is None:
             trainer.fit(network, **arguments)
         else:
-            with pytest.raises(Interrupted) as caught:
+            with pytest.raises(Interrupted) as caught, interruption:
                 trainer.fit(network, **arguments)
             assert caught.value.exit_code == 143
             saved.append(torch.load(start, weights_only=True)["global_step"])

@@ -176,6 +176,30 @@ def test_checkpoint_without_its_labels_is_refused(tmp_path: Path) -> None:
         )
 
 
+def test_checkpoint_of_other_rounds_is_refused(tmp_path: Path) -> None:
+    for strategy in ("ripu", "random"):
+        data = tiny.datamodule()
+        folder = tmp_path / strategy
+        saver = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+        trainer = tiny.trainer(tmp_path, tiny.loop(folder / "labels", data, strategy), saver, enable_checkpointing=True)
+        trainer.fit(tiny.module(), datamodule=data)
+    data = tiny.datamodule()
+    trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "random" / "labels", data))
+    with pytest.raises(UserError, match="other rounds are in force than those that the checkpoint was trained on"):
+        trainer.fit(tiny.module(), datamodule=data, ckpt_path=tmp_path / "ripu" / "last.ckpt", weights_only=True)
+
+
+def test_a_stage_that_is_cut_short_buys_nothing(tmp_path: Path) -> None:
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, *arguments) -> None:
+            trainer.should_stop = True
+
+    data = tiny.datamodule()
+    with pytest.raises(UserError, match="a stage was ended after step 1, before its last"):
+        tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), Stop()).fit(tiny.module(), datamodule=data)
+    assert LabelStore.open(tmp_path / "labels").rounds == ()
+
+
 def run_with(tmp_path: Path, strategy: Strategy, budget: Budget) -> None:
     data = tiny.datamodule()
     stages = Stages(steps=8, first_round=3, interval=2, rounds=budget.rounds)

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from ripu_lightning.annotation.annotators import Query
 from ripu_lightning.labels.answers import Int32Array, box_sizes
 from ripu_lightning.labels.files import explained, replacing, require_plain_file
+from ripu_lightning.labels.footer import Footer, read_footer
 from ripu_lightning.labels.groups import require_boxes, require_size
-from ripu_lightning.labels.parquet import PAYLOAD, bytes_of, numbers_of, read_columns, read_footer, readable, runs_of
+from ripu_lightning.labels.parquet import PAYLOAD, bytes_of, numbers_of, read_columns, readable, runs_of
 
 _NUMBERS = ("index", "region", "row", "column", "box_top", "box_left", "box_height", "box_width")
 _SCHEMA = pa.schema(
@@ -66,9 +67,9 @@ def read_queries(path: Path, images: Mapping[str, tuple[int, int]]) -> list[Quer
     """
     with readable(path, "restore it from a backup"):
         footer, ids, queries = _footer(path), list(images), list[Query]()
-        if footer.num_rows > sum(height * width for height, width in images.values()):
-            raise ValueError(f"{footer.num_rows} regions are more than the pixels of the data set")
-        for group in range(footer.num_row_groups):
+        if footer.rows > sum(height * width for height, width in images.values()):
+            raise ValueError(f"{footer.rows} regions are more than the pixels of the data set")
+        for group in range(len(footer.groups)):
             queries += _read_group(path, footer, group, ids, images)
         index = [query.index for query in queries]
         if sorted(set(index)) != index:
@@ -85,10 +86,10 @@ def holds_queries(path: Path, queries: Sequence[Query]) -> bool:
     expected = to_table(queries)
     with readable(path, "restore it from a backup"):
         footer, start = _footer(path), 0
-        if footer.num_rows != expected.num_rows:
+        if footer.rows != expected.num_rows:
             return False
         payload = min(expected.column("inside").nbytes, PAYLOAD)
-        for group in range(footer.num_row_groups):
+        for group in range(len(footer.groups)):
             found = read_columns(path, footer, group, _SCHEMA.names, payload)
             ours = expected.slice(start, found.num_rows).combine_chunks()
             start += found.num_rows
@@ -101,13 +102,13 @@ def holds_queries(path: Path, queries: Sequence[Query]) -> bool:
     return True
 
 
-def _footer(path: Path) -> pq.FileMetaData:
+def _footer(path: Path) -> Footer:
     require_plain_file(path)
     return read_footer(path, _SCHEMA)
 
 
 def _read_group(
-    path: Path, footer: pq.FileMetaData, group: int, ids: Sequence[str], images: Mapping[str, tuple[int, int]]
+    path: Path, footer: Footer, group: int, ids: Sequence[str], images: Mapping[str, tuple[int, int]]
 ) -> list[Query]:
     table = read_columns(path, footer, group, ["image", *_NUMBERS, "score"])
     names, starts = runs_of(table, "image")
@@ -133,7 +134,7 @@ def _read_group(
 
 
 def _read_inside(
-    path: Path, footer: pq.FileMetaData, group: int, boxes: Int32Array, bounds: Sequence[tuple[int, int]]
+    path: Path, footer: Footer, group: int, boxes: Int32Array, bounds: Sequence[tuple[int, int]]
 ) -> list[npt.NDArray[np.bool_] | None]:
     """Which pixels are asked, image by image; None for an image of which all are."""
     areas = box_sizes(boxes)

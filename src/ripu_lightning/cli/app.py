@@ -16,8 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ripu_lightning.cli.apart import follow_parent, quoted, start_apart
-from ripu_lightning.cli.launching import explain_submission, refuse_sweep, require_fitting_launch, submitted_log
+from ripu_lightning.cli.apart import PASSED_ON, follow_parent, quoted, start_apart
+from ripu_lightning.cli.launching import (
+    explain_submission,
+    launcher,
+    refuse_sweep,
+    require_fitting_launch,
+    submitted_log,
+)
 from ripu_lightning.cli.values import check_values
 from ripu_lightning.errors import DISK_FULL, UserError, suggest
 
@@ -72,8 +78,13 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
         except (Exception, KeyboardInterrupt) as error:
             _remove_empty(Path(settings.runtime.output_dir))
             fail(error)  # here and not outside, because Hydra would announce the error with lines of its own
+        except SystemExit as error:
+            sys.exit(_exit_code(error))
 
     follow_parent()
+    if int(os.environ.get("LOCAL_RANK", 0)) and launcher() is None:
+        for signum in PASSED_ON:  # the first rank decides, and would be killed by Lightning if this one just ended
+            signal.signal(signum, signal.SIG_IGN)
     try:
         refuse_sweep(sys.argv)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
@@ -81,6 +92,13 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
         fail(error)
     finally:
         os.environ["HYDRA_FULL_ERROR"] = outside
+
+
+def _exit_code(error: SystemExit) -> int | str | None:
+    """The signal's, where Lightning ends an evaluation that was asked to stop with 1 or 0."""
+    if isinstance(error.__context__, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    return 128 + signal.SIGTERM if type(error).__name__ == "SIGTERMException" else error.code
 
 
 def _run_apart(environment: dict[str, str]) -> None:

@@ -48,7 +48,6 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         use_distributed_sampler=False,
         precision=config.trainer.precision or training.trainer.precision,
     )
-    datamodule.require_images(trainer.world_size)
     trainer.test(module, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
         trained, bought = checkpoint["hyper_parameters"]["config"], checkpoint["callbacks"][BOUGHT]

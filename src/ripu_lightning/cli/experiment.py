@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
@@ -25,6 +27,7 @@ from ripu_lightning.report.table import print_rounds
 from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
 from ripu_lightning.training.checkpoints import RunCheckpoint, WholeCheckpoints
 from ripu_lightning.training.interruption import Interrupted, Interruption
+from ripu_lightning.training.ranks import MissingRanks
 from ripu_lightning.untrusted import read_config
 
 COMMUNICATION = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|[Tt]imed out|monitoredBarrier|TCPStore")
@@ -59,14 +62,11 @@ def run_experiment(config: DictConfig) -> None:
     annotator = build_annotator(config, datamodule.target)
     twice, patience = config.parity.resize_twice, config.rank_patience
     loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed, twice, patience)
-    loop.check(datamodule)
     interruption = Interruption()
     trainer = _trainer(config, folder, loop, interruption, len(stages.spans))
+    loop.check(datamodule, answers=trainer.is_global_zero)
     if trainer.is_global_zero:
-        datamodule.check(
-            trainer.world_size,
-            truth=bool(budget.rounds or config.pictures or datamodule.target_labels == "all"),
-        )
+        datamodule.check(truth=bool(budget.rounds or config.pictures or datamodule.target_labels == "all"))
     if not last.is_file():
         load_initial(module, initial_weights(config, folder))
     if not _fit(trainer, module, datamodule, last, loop, interruption):
@@ -102,15 +102,15 @@ def _fit(
     try:
         with interruption:
             trainer.fit(module, datamodule=datamodule, ckpt_path=start, weights_only=True)
-    except Interrupted:
-        if trainer.is_global_zero:
-            raise
-        return False  # and not with its exit code, or rank 0 would be killed while it still writes
     except (Exception, SystemExit) as error:
-        if interruption.signum is not None:  # what it did to the other ranks, or a second Ctrl-C
-            raise Interrupted(interruption.signum, "at once; its last checkpoint is safe") from error
+        asked = isinstance(error, Interrupted) or interruption.signum is not None
+        if asked and not trainer.is_global_zero:
+            return False  # and not with an exit code, or rank 0 would be killed while it still writes
+        # What the signal did to the other ranks; but a full disk, for example, is told.
+        if asked and (isinstance(error, MissingRanks) or not isinstance(error, UserError)):
+            raise Interrupted(interruption.signum or SIGTERM, "at once, after its last checkpoint") from error
         if isinstance(error, RuntimeError) and trainer.world_size > 1 and COMMUNICATION.search(str(error)):
-            loop.ranks.require_all()
+            loop.require_ranks()
         raise
     finally:
         _close_loggers(trainer)
@@ -146,13 +146,21 @@ def _trainer(
 def _processes(config: DictConfig) -> Any:
     """Lightning's strategy; where it would choose DDP, one that waits as long as the run's ranks do."""
     chosen, devices = config.trainer.strategy, config.trainer.devices
-    several = config.trainer.num_nodes > 1 or (len(devices) if isinstance(devices, ListConfig) else devices) not in _ONE
-    if chosen in ("auto", "ddp") and several:
-        return DDPStrategy(timeout=timedelta(minutes=config.rank_patience))
+    count = len(devices) if isinstance(devices, ListConfig) else devices
+    if count in {-1, "-1", "auto"}:
+        count = torch.cuda.device_count() if _gpus(config) else 1
+    if chosen in ("auto", "ddp") and (config.trainer.num_nodes > 1 or count not in {0, 1, "1"}):
+        # Processes that start together need a while to meet, however little they wait for one another later.
+        patience = timedelta(minutes=max(config.rank_patience, 1))
+        # Without the search for unused parameters DDP orders its buckets anew after a process's first step: with three
+        # ranks or more, a run that goes on would add up gradients in another order than one that was never stopped.
+        # On GPUs, where bits differ anyway, it would only cost time.
+        return DDPStrategy(timeout=patience, find_unused_parameters=not _gpus(config))
     return build(config.trainer, "strategy") if OmegaConf.is_dict(chosen) else chosen
 
 
-_ONE = {1, "1", -1, "-1", "auto"}  # where Lightning counts the devices itself, its own choice holds
+def _gpus(config: DictConfig) -> bool:
+    return torch.cuda.is_available() and config.trainer.accelerator != "cpu"
 
 
 def _close_loggers(trainer: Trainer) -> None:

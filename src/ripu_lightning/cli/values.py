@@ -54,6 +54,8 @@ PARTIAL = (
     "limit_test_batches",
     "limit_train_batches",
     "limit_val_batches",
+    "max_steps",
+    "max_time",
     "overfit_batches",
     "val_check_interval",
 )

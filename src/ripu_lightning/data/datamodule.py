@@ -23,7 +23,7 @@ from ripu_lightning.data.pools import (
     collate_train,
 )
 from ripu_lightning.data.prepared import Resized, parse_size
-from ripu_lightning.data.samplers import BalancedOrder, Order, ShardSampler, StepBatchSampler, UniformOrder
+from ripu_lightning.data.samplers import BalancedOrder, Order, ShardBatchSampler, StepBatchSampler, UniformOrder
 from ripu_lightning.data.statistics import load_statistics
 from ripu_lightning.data.transforms import Transform
 from ripu_lightning.data.unlabelled import Unlabelled
@@ -47,7 +47,7 @@ class ActiveDataModule(LightningDataModule):
         target_size: likewise for target images.
         augment: see :class:`Transform`.
         batch_size: images of each domain a step and process.
-        eval_batch_size: images a step in evaluation and acquisition.
+        eval_batch_size: images a step in evaluation; acquisition loads as many, and passes them one by one.
         num_workers: loader processes a loader.
         target_labels: ``bought`` reads the store; ``all`` reads the truth (the fully supervised bound).
         source_sampling: ``uniform``, or ``class_balanced``, which draws images with rare classes more often.
@@ -115,17 +115,15 @@ class ActiveDataModule(LightningDataModule):
         if self.target.has_labels:
             self.target = Unlabelled(self.target)
 
-    def check(self, world_size: int = 1, truth: bool = True) -> None:
-        """Read every file once, and see that batches can be made of them by so many processes.
+    def check(self, truth: bool = True) -> None:
+        """Read every file once, and see that batches can be made of them.
 
         Args:
-            world_size: number of processes.
             truth: also read the labels of the target's training images.
 
         Raises:
             UserError: the first fault, before any training.
         """
-        self.require_images(world_size)
         eval_size = self.eval_batch_size
         self._check_sizes("source", self.source, self.batch_size)
         self._check_sizes("target", self.target, max(self.batch_size, eval_size))
@@ -137,14 +135,6 @@ class ActiveDataModule(LightningDataModule):
                 self.cache.check(dataset, labels=truth or dataset is not self.target)
         if "source" in self.domains:
             _ = self._source_order  # counts the pixels of the source where its sampling needs them
-
-    def require_images(self, world_size: int) -> None:
-        """Refuse to evaluate fewer images than there are processes. Raises UserError."""
-        if self.target_eval is not None and len(self.target_eval) < world_size:
-            raise UserError(
-                f"data.target_eval: {len(self.target_eval)} image(s) for {world_size} processes; "
-                "every process needs one: fewer trainer.devices"
-            )
 
     @property
     def target_size(self) -> tuple[int, int] | None:
@@ -244,8 +234,7 @@ class ActiveDataModule(LightningDataModule):
         rank, world_size = self._shard()
         return DataLoader(
             EvalPool(self._resized(domain, dataset), self._eval_transform, with_labels, segment),
-            batch_size=self.eval_batch_size,
-            sampler=ShardSampler(len(dataset), rank, world_size),
+            batch_sampler=ShardBatchSampler(len(dataset), self.eval_batch_size, rank, world_size),
             collate_fn=collate_eval,
             **self._loader_options(),
         )

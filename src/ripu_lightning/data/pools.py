@@ -123,10 +123,10 @@ def collate_train(samples: Sequence[tuple[Tensor, Tensor]]) -> TrainBatch:
 
 
 def collate_eval(samples: Sequence[EvalBatch]) -> EvalBatch:
-    """Stack inputs of one size; labels stay a list, because their own sizes may differ."""
+    """Stack inputs of one size; labels stay a list, because their own sizes may differ. No samples, an empty batch."""
     _require_one_size([sample.image[0] for sample in samples])
     return EvalBatch(
-        image=torch.cat([sample.image for sample in samples]),
+        image=torch.cat([torch.empty(0), *(sample.image for sample in samples)]),
         indices=[index for sample in samples for index in sample.indices],
         ids=[image_id for sample in samples for image_id in sample.ids],
         sizes=[size for sample in samples for size in sample.sizes],

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.seeding import derive_seed
@@ -132,6 +132,28 @@ class ShardSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._indices)
+
+
+class ShardBatchSampler(BatchSampler):
+    """Batches of a :class:`ShardSampler`'s images; a process without any gets one empty batch.
+
+    Lightning skips an evaluation where there is no batch, and the others would wait for its part in the sums.
+
+    Args:
+        size: number of images, 1 or more.
+        batch_size: images a batch; the last one may hold fewer.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, size: int, batch_size: int, rank: int, world_size: int) -> None:
+        super().__init__(ShardSampler(size, rank, world_size), batch_size, drop_last=False)
+
+    def __len__(self) -> int:
+        return max(super().__len__(), 1)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([*super().__iter__()] or [[]])
 
 
 @lru_cache(maxsize=8)

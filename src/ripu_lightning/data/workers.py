@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -42,7 +43,9 @@ def all_cores() -> int:
 
 
 def end_with_parent(worker: int) -> None:
-    """Let a loader's worker process end the moment its parent is gone; for ``worker_init_fn``.
+    """Let a loader's worker process end when its parent says so or is gone, and not before; for ``worker_init_fn``.
+
+    A Ctrl-C reaches all processes of a terminal, and what a run does about signals is no business of its workers.
 
     Workers look for their parent themselves, but only where they wait for work: one in the midst of a slow image
     would live on until it is done, one whose large result nobody fetches any more for ever.
@@ -55,6 +58,11 @@ def end_with_parent(worker: int) -> None:
         parent.join()
         os._exit(1)
 
+    for signum in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
+    # A system may send the first to all processes of a run; it still needs its workers for a step. From the parent
+    # come two where one is not enough.
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signum, signal.SIG_DFL))
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 

@@ -81,6 +81,8 @@ class Inference:
         Yields:
             Class indices ``(H, W)`` int64.
         """
+        if not sizes:
+            return
         if self.is_plain:  # the highest logit has the highest probability
             logits = network(images).logits
             found: Iterator[Tensor] = (

@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import first_line
+from ripu_lightning.labels.footer import Footer
 from ripu_lightning.labels.pages import FLAT, INDEXED, check_pages
 
-GROUP_ROWS = 2**23
-"""Most rows of a row group."""
 PAYLOAD = 2**29
 """Most bytes of a column of bytes in a row group."""
 _TEXT = 2**28
@@ -37,27 +36,12 @@ def readable(path: Path, mend: str) -> Iterator[None]:
         raise UserError(f"{path} is damaged ({first_line(error)}): {mend}") from error
 
 
-def read_footer(path: Path, schema: pa.Schema) -> pq.FileMetaData:
-    """The footer of a file with just these columns.
-
-    Raises:
-        ValueError: other columns, or row groups that can not be. Whatever else Arrow finds passes through.
-    """
-    footer = pq.read_metadata(path)
-    if footer.schema.to_arrow_schema() != schema:
-        raise ValueError("its columns are not those of this version")
-    rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-    if any(not 0 < count <= GROUP_ROWS for count in rows) or sum(rows) != footer.num_rows:
-        raise ValueError("its row groups can not be")
-    return footer
-
-
-def read_columns(path: Path, footer: pq.FileMetaData, group: int, names: Sequence[str], payload: int = 0) -> pa.Table:
+def read_columns(path: Path, footer: Footer, group: int, names: Sequence[str], payload: int = 0) -> pa.Table:
     """Columns of one row group; text comes as a dictionary.
 
     Args:
         path: the file.
-        footer: its footer, see :func:`read_footer`.
+        footer: its footer, see :func:`~ripu_lightning.labels.footer.read_footer`.
         group: number of the row group.
         names: columns to read.
         payload: bytes that a column of bytes may hold.
@@ -65,19 +49,18 @@ def read_columns(path: Path, footer: pq.FileMetaData, group: int, names: Sequenc
     Raises:
         ValueError: more to unpack than its rows can need. Whatever else Arrow finds passes through.
     """
-    schema = footer.schema.to_arrow_schema()
     if payload > PAYLOAD:
         raise ValueError(f"{payload} bytes of answers in a row group are more than can be")
+    rows, columns = footer.groups[group]
     with open(path, "rb") as file:
-        rows = footer.row_group(group)
-        for index, field in enumerate(schema):
+        for field, place in zip(footer.schema, columns, strict=True):
             if field.name in names:
-                check_pages(file, rows.column(index), *_limits(field.type, rows.num_rows, payload))
-    text = [field.name for field in schema if field.type == pa.string()]
-    reader = pq.ParquetFile(path, metadata=footer, memory_map=True, pre_buffer=False, read_dictionary=text)
+                check_pages(file, field.name, place, *_limits(field.type, rows, payload))
+    text = [field.name for field in footer.schema if field.type == pa.string()]
+    reader = pq.ParquetFile(path, metadata=footer.arrow, memory_map=True, pre_buffer=False, read_dictionary=text)
     table = reader.read_row_group(group, columns=list(names), use_threads=False)
-    if table.num_rows != rows.num_rows:
-        raise ValueError(f"{table.num_rows} rows where {rows.num_rows} were announced")
+    if table.num_rows != rows:
+        raise ValueError(f"{table.num_rows} rows where {rows} were announced")
     return table
 
 

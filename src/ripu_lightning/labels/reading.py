@@ -9,8 +9,9 @@ import numpy as np
 
 from ripu_lightning.labels.answers import NOT_ASKED, VOID, Answers, Int64Array
 from ripu_lightning.labels.entry import Round
+from ripu_lightning.labels.footer import read_footer
 from ripu_lightning.labels.groups import Group, GroupCache, make_boxes, payload_of, require_size, require_values
-from ripu_lightning.labels.parquet import bytes_of, numbers_of, read_columns, read_footer, readable, runs_of
+from ripu_lightning.labels.parquet import bytes_of, numbers_of, read_columns, readable, runs_of
 from ripu_lightning.labels.rounds import REPEATED, SCHEMA
 
 Images = Mapping[str, tuple[int, int]]
@@ -50,8 +51,8 @@ class RoundFile:
         self._path, self._entry, self._classes, self._cache, self._mend = path, entry, classes, cache, mend
         with readable(path, mend):
             self._footer = read_footer(path, SCHEMA)
-            if self._footer.num_rows != entry.queries:
-                raise ValueError(f"{self._footer.num_rows} queries, but the manifest tells of {entry.queries}")
+            if self._footer.rows != entry.queries:
+                raise ValueError(f"{self._footer.rows} queries, but the manifest tells of {entry.queries}")
             self._places = self._index(images)
 
     @property
@@ -71,7 +72,7 @@ class RoundFile:
     def tally(self) -> Int64Array:
         """How many pixels each value got, ``(256,)``, once the whole file is known to be what the manifest tells."""
         counts = np.zeros(256, dtype=np.int64)
-        for group in range(self._footer.num_row_groups):
+        for group in range(len(self._footer.groups)):
             counts += np.bincount(self._decode(group).values, minlength=256)
         with readable(self._path, self._mend):
             pixels, void = int(counts.sum() - counts[NOT_ASKED]), int(counts[VOID])
@@ -94,7 +95,7 @@ class RoundFile:
 
     def _index(self, images: Images | None) -> dict[str, _Place]:
         places: dict[str, _Place] = {}
-        for group in range(self._footer.num_row_groups):
+        for group in range(len(self._footer.groups)):
             table = read_columns(self._path, self._footer, group, ["image", *_SIZE])
             names, starts = runs_of(table, "image")
             sizes = np.stack([numbers_of(table, name) for name in _SIZE], axis=1)

@@ -1,6 +1,8 @@
 """Ctrl-C, SIGTERM and SIGUSR1: a run finishes its step, writes a checkpoint and ends with the signal's exit code."""
 
+import os
 import signal
+import time
 from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Any
@@ -13,6 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """From the keyboard; from a system or a cluster that needs the machine; from a cluster whose time limit comes near."""
 
 
+AGAIN = 1.0
+"""Seconds within which a signal that comes again is the same one: a cluster and a parent may both send it."""
+
+
 class Interrupted(UserError):
     """A run that was asked to end; it has not failed.
 
@@ -21,12 +27,12 @@ class Interrupted(UserError):
     """
 
     def __init__(self, signum: int, where: str) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name} {where}: the same command goes on from there")
+        super().__init__(f"interrupted by {signal.Signals(signum).name} {where}: the same command goes on")
         self.exit_code = 128 + signum
 
 
 class Interruption(Callback, AbstractContextManager["Interruption"]):
-    """Notes the first signal of a block, which ends the run where nothing is lost; a second one ends it at once.
+    """Notes the first signal of a block, which ends the run where nothing is lost; a second Ctrl-C ends it at once.
 
     Inside a stage that is after the step, see :class:`~ripu_lightning.training.checkpoints.RunCheckpoint`; in
     validation and in a round it is the next image, as the checkpoint is but one step old. Use it around ``fit``, and
@@ -35,6 +41,7 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._noted = 0.0
         self._before: dict[int, Any] = {}
         self._trainer: Trainer | None = None
 
@@ -60,7 +67,7 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
     def check(self) -> None:
         """Between the images of a validation or a round. Raises Interrupted where a signal asked for it."""
         if self.signum is not None:
-            self.end_run("between two stages; a checkpoint of the step before is there")
+            self.end_run("between two stages, after its last checkpoint")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Know the other processes."""
@@ -85,12 +92,14 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:
-            self.signum = signum
+            self.signum, self._noted = signum, time.monotonic()
             self._pass_on(signum)
-        elif self._trainer is None or self._trainer.is_global_zero:
-            signal.signal(signum, self._before[signum])
-            signal.raise_signal(signum)
-        # The other ranks get a Ctrl-C twice: from the terminal and from the first rank.
+        elif signum == signal.SIGINT and time.monotonic() - self._noted > AGAIN and self._leads():
+            print(f"\n{Interrupted(signum, 'at once, after its last checkpoint')}", flush=True)
+            os._exit(128 + signum)  # whatever else waits, or would wait for other ranks; they end with this one
+
+    def _leads(self) -> bool:
+        return self._trainer is None or self._trainer.is_global_zero
 
     def _pass_on(self, signum: int) -> None:
         launcher = self._trainer.strategy.launcher if self._trainer else None

@@ -57,6 +57,7 @@ class ActiveLearningLoop(Callback):
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
         self.stages, self.folder, self.seed, self.resize_twice = stages, Path(folder), seed, resize_twice
         self.history: list[RoundRecord] = []
+        self._known: list[str] = []  # the rounds that were in force when the checkpoint was written
         self.waiting: str | None = None  # the answers for which the run ended before its last stage
         self._patience = timedelta(minutes=patience)
         self._store: LabelStore | None = None
@@ -76,16 +77,33 @@ class ActiveLearningLoop(Callback):
             raise RuntimeError("the processes of a run are known during fit only")
         return self._ranks
 
-    def check(self, datamodule: ActiveDataModule) -> None:
+    def require_ranks(self) -> None:
+        """After a failure of communication: tell which processes are missing.
+
+        Raises:
+            UserError: naming them; where all answer, nothing is said.
+        """
+        if self._ranks is None:
+            raise UserError(
+                "trainer: the processes of the run did not come together, see the messages of the others; start the "
+                "same command again"
+            )
+        self._ranks.require_all()
+
+    def check(self, datamodule: ActiveDataModule, answers: bool = True) -> None:
         """Refuse a plan that the images can not hold, labels of other data, and answers that lack or can not be.
 
         The target's truth is hidden from everything where the annotator does not read it.
+
+        Args:
+            datamodule: of the run.
+            answers: also look for those that a round waits for; one process of a run may ask for them.
 
         Raises:
             UserError: naming the key, the folder or the file.
         """
         store = self._check_plan(datamodule)
-        if store:
+        if store and answers:
             check_answers(self.annotator, store)
 
     def _check_plan(self, datamodule: ActiveDataModule) -> LabelStore | None:
@@ -132,7 +150,9 @@ class ActiveLearningLoop(Callback):
         datamodule.store, datamodule.spans, datamodule.early = self.store, self.stages.spans, self.stages.early
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Buy what is due before the first step, where there is no validation to wait for."""
+        """Refuse too few labels for the checkpoint; buy what is due first, where no validation comes before it."""
+        if self.history:
+            self._require_rounds(self.history[-1].round)  # of a run that is through, no later hook would tell
         if not trainer.enable_validation:
             self._start(trainer, pl_module)
 
@@ -143,11 +163,20 @@ class ActiveLearningLoop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a network without the features a strategy needs, and a checkpoint with labels this store lacks."""
         require_features(Passes(trainer, pl_module, self.strategy, 1, self.seed), _datamodule(trainer))
-        trained_on = trainer.current_epoch + self.stages.early
-        if len(self.store.rounds) < trained_on:
+        self._require_rounds(trainer.current_epoch + self.stages.early)
+
+    def _require_rounds(self, trained_on: int) -> None:
+        ours = [entry.sha256 for entry in self.store.rounds[:trained_on]]
+        if self._known and ours != self._known[:trained_on] and len(ours) == trained_on:
+            raise UserError(
+                f"{self.folder}: other rounds are in force than those that the checkpoint was trained on; put these in "
+                f"force again (ripu-labels rollback {self.folder} ID), or remove the checkpoint to train anew"
+            )
+        if len(ours) < trained_on:
             raise UserError(
                 f"{self.folder}: holds {len(self.store.rounds)} rounds of labels, but the checkpoint was trained on "
-                f"{trained_on}; start again with the store of that run, or in another folder"
+                f"{trained_on}; put these in force again (ripu-labels rollback {self.folder} ID), or remove the "
+                "checkpoint to train anew on the labels that are there"
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -156,6 +185,10 @@ class ActiveLearningLoop(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the stage that ended, then buy the next round."""
+        if not trainer.is_last_batch:
+            raise UserError(
+                f"a stage was ended after step {trainer.global_step}, before its last; leave out what stops it"
+            )
         self._finish(trainer, pl_module, trainer.current_epoch + self.stages.early)
 
     def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
@@ -164,10 +197,14 @@ class ActiveLearningLoop(Callback):
         queries = pick_queries(passes, _datamodule(trainer), self.store, self.budget, self.ranks)
         queries = gather_queries(queries, self.ranks)
         waiting = ask(self.annotator, self.store, self.strategy, queries) if trainer.is_global_zero else None
-        self.waiting = self.ranks.share(waiting, f"committing round {round_number}")
+        self.waiting, rounds = self.ranks.share((waiting, self.store.rounds), f"committing round {round_number}")
         if self.waiting:
             trainer.should_stop = True  # after this hook, hence with its checkpoint
         self.store.refresh()
+        if self.store.rounds != rounds:
+            raise UserError(
+                f"{self.folder}: rank {trainer.global_rank} sees other labels than rank 0; mend the shared disk"
+            )
 
     def record(self, trainer: Trainer, rounds: int) -> None:
         """Note what training on so many rounds reached, and log it under ``active/``."""
@@ -201,12 +238,18 @@ class ActiveLearningLoop(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The records so far and what the strategy learned, as plain containers; the labels are on disk."""
-        return {"history": [record.as_dict() for record in self.history], "strategy": self.strategy.state_dict()}
+        rounds = self._store.rounds if self._store else ()
+        return {
+            "history": [record.as_dict() for record in self.history],
+            "strategy": self.strategy.state_dict(),
+            "rounds": [entry.sha256 for entry in rounds],
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """See :meth:`state_dict`; the store is not touched."""
         self.history = [RoundRecord(**record) for record in state_dict["history"]]
         self.strategy.load_state_dict(state_dict["strategy"])
+        self._known = list(state_dict["rounds"])
 
 
 def _datamodule(trainer: Trainer) -> ActiveDataModule:

@@ -179,6 +179,9 @@ class SegmentationModule(LightningModule):
         # A rank may have no image of its own, but all of them must take part in summing up.
         if not self.trainer.strategy.reduce_boolean_decision(self.confusion.update_called, all=False):
             return
+        if not self.confusion.update_called:  # torchmetrics would warn of a rank that counted nothing
+            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
+            self.confusion.update(nothing, nothing)
         confusion = self.confusion.compute()
         self.confusion.reset()
         values = {f"{stage}/{name}": value for name, value in figures(confusion, self.classes, self.subsets).items()}

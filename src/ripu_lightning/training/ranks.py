@@ -1,10 +1,12 @@
 """What the processes of a run say to each other between steps, with a time limit that names who is missing."""
 
 import re
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
+import torch
 import torch.distributed as dist
 from pytorch_lightning import Trainer
 
@@ -14,6 +16,10 @@ Value = TypeVar("Value")
 
 SEARCH = timedelta(seconds=10)
 """How long a process that lost the others looks for those that are left."""
+
+
+class MissingRanks(UserError):
+    """Other processes of the run ended, or did not answer in time."""
 
 
 class Ranks:
@@ -38,7 +44,7 @@ class Ranks:
         """Wait until all ranks are here.
 
         Raises:
-            UserError: naming the ranks that did not come in time.
+            MissingRanks: naming those that did not come in time.
         """
         self._meet(purpose, self.patience)
 
@@ -64,30 +70,58 @@ class Ranks:
         """After a failure of communication: tell who is gone.
 
         Raises:
-            UserError: naming the ranks that do not answer any more; where all do, nothing is said.
+            MissingRanks: naming those that do not answer any more; where all do, nothing is said.
         """
         self._meet("going on", min(SEARCH, self.patience))
 
     def _meet(self, purpose: str, patience: timedelta) -> None:
         if self._group is None:
             return
-        try:
-            dist.monitored_barrier(self._group, timeout=patience, wait_all_ranks=True)
-        except RuntimeError as error:
-            missing = _missing(str(error)) or "rank 0, or one that it waits for,"
-            raise UserError(
+        error = self._wait(patience)
+        if error is not None:
+            missing = _named(_late(str(error)) or self._gone())
+            raise MissingRanks(
                 f"{missing} ended or did not answer within {_text(patience)} ({purpose}), see its own messages; bought "
                 "labels are safe: start the same command again (rank_patience=MINUTES makes the ranks wait longer)"
             ) from error
 
+    def _wait(self, patience: timedelta) -> RuntimeError | None:
+        """Wait for all; in a thread, because Python acts on a Ctrl-C between two steps of its main thread alone."""
+        failed: list[RuntimeError] = []
 
-def _missing(message: str) -> str | None:
-    """``ranks 1, 2`` out of what gloo says on rank 0; the other ranks only learn that they wait for rank 0."""
+        def wait() -> None:
+            try:
+                dist.monitored_barrier(self._group, timeout=patience, wait_all_ranks=True)
+            except RuntimeError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+        return failed[0] if failed else None
+
+    def _gone(self) -> list[int]:
+        """The ranks to which the connection is closed."""
+        gone = []
+        for rank in set(range(self.size)) - {self.rank}:
+            try:
+                dist.irecv(torch.zeros(1), src=rank, group=self._group)
+            except RuntimeError:
+                gone.append(rank)
+        return gone
+
+
+def _late(message: str) -> list[int]:
+    """What gloo says on rank 0 of those that it waited for in vain; the others only learn that rank 0 does not come."""
     found = re.search(r"[Rr]anks? ([\d, ]+) failed to pass", message)
-    if found is None:
-        return None
-    ranks = found[1].strip().strip(",")
-    return f"ranks {ranks}" if "," in ranks else f"rank {ranks}"
+    return [int(rank) for rank in re.findall(r"\d+", found[1])] if found else []
+
+
+def _named(ranks: Sequence[int]) -> str:
+    if not ranks:
+        return "rank 0, or one that it waits for,"
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
 def _text(patience: timedelta) -> str:
