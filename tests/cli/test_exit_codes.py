@@ -14,6 +14,7 @@ from ripu_lightning.cli.app import _exit_code
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background leaves ignored
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)

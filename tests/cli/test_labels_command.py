@@ -249,7 +249,8 @@ def test_text_that_steers_a_terminal_is_shown_as_text(tmp_path: Path, capsys: py
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background leaves ignored
 from ripu_lightning.cli import labels_commands
 from ripu_lightning.cli.labels import main
 def wait(*_):

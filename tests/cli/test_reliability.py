@@ -155,7 +155,10 @@ def test_a_rank_that_is_gone_is_named(tmp_path: Path, fault: str, words: str) ->
 
 def test_a_killed_worker_is_told_and_the_run_goes_on_later(tmp_path: Path) -> None:
     done = planted(tmp_path, "worker_is_killed", *SHORT, "output=run", "data.num_workers=1")
-    assert_one_line(done, "worker", "was killed", "data.num_workers")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (done.returncode, len(lines)) == (1, 1), done.stderr[-2000:]  # torch's destructors may complain, too
+    assert "was killed" in lines[0]
+    assert "data.num_workers" in lines[0]
 
 
 def folder_data(folder: Path) -> list[str]:

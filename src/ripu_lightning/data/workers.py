@@ -60,10 +60,18 @@ def end_with_parent(worker: int) -> None:
 
     for signum in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(signum, signal.SIG_IGN)
-    # A system may send the first to all processes of a run; it still needs its workers for a step. From the parent
-    # come two where one is not enough.
-    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signum, signal.SIG_DFL))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "sigwaitinfo"):
+        # A system may send it to all processes of a run, which still needs its workers for a step: the parent's counts.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey, args=(os.getppid(),), name="parent's signal", daemon=True).start()
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def _obey(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(128 + signal.SIGTERM)
 
 
 class _Jobs(Dataset[Result], Generic[Result]):

@@ -167,7 +167,8 @@ class ActiveLearningLoop(Callback):
 
     def _require_rounds(self, trained_on: int) -> None:
         ours = [entry.sha256 for entry in self.store.rounds[:trained_on]]
-        if self._known and ours != self._known[:trained_on] and len(ours) == trained_on:
+        known = self._known[:trained_on]  # without one whose answers came since
+        if len(ours) >= len(known) and ours[: len(known)] != known:
             raise UserError(
                 f"{self.folder}: other rounds are in force than those that the checkpoint was trained on; put these in "
                 f"force again (ripu-labels rollback {self.folder} ID), or remove the checkpoint to train anew"
