@@ -453,7 +453,7 @@ RESULT = {"name": "run", "code": {"version": "1", "commit": None}, "config": "cd
           "class_accuracy": 0.5, "iou": {"a": 0.25, "b": None}}  # fmt: skip
 
 
-def compare(path: Path) -> None:
+def compare(path: Path) -> str:
     """As ``ripu-report`` does, on a terminal of UTF-8."""
     entries = comparison.read_entries([path])
     assert isinstance(entries[0].result, Result)
@@ -461,6 +461,7 @@ def compare(path: Path) -> None:
     shown = io.StringIO()
     comparison.print_comparison(entries, Console(file=shown))
     assert shown.getvalue().encode()
+    return shown.getvalue()
 
 
 @fuzzed
@@ -507,7 +508,9 @@ def test_markup_in_results_is_text(tmp_path: Path) -> None:
     other = changed(name="[/run]", protocol={**PROTOCOL, **names}, subsets={"[/one]": 0.5},
                     iou={"[/a]": 0.5, "b": None}, strategy="[/s]", budget=budget)  # fmt: skip
     (tmp_path / "a.json").write_text(other)
-    compare(tmp_path / "a.json")
+    shown = compare(tmp_path / "a.json")
+    assert "[/run]" in shown
+    assert "[/s]" in shown
 
 
 # Checkpoints

@@ -110,7 +110,8 @@ def test_another_identity_is_refused(
 
 def test_the_order_of_images_does_not_matter(tmp_path: Path) -> None:
     writer(tmp_path).close()
-    LabelStore.open(tmp_path, classes=list(CLASSES), images=dict(reversed(IMAGES.items())))
+    backwards = dict(reversed(IMAGES.items()))
+    assert LabelStore.open(tmp_path, classes=list(CLASSES), images=backwards).images == IMAGES
 
 
 def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:

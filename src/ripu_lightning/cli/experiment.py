@@ -54,7 +54,7 @@ def run_experiment(config: DictConfig) -> None:
         raise UserError("data.target_labels: all labels are used already; add budget=none, as there is nothing to buy")
     last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
-        load_checkpoint(last)  # a damaged one is told here in one line, which Lightning would not
+        load_checkpoint(last)  # a damaged one, or one of something else, is told before any work
     started_elsewhere = bool(last.is_file() or config.initial or config.pretrain)
     module = build_module(config, datamodule, bare=started_elsewhere)
     module.losses.require(datamodule.domains)

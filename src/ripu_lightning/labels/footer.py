@@ -15,7 +15,7 @@ _LARGEST = 32 << 20
 """Bytes; 15,000 row groups. A round has one for some 16,000 queries, or for some 8 MB of answers."""
 
 
-class Group(NamedTuple):
+class RowGroup(NamedTuple):
     """A row group: its number of rows, and first and last + 1 byte of each column."""
 
     rows: int
@@ -27,7 +27,7 @@ class Footer(NamedTuple):
 
     arrow: pq.FileMetaData
     schema: pa.Schema
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
 
     @property
     def rows(self) -> int:
@@ -64,11 +64,11 @@ def _content(path: Path) -> bytes:
 
 
 def _group_of(columns: int) -> Reader:
-    def read(data: bytes, at: int) -> tuple[Group, int]:
+    def read(data: bytes, at: int) -> tuple[RowGroup, int]:
         found, at = read_struct(data, at, {(1, LIST): list_of(_column, columns), (3, I64): i64})
         if not (1 in found and 0 < found.get(3, 0) <= GROUP_ROWS):
             raise ValueError("its row groups can not be")
-        return Group(found[3], tuple(found[1])), at
+        return RowGroup(found[3], tuple(found[1])), at
 
     return read
 

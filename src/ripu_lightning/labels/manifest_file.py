@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.answers import NOT_ASKED
 from ripu_lightning.labels.entry import Round
 from ripu_lightning.labels.files import explained, first_line, replacing, require_plain_file
 from ripu_lightning.labels.manifest import FORMAT, NAME, Manifest, digest, fingerprint
@@ -23,13 +22,11 @@ def create_manifest(folder: Path, classes: Sequence[str], images: Mapping[str, t
         ValueError: more classes than a byte can name beside "void" and "not asked", or none.
         UserError: the folder holds rounds whose manifest was lost, or cannot be written.
     """
-    if not 1 <= len(classes) <= NOT_ASKED:
-        raise ValueError(f"{len(classes)} classes; a label store holds 1 to {NOT_ASKED}")
+    manifest = Manifest(tuple(classes), len(images), fingerprint(images))
     left = sorted(folder.glob("round_*.parquet"))
     if left:
         # Rounds are only written once a manifest is there: these are labels that somebody paid for.
         raise UserError(f"{left[0]} exists without {NAME}: restore {NAME} or choose another output folder")
-    manifest = Manifest(tuple(classes), len(images), fingerprint(images))
     write_manifest(folder, manifest, "nothing was bought before")
 
 

@@ -13,8 +13,6 @@ from ripu_lightning.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """From the keyboard; from a system or a cluster that needs the machine; from a cluster whose time limit comes near."""
-
-
 AGAIN = 1.0
 """Seconds within which a signal that comes again is the same one: a cluster and a parent may both send it."""
 

@@ -102,12 +102,14 @@ class ActiveLearningLoop(Callback):
         Raises:
             UserError: naming the key, the folder or the file.
         """
-        store = self._check_plan(datamodule)
-        if store and answers:
-            check_answers(self.annotator, store)
+        self._check_plan(datamodule)
+        if (self.folder / MANIFEST).is_file():
+            store = LabelStore.open(self.folder, classes=datamodule.classes.names, images=_sizes(datamodule))
+            if answers:
+                check_answers(self.annotator, store)
 
-    def _check_plan(self, datamodule: ActiveDataModule) -> LabelStore | None:
-        """All but the answers; the store as it is, if there is one."""
+    def _check_plan(self, datamodule: ActiveDataModule) -> None:
+        """What needs no look into the store."""
         if not self.annotator.reads_truth and datamodule.target_labels != "all":
             datamodule.hide_truth()
         elif self.budget.rounds and not datamodule.target.has_labels:
@@ -115,9 +117,9 @@ class ActiveLearningLoop(Callback):
                 f"annotator: {self.annotator.name} answers from the target's labels, but data.target has none; "
                 "add annotator=files"
             )
-        classes, images = datamodule.classes.names, _sizes(datamodule)
+        images = _sizes(datamodule)
         if self.budget.rounds:
-            check_plan(self.strategy, self.budget, list(images.values()), len(classes))
+            check_plan(self.strategy, self.budget, list(images.values()), len(datamodule.classes.names))
             source = datamodule.source
             sources = source.ids if source is not None and "regions" in self.strategy.needs else []
             self.strategy.geometry.require([*images, *sources])
@@ -125,8 +127,6 @@ class ActiveLearningLoop(Callback):
                 raise UserError(
                     f"data.source: null, but strategy {self.strategy.name} learns from the source; choose another one"
                 )
-        exists = (self.folder / MANIFEST).is_file()
-        return LabelStore.open(self.folder, classes=classes, images=images) if exists else None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the plan, open the store (rank 0 writes, others read) and hand it to the datamodule.
