@@ -1,14 +1,13 @@
 """``ripu-evaluate`` under other protocols and on many ranks, for a test server, and without labels."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
+from in_process import call_main
 from PIL import Image
 from test_train_command import SMALL, call
 
@@ -33,9 +32,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Runs a command's ``main`` in a fresh folder."""
 
     def run(main: Callable[[], None], *arguments: str) -> None:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", [main.__module__, *arguments, "trainer.accelerator=cpu"])
-        main()
+        call_main(main, *arguments, "trainer.accelerator=cpu")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
@@ -47,9 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a run in another precision than the default, and with more than the plain pass in its evaluation."""
     folder = tmp_path_factory.mktemp("run")
     options = ["pictures=0", "evaluation=published", "trainer.precision=bf16-mixed", f"output={folder}"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["ripu-train", *SMALL, *options])
-        train.main()
+    call_main(train.main, *SMALL, *options)
     return folder / "checkpoints" / "last.ckpt"
 
 

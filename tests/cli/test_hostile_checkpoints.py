@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
+from in_process import call_main
 from test_train_command import SMALL
 
 from ripu_lightning.cli import convert, evaluate, train
@@ -24,11 +24,9 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Runs a command that ends with the one line it returns; nothing hostile has left a marker then."""
 
     def run(main: Callable[[], None], *arguments: str) -> str:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", [main.__module__, *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            main()
+            call_main(main, *arguments)
         assert stopped.value.code == 1
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert not (tmp_path / "marker").exists()
@@ -43,10 +41,7 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small run."""
     folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        GlobalHydra.instance().clear()
-        patch.setattr(sys, "argv", ["ripu-train", *SMALL, "pictures=0", f"output={folder}"])
-        train.main()
+    call_main(train.main, *SMALL, "pictures=0", f"output={folder}")
     return folder
 
 
@@ -160,8 +155,7 @@ def test_a_plugin_is_imported_only_where_it_is_trusted(
     for wrong in ("plugin", "[plugin.Net]", "[3]", "null"):
         assert "trust: expected a list of packages such as" in failing(evaluate.main, *start, f"trust={wrong}")
     assert "plugin" not in sys.modules
-    monkeypatch.setattr(sys, "argv", ["ripu-evaluate", *start, "trust=[plugin]"])
-    evaluate.main()
+    call_main(evaluate.main, *start, "trust=[plugin]")
     assert (tmp_path / "marker").exists()
     assert (tmp_path / "out" / "result.json").is_file()
 
@@ -177,9 +171,7 @@ def test_what_is_not_built_need_not_be_known(
     torch.save(content, "theirs.ckpt")
     given = "+data.target_eval={_target_: test_hostile_checkpoints.streets, length: 2}"
     arguments = ["checkpoint=theirs.ckpt", "output=out", "predictions=null", "trainer.accelerator=cpu", given]
-    GlobalHydra.instance().clear()
-    monkeypatch.setattr(sys, "argv", ["ripu-evaluate", *arguments])
-    evaluate.main()
+    call_main(evaluate.main, *arguments)
     assert (tmp_path / "out" / "result.json").is_file()
 
 
