@@ -21,7 +21,7 @@ demo: install  ## RIPU on the embedded domain pair, in minutes; the run folder i
 	$(BIN)/ripu-train experiment=demo
 
 test: install  ## the whole test suite
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .
