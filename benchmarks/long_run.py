@@ -73,7 +73,7 @@ class Usage:
 
     Attributes:
         memory: resident bytes of this process.
-        workers: bytes of its loader workers while a stage is trained, what they share with it counted in part.
+        workers: bytes that its loader workers hold for themselves alone while a stage is trained.
         files: open file descriptors.
         seconds: since the moment before.
     """
@@ -95,7 +95,7 @@ class Watch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Loader workers are there in the midst of a stage only."""
-        self._workers = sum(map(share, children()))
+        self._workers = sum(map(private, children()))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note, and print a row."""
@@ -116,13 +116,13 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def share(process: int) -> int:
-    """Bytes of a process, a page that n processes share as an n-th of it; 0 where it is gone."""
+def private(process: int) -> int:
+    """Bytes that a process shares with no other; 0 where it is gone."""
     try:
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    return 1024 * sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_Dirty:"))
 
 
 def children() -> list[int]:

@@ -132,7 +132,7 @@ def main() -> None:
     if PLAN in os.environ:
         return victim(Moment(**json.loads(os.environ[PLAN])))
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200, help="stop after the run in which so many are reached")
+    parser.add_argument("--kills", type=int, default=200, help="in all, over as many runs as it takes")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1], help="numbers of processes, in turn")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--seed", type=int, default=0)
@@ -222,11 +222,13 @@ class Stress:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng, self.outcome = folder.resolve(), random.Random(seed), Outcome()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.kills = 0
         self.watchers = ThreadPoolExecutor(32)
         self.seen: list[Future[None]] = []
 
     def run(self, kills: int, kinds: list[tuple[str, int]], jobs: int) -> Outcome:
-        """Kill at least so many times, runs of all ``(variant, ranks)`` in turn."""
+        """Kill at least so many times, runs of all ``(variant, ranks)`` in turn, each once or more."""
+        self.kills = kills
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(self._reference, dict.fromkeys(kinds)))
             if not self.outcome.faults:
@@ -235,9 +237,11 @@ class Stress:
                 lock = threading.Lock()
 
                 def work(_: int) -> None:
-                    while self.outcome.kills.total() < kills:
+                    while True:
                         with lock:
                             kind, seed, number = next(turns)
+                        if number >= len(kinds) and self.outcome.kills.total() >= kills:
+                            return
                         self._torment(kind, random.Random(seed), number)
 
                 list(pool.map(work, range(jobs)))
@@ -254,10 +258,10 @@ class Stress:
         return self.folder / f"{kind[0]}_{kind[1]}_whole"
 
     def _torment(self, kind: tuple[str, int], rng: random.Random, number: int) -> None:
-        """One run, killed up to six times, then left alone."""
+        """One run, killed up to eight times (and not more often than is asked in all), then left alone."""
         folder, killed = self.folder / f"{kind[0]}_{kind[1]}_{number}", []
         for attempt in itertools.count():
-            moment = draw(rng, kind[1]) if attempt < 8 else None
+            moment = draw(rng, kind[1]) if attempt < min(8, self.kills) else None
             code = self._start(folder, kind, moment)
             if code == 0:
                 break

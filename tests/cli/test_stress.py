@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "stress.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "stress.py"
 
 
 def test_killed_runs_come_back_as_if_nothing_had_been(tmp_path: Path) -> None:

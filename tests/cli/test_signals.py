@@ -1,0 +1,93 @@
+"""Signals while a run is under way: an exit code, a checkpoint, and the same end when the same command goes on."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from processes import SHORT, end, start, wait_for
+from test_train_command import assert_one_line
+
+LONG = ["schedule.steps=130", "schedule.first_round=100", "schedule.interval=15", "schedule.horizon=200", "pictures=0"]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state
+
+
+def test_ctrl_c_finishes_the_step_and_the_same_command_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    options = [*LONG, "checkpoint_every=7", "data.num_workers=1", "network.dropout=0.3", "data.augment=[flip]"]
+    process = start(tmp_path, *options, "output=run")
+    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGINT)
+    done = end(process)
+    assert done.returncode == 130
+    assert "interrupted by SIGINT after step" in done.stdout
+    assert "Traceback" not in done.stderr
+    step = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert f"after step {step}, with a checkpoint" in done.stdout
+    assert 7 <= step < 100  # amid the first stage
+    again, whole = end(start(tmp_path, *options, "output=run")), end(start(tmp_path, *options, "output=whole"))
+    assert (again.returncode, whole.returncode) == (0, 0), again.stderr[-2000:]
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
+    assert (tmp_path / "run" / "rounds.csv").read_bytes() == (tmp_path / "whole" / "rounds.csv").read_bytes()
+
+
+def test_sigterm_ends_two_ranks_after_the_same_step(tmp_path: Path) -> None:
+    options = ["checkpoint_every=7", "output=run", "trainer.devices=2", "data.num_workers=1"]
+    process = start(tmp_path, *LONG, *options)
+    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", process)
+    os.killpg(process.pid, signal.SIGTERM)  # ranks and workers too, as systems do
+    done = end(process)
+    assert done.returncode == 143, done.stderr[-2000:]
+    assert done.stdout.count("interrupted by SIGTERM after step") == 1
+    assert "with a checkpoint" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "zombies" not in done.stderr
+
+
+def members(session: int) -> int:
+    """Processes of a session that live."""
+    fields = [
+        path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()
+    ]
+    return sum(int(each[3]) == session and each[0] != "Z" for each in fields)
+
+
+def test_ctrl_c_while_the_ranks_start(tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG, "output=run", "trainer.devices=2")
+    while members(process.pid) < 2 and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)  # the second one has begun to import
+    os.killpg(process.pid, signal.SIGINT)
+    done = end(process)
+    assert done.returncode == 130, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_ctrl_c_ends_a_run_that_waits_for_a_rank(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("planted.py")
+    command = (sys.executable, str(script), "rank_1_is_slow")
+    process = start(tmp_path, *SHORT, "output=run", "trainer.devices=2", command=command)
+    wait_for(tmp_path / "slow", process)
+    time.sleep(1)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(1.5)
+    done = end(process)
+    assert done.returncode == 130, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    longer = ["schedule.steps=3000", "schedule.first_round=2900", "schedule.horizon=4000", "output=run"]
+    first = start(tmp_path, *LONG, *longer, "checkpoint_every=7")
+    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", first)
+    assert_one_line(end(start(tmp_path, *LONG, *longer)), "is being written by process", str(first.pid))
+    assert first.poll() is None
+    first.send_signal(signal.SIGUSR1)
+    assert end(first).returncode == 138
