@@ -6,14 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from in_process import call_main
 from PIL import Image
 
+from ripu_lightning.cli import train
 from ripu_lightning.data import Streets, load_class_map
 from ripu_lightning.labels import LabelStore
 
@@ -163,10 +164,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_going_on_under_another_config_is_refused_and_changes_nothing(
-    run: Path, override: str, words: list[str]
+    run: Path, override: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(run)
-    assert_one_line(call("ripu-train", *SMALL, "output=run", override, cwd=run.parent), *words)
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(SystemExit):
+        call_main(train.main, *SMALL, "output=run", override)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert all(word in line for word in words)
     assert contents(run) == before
 
 
@@ -201,29 +206,9 @@ def test_checkpoint_of_another_class_count(run: Path, tmp_path: Path) -> None:
     assert_one_line(done, "13 classes", "10")
 
 
-def test_damaged_and_foreign_checkpoints(run: Path, tmp_path: Path) -> None:
-    whole = (run / "checkpoints" / "last.ckpt").read_bytes()
-    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.ckpt").write_text("not a checkpoint")
-    with zipfile.ZipFile(tmp_path / "zip.ckpt", "w") as archive:
-        archive.writestr("a.txt", "b")
-    for name in ("half.ckpt", "text.ckpt", "zip.ckpt", "missing.ckpt"):
-        assert_one_line(call("ripu-evaluate", f"checkpoint={name}", cwd=tmp_path), name)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["strategy=ripu", "evaluation=published"],
-        ["strategy=bald", "network.dropout=0.2", "strategy.samples=3"],
-        # Statistics of both domains, superpixels made in workers, and a budget that rank 0 spends for all.
-        ["strategy=d2ada", "geometry=superpixel", "geometry.segments=30", "budget.per=pool", "data.num_workers=1"],
-    ],
-    ids=lambda options: options[0],
-)
-def test_two_processes_pick_what_one_picks(tmp_path: Path, options: list[str]) -> None:
+def test_two_processes_pick_what_one_picks(tmp_path: Path) -> None:
     """Weights that do not move and frozen BatchNorm leave the world size as the only difference."""
-    still = ["optimizer.lr=1e-30", "optimizer.freeze_batchnorm=true", "pictures=1", *options]
+    still = ["optimizer.lr=1e-30", "optimizer.freeze_batchnorm=true", "pictures=1", "evaluation=published"]
     done = {}
     for ranks in (1, 2):
         batch = f"data.batch_size={2 // ranks}"
@@ -236,9 +221,8 @@ def test_two_processes_pick_what_one_picks(tmp_path: Path, options: list[str]) -
     for image_id in Streets("target", "train", 5).ids:
         for number in (1, 2):
             ours, theirs = one.answers(image_id, number), two.answers(image_id, number)
-            assert (ours is None) == (theirs is None)
-            if ours is None:
-                continue  # a budget of the pool may leave an image out
+            assert ours is not None
+            assert theirs is not None
             assert np.array_equal(ours.centres, theirs.centres)
             assert np.array_equal(ours.values, theirs.values)
     first, second = (json.loads((tmp_path / f"run{ranks}" / "result.json").read_text()) for ranks in (1, 2))
