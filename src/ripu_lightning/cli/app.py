@@ -210,7 +210,7 @@ def _bad_override(error: Exception, config_name: str) -> str:
     if found is None:
         return _first_line(error)
     key, known = found.group(1), _known_keys(config_name)
-    if config_name == "evaluate" and key.startswith(("data.", "evaluation.")):
+    if config_name in {"evaluate", "compare"} and key.startswith(("data.", "evaluation.")):
         return f"{key}: no such key here; +{key}=... with a plus in front changes the checkpoint's own config"
     if key in known:
         return f"{key}: the option chosen for {key.split('.')[0]} has no such key (--help lists all keys)"
