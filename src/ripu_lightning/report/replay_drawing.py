@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -18,6 +19,7 @@ from ripu_lightning.report.replay_counts import BoolArray
 COLUMNS = 4
 """Panels side by side."""
 _RIGHT, _WRONG = "#e1e1e1", "#d62728"
+_COLOURS = [*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2]]  # type: ignore[attr-defined]
 
 
 def draw_agreement(names: Sequence[str], values: Sequence[Sequence[float]]) -> bytes:
@@ -37,14 +39,14 @@ def draw_agreement(names: Sequence[str], values: Sequence[Sequence[float]]) -> b
 
 
 def draw_classes(names: Sequence[str], classes: Sequence[str], pixels: Sequence[Sequence[int]]) -> bytes:
-    """A PNG: of what each strategy buys, and of the pool, which comes last and grey, the share of each class (%)."""
+    """A PNG: of what each strategy buys, and of the pool, which comes last and black, the share of each class (%)."""
     figure = Figure(figsize=(max(7, 0.9 * len(classes)), 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
     width = 0.85 / len(names)
     for position, (name, counted) in enumerate(zip(names, pixels, strict=True)):
         shares = 100 * np.array(counted) / max(sum(counted), 1)
         places = np.arange(len(classes)) + (position - (len(names) - 1) / 2) * width
-        colour = "#999999" if position == len(names) - 1 else f"C{position % 10}"
+        colour = "black" if position == len(names) - 1 else _COLOURS[position % len(_COLOURS)]
         axes.bar(places, shares, width, label=name, color=colour)
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
     axes.set_ylabel("share of the pixels (%)")

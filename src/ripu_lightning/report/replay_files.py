@@ -196,7 +196,7 @@ def _table(first: str, *numbers: str) -> Table:
     table = Table()
     table.add_column(first, no_wrap=True)
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     return table
 
 
