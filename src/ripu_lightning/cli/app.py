@@ -29,6 +29,8 @@ from ripu_lightning.errors import DISK_FULL, UserError, suggest
 
 WAITS = 3
 """Exit code of a run that waits for answers."""
+FROM_CHECKPOINT = {"evaluate": ("data.", "evaluation."), "compare": ("data.",)}
+"""Command -> keys that are the checkpoint's, and that the command changes with a plus in front."""
 
 
 def conf_dir() -> Path:
@@ -210,7 +212,7 @@ def _bad_override(error: Exception, config_name: str) -> str:
     if found is None:
         return _first_line(error)
     key, known = found.group(1), _known_keys(config_name)
-    if config_name == "evaluate" and key.startswith(("data.", "evaluation.")):
+    if key.startswith(FROM_CHECKPOINT.get(config_name, ())):
         return f"{key}: no such key here; +{key}=... with a plus in front changes the checkpoint's own config"
     if key in known:
         return f"{key}: the option chosen for {key.split('.')[0]} has no such key (--help lists all keys)"

@@ -1,12 +1,12 @@
 """Evaluation of a checkpoint: rebuild network and data from the config inside it, count, print, save."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, Trainer
 
 from ripu_lightning.cli.build import build, build_module
 from ripu_lightning.cli.checkpoints import BOUGHT, load_checkpoint
@@ -29,28 +29,21 @@ def evaluate_checkpoint(config: DictConfig) -> None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = load_checkpoint(Path(config.checkpoint))
-    training = _training(config, checkpoint["hyper_parameters"]["config"])
+    trained = checkpoint["hyper_parameters"]["config"]
+    training = changed(config, trained, unread={"source", "target"})
     if training.data.target_eval is None:
         raise UserError("data.target_eval: null, nothing to evaluate; add +data.target_eval={_target_: ...}")
     # Only the evaluation split is opened: what the network was trained on need not be on this machine.
     dataset, training.data.target_labels = build(training, "data.target_eval"), "bought"
     datamodule = build(training, "data", source=None, target=dataset, target_eval=dataset)
-    _require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
+    require_classes(checkpoint, datamodule.classes.names, config.checkpoint)
     callbacks = _predictions(config, folder, dataset)
     datamodule.cache.check(dataset)
     module = restore(training, datamodule, checkpoint, config.checkpoint)
-    trainer = build(
-        config,
-        "trainer",
-        callbacks=callbacks,
-        logger=False,
-        default_root_dir=str(folder),
-        use_distributed_sampler=False,
-        precision=config.trainer.precision or training.trainer.precision,
-    )
+    trainer = tester(config, training, folder, callbacks)
     trainer.test(module, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
-        trained, bought = checkpoint["hyper_parameters"]["config"], checkpoint["callbacks"][BOUGHT]
+        bought = checkpoint["callbacks"][BOUGHT]
         figures = write_result(folder, trainer, module, datamodule, "test", trained, bought)
         if figures:
             print_figures(figures, module.inference.title)
@@ -59,13 +52,21 @@ def evaluate_checkpoint(config: DictConfig) -> None:
         print(f"written to {folder}")
 
 
-def _training(config: DictConfig, trained: Mapping[str, Any]) -> DictConfig:
-    """The checkpoint's config with the command's changes; only what the command names itself is built unseen."""
+def changed(config: DictConfig, trained: Mapping[str, Any], unread: Set[str]) -> DictConfig:
+    """The checkpoint's config with the command's changes; only what the command names itself is built unseen.
+
+    Args:
+        config: of the command.
+        trained: of the checkpoint.
+        unread: keys of its ``data`` that are not going to be built.
+
+    Raises:
+        UserError: it would build what is not trusted.
+    """
     source = f"checkpoint: {config.checkpoint}"
     require_resolved(trained, source)
     named = {str(key) for key, change in config.data.items() if _is_whole(change)}
-    unread = {*named, "source", "target"}
-    data = {key: value for key, value in trained["data"].items() if key not in unread}
+    data = {key: value for key, value in trained["data"].items() if key not in named | unread}
     groups = {"network": trained["network"], "loss": trained["loss"], "data": data}
     if not _is_whole(config.get("evaluation")):
         groups["evaluation"] = trained["evaluation"]
@@ -94,6 +95,20 @@ def _predictions(config: DictConfig, folder: Path, dataset: SegmentationDataset)
     return []
 
 
+def tester(config: DictConfig, training: DictConfig, folder: Path, callbacks: list[Callback]) -> Trainer:
+    """The trainer of a command that tests, in the precision of the training unless the command says another one."""
+    trainer: Trainer = build(
+        config,
+        "trainer",
+        callbacks=callbacks,
+        logger=False,
+        default_root_dir=str(folder),
+        use_distributed_sampler=False,
+        precision=config.trainer.precision or training.trainer.precision,
+    )
+    return trainer
+
+
 def restore(training: DictConfig, datamodule: Any, checkpoint: Mapping[str, Any], name: str) -> SegmentationModule:
     """The module of a checkpoint with its weights."""
     module = build_module(training, datamodule, bare=True)
@@ -104,7 +119,8 @@ def restore(training: DictConfig, datamodule: Any, checkpoint: Mapping[str, Any]
     return module
 
 
-def _require_classes(checkpoint: Mapping[str, Any], classes: tuple[str, ...], name: str) -> None:
+def require_classes(checkpoint: Mapping[str, Any], classes: tuple[str, ...], name: str) -> None:
+    """Refuse data of other classes than the checkpoint ``name`` was trained for; raises :class:`UserError`."""
     trained = checkpoint["hyper_parameters"]["classes"]
     if list(trained) != list(classes):
         raise UserError(

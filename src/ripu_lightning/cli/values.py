@@ -46,8 +46,8 @@ NUMBERS: dict[str, tuple[type, float]] = {
     "data.num_workers": (int, 0),
 }
 SWITCHES = ("per_class", "parity.resize_twice", "optimizer.freeze_batchnorm", "trainer.enable_progress_bar")
-FILES = {"checkpoint": False, "to": False, "initial": True}
-"""Key of a file's path -> whether it may be null."""
+FILES = {"checkpoint": False, "to": False, "initial": True, "labels": True}
+"""Key of a file's or folder's path -> whether it may be null."""
 PARTIAL = (
     "check_val_every_n_epoch",
     "fast_dev_run",
@@ -81,7 +81,8 @@ def check_values(config: DictConfig) -> None:
             raise UserError(f"{key}: expected true or false, got {OmegaConf.select(config, key)!r}")
     for key, optional in FILES.items():
         if key in config and not isinstance(config[key], str) and not (optional and config[key] is None):
-            raise UserError(f"{key}: expected a file, got {config[key]!r}")
+            noun = "a folder" if key == "labels" else "a file"
+            raise UserError(f"{key}: expected {noun}, got {config[key]!r}")
     for key in PARTIAL:
         if OmegaConf.select(config, f"trainer.{key}") is not None:
             raise UserError(

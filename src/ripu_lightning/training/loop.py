@@ -19,7 +19,7 @@ from ripu_lightning.training.acquire import gather_queries, pick_queries
 from ripu_lightning.training.asking import ask, check_answers, settle
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.passes import Passes, require_dropout, require_features
-from ripu_lightning.training.plan import check_plan
+from ripu_lightning.training.plan import check_data
 from ripu_lightning.training.ranks import Ranks
 from ripu_lightning.training.stages import Stages
 
@@ -117,16 +117,8 @@ class ActiveLearningLoop(Callback):
                 f"annotator: {self.annotator.name} answers from the target's labels, but data.target has none; "
                 "add annotator=files"
             )
-        images = _sizes(datamodule)
         if self.budget.rounds:
-            check_plan(self.strategy, self.budget, list(images.values()), len(datamodule.classes.names))
-            source = datamodule.source
-            sources = source.ids if source is not None and "regions" in self.strategy.needs else []
-            self.strategy.geometry.require([*images, *sources])
-            if source is None and "source_statistics" in self.strategy.needs:
-                raise UserError(
-                    f"data.source: null, but strategy {self.strategy.name} learns from the source; choose another one"
-                )
+            check_data(self.strategy, self.budget, datamodule)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the plan, open the store (rank 0 writes, others read) and hand it to the datamodule.

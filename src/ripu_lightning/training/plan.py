@@ -9,9 +9,25 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.acquisition import Budget, ScoreInputs, Strategy
+from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError
 
 Size = tuple[int, int]
+
+
+def check_data(strategy: Strategy, budget: Budget, datamodule: ActiveDataModule) -> None:
+    """:func:`check_plan` for the target's images, and whether all is there that the strategy reads besides.
+
+    Raises:
+        UserError: naming the key or the file.
+    """
+    target, source = datamodule.target, datamodule.source
+    sizes = [target.size(index) for index in range(len(target))]
+    check_plan(strategy, budget, sizes, len(datamodule.classes.names))
+    sources = source.ids if source is not None and "regions" in strategy.needs else []
+    strategy.geometry.require([*target.ids, *sources])
+    if source is None and "source_statistics" in strategy.needs:
+        raise UserError(f"data.source: null, but strategy {strategy.name} learns from the source; choose another one")
 
 
 def check_plan(strategy: Strategy, budget: Budget, sizes: Sequence[Size], classes: int) -> None:

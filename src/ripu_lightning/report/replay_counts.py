@@ -1,0 +1,153 @@
+"""What a set of bought pixels holds: counts that add up over images and processes, and the figures made of them."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ripu_lightning.data.dataset import IGNORE, UInt8Array
+
+BoolArray = npt.NDArray[np.bool_]
+Int64Array = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels of S strategies and, in the last row, of the whole pool; counts of several images are added.
+
+    Attributes:
+        pixels: ``(S + 1,)``, void ones included.
+        void: ``(S + 1,)``, which the truth does not name.
+        wrong: ``(S + 1,)``, named ones that the network gets wrong.
+        boundary: ``(S + 1,)``, named ones with another class above, below, left or right.
+        images: ``(S + 1,)`` with at least one pixel.
+        classes: ``(S + 1, C)``, named ones by their class.
+        joint: ``(S, S)``, pixels that both strategies buy.
+    """
+
+    pixels: Int64Array
+    void: Int64Array
+    wrong: Int64Array
+    boundary: Int64Array
+    images: Int64Array
+    classes: Int64Array
+    joint: Int64Array
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+
+class Figures(NamedTuple):
+    """What one strategy bought, or (``share`` 1) the whole pool; shares in 0..1, NaN is nothing by nothing.
+
+    Attributes:
+        pixels: bought, void ones included.
+        share: of the pool's pixels.
+        precision: share of the named bought pixels that the network gets wrong; random expects the pool's.
+        recall: share of the network's errors that are bought; random expects ``share``.
+        lift: ``precision`` over the pool's, which is as well ``recall`` over the share of named pixels bought.
+        void: share of the bought pixels that nobody can name.
+        boundary: share of the named bought pixels at the boundary of two classes.
+        classes: of the classes in the pool, the share with at least one pixel bought.
+        balance: entropy of the bought pixels' classes over the logarithm of the number of classes in the pool; 1 where
+            all are bought alike.
+        images: with at least one pixel bought.
+        class_pixels: bought by class.
+    """
+
+    pixels: int
+    share: float
+    precision: float
+    recall: float
+    lift: float
+    void: float
+    boundary: float
+    classes: float
+    balance: float
+    images: int
+    class_pixels: list[int]
+
+
+def count(truth: UInt8Array, predicted: UInt8Array, bought: BoolArray, pool: BoolArray, classes: int) -> Counts:
+    """The counts of one image.
+
+    Args:
+        truth: ``(H, W)`` class indices, 255 = void.
+        predicted: ``(H, W)`` class indices.
+        bought: ``(S, H, W)`` what each strategy buys.
+        pool: ``(H, W)`` what was not bought before; nothing else is counted.
+        classes: their number.
+    """
+    sets = np.concatenate([bought & pool, pool[None]]).reshape(len(bought) + 1, -1)
+    named = truth.reshape(-1) != IGNORE
+    wrong = named & (predicted != truth).reshape(-1)
+    edge = named & boundaries(truth).reshape(-1)
+    labels = truth.reshape(-1)
+    some = sets[:-1, sets[:-1].any(axis=0)].astype(np.int64)
+    return Counts(
+        pixels=sets.sum(axis=1),
+        void=(sets & ~named).sum(axis=1),
+        wrong=(sets & wrong).sum(axis=1),
+        boundary=(sets & edge).sum(axis=1),
+        images=np.array(sets.any(axis=1), dtype=np.int64),
+        classes=np.stack([np.bincount(labels[each & named], minlength=classes) for each in sets]),
+        joint=some @ some.T,
+    )
+
+
+def boundaries(truth: UInt8Array) -> BoolArray:
+    """``(H, W)`` whether a neighbour above, below, left or right has another class; void is no class."""
+    edge = np.zeros(truth.shape, dtype=np.bool_)
+    for ours, theirs in (((slice(1, None),), (slice(None, -1),)), ((..., slice(1, None)), (..., slice(None, -1)))):
+        differ = (truth[ours] != truth[theirs]) & (truth[ours] != IGNORE) & (truth[theirs] != IGNORE)
+        edge[ours] |= differ
+        edge[theirs] |= differ
+    return edge
+
+
+def figures(counts: Counts) -> list[Figures]:
+    """The figures of each strategy and, last, of the pool."""
+    return [_figures(counts, row) for row in range(len(counts.pixels))]
+
+
+def agreement(counts: Counts) -> FloatArray:
+    """``(S, S)`` intersection over union of what two strategies buy, 0..1; NaN where neither buys anything."""
+    own = counts.joint.diagonal()
+    union = own[:, None] + own - counts.joint
+    return np.where(union > 0, counts.joint / np.maximum(union, 1), math.nan)
+
+
+def _figures(counts: Counts, row: int) -> Figures:
+    pixels, void, wrong = (int(column[row]) for column in (counts.pixels, counts.void, counts.wrong))
+    pool = len(counts.pixels) - 1
+    named = pixels - void
+    precision = _over(wrong, named)
+    held = counts.classes[pool] > 0
+    return Figures(
+        pixels=pixels,
+        share=_over(pixels, counts.pixels[pool]),
+        precision=precision,
+        recall=_over(wrong, counts.wrong[pool]),
+        lift=_over(precision, _over(counts.wrong[pool], counts.pixels[pool] - counts.void[pool])),
+        void=_over(void, pixels),
+        boundary=_over(counts.boundary[row], named),
+        classes=_over(np.count_nonzero(counts.classes[row]), np.count_nonzero(held)),
+        balance=_balance(counts.classes[row][held]),
+        images=int(counts.images[row]),
+        class_pixels=counts.classes[row].tolist(),
+    )
+
+
+def _balance(pixels: Int64Array) -> float:
+    total = pixels.sum()
+    if not total or len(pixels) < 2:
+        return math.nan
+    shares = pixels[pixels > 0] / total
+    return float(-(shares * np.log(shares)).sum() / math.log(len(pixels)))
+
+
+def _over(part: float | np.integer, whole: float | np.integer) -> float:
+    return float(part) / float(whole) if whole else math.nan
