@@ -16,7 +16,7 @@ def plot(chart: Chart) -> str:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 56, "r": 12, "t": 48 if figure.layout.updatemenus else 12, "b": 48},
-        legend={"orientation": "h", "y": -0.18, "yanchor": "top"},
+        legend={"orientation": "h", "y": -0.24, "yanchor": "top"},
         hoverlabel={"namelength": -1},
     )
     return str(figure.to_json())

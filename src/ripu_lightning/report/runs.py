@@ -105,7 +105,7 @@ def read_run(entry: Entry) -> Run:
         folder,
         entry.result,
         part("rounds.csv", stages, []),
-        part(LEDGER, ledger, None),
+        part(LEDGER, ledger, None) if entry.result.budget["rounds"] or entry.result.budget["unit"] == "all" else None,
         part("config.yaml", read_config, {}),
         part("labels", LabelStore.open, None),
         lacks,

@@ -26,16 +26,12 @@ def summary(comparison: Comparison) -> Sheet:
         reached = final(method)
         part = 100 * reached.value / final(bound).value if bound and final(bound).value else None
         difference = comparison.difference(method) if method.kind == "bought" else None
-        rows.append(
-            [
-                *(method.label, method.budget, 100 * share(method), len(method.seeds)),
-                *(100 * reached.value, _half(reached), part),
-                *((100 * difference.value, _half(difference)) if difference else (None, None)),
-                _verdict(comparison, method, difference),
-            ]
-        )
-    columns = ["method", "budget", _LABELLED, "seeds", "mIoU %", _HALF, "% of the bound"]
-    columns += ["minus the best of its budget", _HALF, "told apart?"]
+        compared = (100 * difference.value, _half(difference)) if difference else (None, None)
+        figures = (100 * reached.value, _half(reached), part, *compared)
+        told = _verdict(comparison, method, difference)
+        rows.append([method.label, 100 * share(method), *figures, told, len(method.seeds), method.budget])
+    columns = ["method", _LABELLED, "mIoU %", _HALF, "% of the bound", "minus the best of its budget", _HALF]
+    columns += ["told apart?", "seeds", "budget"]
     digits = {_LABELLED: 2}
     return Sheet(
         "summary",
@@ -118,7 +114,7 @@ def costs(comparison: Comparison, model: AnnotationModel) -> Sheet | None:
     methods = [method for method in comparison.group.methods if _ledgers(method)]
     if not methods:
         return None
-    rows = [[method.label, _ledgers(method)[0].geometry, *_costs(method, model)] for method in methods]
+    rows = [[method.label, _geometry(method), *_costs(method, model)] for method in methods]
     pools = [ledger.pool for method in methods for ledger in _ledgers(method) if ledger.pool]
     edge = f" In the pool, {100 * pools[0].boundary / max(1, sum(pools[0].classes)):.1f}% lie there." if pools else ""
     note = (
@@ -131,6 +127,10 @@ def costs(comparison: Comparison, model: AnnotationModel) -> Sheet | None:
     columns += [Column(title, 0) for title in ("regions", "clicks", "pixels", "images touched")]
     columns += [Column(title) for title in ("% of images", "void %", "survive %", "boundary %", "hours (estimated)")]
     return Sheet("costs", "What the labels cost", note, columns, rows)
+
+
+def _geometry(method: Method) -> str:
+    return "image" if method.kind == "all" else _ledgers(method)[0].geometry
 
 
 def _costs(method: Method, model: AnnotationModel) -> list[Cell]:

@@ -17,8 +17,10 @@ colour();
 dark.addEventListener("change", colour);
 
 const why = document.getElementById("why");
-function hide() { why.hidden = true; }
+let shown = null;
+function hide() { shown = null; why.hidden = true; }
 function show(rect) {
+  shown = rect;
   why.textContent = rect.dataset.why;
   why.hidden = false;
   const at = rect.getBoundingClientRect(), size = why.getBoundingClientRect();
@@ -34,5 +36,5 @@ for (const rect of document.querySelectorAll("rect[tabindex]")) {
   for (const name of ["mouseenter", "focus", "click"]) rect.addEventListener(name, () => show(rect));
   for (const name of ["mouseleave", "blur"]) rect.addEventListener(name, hide);
 }
-addEventListener("scroll", hide, {passive: true});
+addEventListener("scroll", () => { if (shown) show(shown); }, {passive: true}); // the tabulator key scrolls too
 addEventListener("keydown", event => { if (event.key === "Escape") hide(); });
