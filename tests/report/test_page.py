@@ -253,8 +253,9 @@ def test_groups_are_never_mixed(tmp_path: Path) -> None:
     made_run(tmp_path / "b", seed=1, miou=0.9, network__width=16)
     main([str(tmp_path), "--output", str(tmp_path / "report")])
     page = Page(tmp_path / "report" / "report.html")
-    assert "There are 2 groups of runs. Figures of different groups can not be compared" in page.text
-    assert "network.width=16" in page.text
+    assert "There are 2 groups of runs." in page.text
+    assert "can not be compared, as these differ in: network.width." in page.text
+    assert all(f"network.width: {width}" in page.text for width in (8, 16))
     assert [len(page.tables[index]) for index in (0, 1)] == [2, 2]
     assert (tmp_path / "report" / "group_2" / "curves.pdf").is_file()
 

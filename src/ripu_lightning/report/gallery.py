@@ -28,7 +28,7 @@ _FALLBACK = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148,
 
 @dataclass(frozen=True)
 class Mark:
-    """One pick: its box in pixels of the image, the round, the colour of its answer, and why it was picked."""
+    """One pick: its box in pixels of the image, the round, the colours of answer and round, and why it was picked."""
 
     left: float
     top: float
@@ -36,6 +36,7 @@ class Mark:
     height: float
     round: int
     colour: str
+    outline: str
     why: str
 
 
@@ -189,8 +190,14 @@ class _Pictured:
             head = f"round {number}, pick {rank} of {len(answers)} in this image; score {score:.4g}"
             why = "; ".join([head, *self._at(number - 1, centre), answer])
             corner = left + (width - wide) / 2, top + (height - tall) / 2
-            found.append(Mark(*corner, wide, tall, number, _hex(self._palette[answered].tolist()), why))
+            colour = _hex(self._palette[answered].tolist())
+            found.append(Mark(*corner, wide, tall, number, colour, self._outline(number), why))
         return found
+
+    def _outline(self, number: int) -> str:
+        """From black for the first round to white for the last."""
+        last = len(self._labels.rounds) if self._labels else number
+        return _hex([255 * (number - 1) // max(1, last - 1)] * 3)
 
     def _at(self, number: int, centre: Int32Array) -> list[str]:
         """What the network after so many rounds said about a pixel."""

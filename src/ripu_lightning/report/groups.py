@@ -13,6 +13,7 @@ from ripu_lightning.report.runs import Run
 FEW_SEEDS = 3
 """Below so many seeds a report says that they are too few."""
 
+_LEFT_OUT = {"unfinished", "unknown"}
 _COMMON = ("network", "data", "schedule", "optimizer", "parity", "initial", "pretrain")
 _IDLE = ("strategy", "geometry", "selection", "budget", "annotator")
 """Groups of the config that change nothing where nothing is bought."""
@@ -53,14 +54,14 @@ class Group:
 
     Attributes:
         title: of the group.
-        about: what all of it has in common.
+        common: what all of it has in common: the parts of the protocol, and the keys of the config.
         methods: those that bought labels, then those with all of them, then those with none.
         unfinished: left out of all figures.
         cautions: what stands against a comparison, a line each.
     """
 
     title: str
-    about: str
+    common: Mapping[str, str]
     methods: Sequence[Method]
     unfinished: Sequence[Run]
     cautions: Sequence[str]
@@ -81,12 +82,15 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for run in runs:
         common = {key: value for key, value in flat[id(run)].items() if _is_common(key)}
         gathered[json.dumps([run.result.protocol, common], sort_keys=True)].append(run)
-    differing = _differing([json.loads(key)[1] for key in gathered])
     groups = []
     for number, (key, members) in enumerate(gathered.items(), start=1):
-        settings = {id(run): flat[id(run)] for run in members}
-        groups.append(_group(number, json.loads(key)[1], members, settings, differing))
+        groups.append(_group(number, json.loads(key)[1], members, {id(run): flat[id(run)] for run in members}))
     return groups
+
+
+def differences(groups: Sequence[Group]) -> list[str]:
+    """The parts of the protocol and keys of the config in which groups differ."""
+    return _differing([group.common for group in groups])
 
 
 def _settings(config: Mapping[str, object]) -> dict[str, str]:
@@ -108,25 +112,23 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _group(
-    number: int,
-    common: Mapping[str, str],
-    members: Sequence[Run],
-    settings: Mapping[int, dict[str, str]],
-    differing: Sequence[str],
+    number: int, common: Mapping[str, str], members: Sequence[Run], settings: Mapping[int, dict[str, str]]
 ) -> Group:
-    finished = [run for run in members if run.kind not in {"unfinished", "unknown"}]
+    finished = [run for run in members if run.kind not in _LEFT_OUT]
     methods, repeats = _methods(finished, settings)
     order = {"bought": 0, "all": 1, "none": 2}
     methods.sort(key=lambda method: order[method.kind])
-    about = [protocol_text(members[0].result.protocol, in_full=True)]
-    network = common.get("network._target_", "").rpartition(".")[2]
-    about.append(f"network {network}" if network else "network unknown")
-    if len(differing) and common:
-        named = [f"{key}={common.get(key, 'null')}" for key in differing[:6]]
-        about.append(", ".join([*named, *(["..."] if len(differing) > 6 else [])]))
-    unfinished = [run for run in members if run not in finished]
+    protocol = {part.replace("_", " "): str(value) for part, value in members[0].result.protocol.items()}
+    unfinished = [run for run in members if run.kind in _LEFT_OUT]
     cautions = _cautions(methods, finished, repeats, bool(common))
-    return Group(f"Group {number}", "; ".join(about), methods, unfinished, cautions)
+    return Group(f"Group {number}", {**protocol, **common}, methods, unfinished, cautions)
+
+
+def about(group: Group) -> str:
+    """Protocol and network of a group, in a line."""
+    runs = [*(method.runs[0] for method in group.methods), *group.unfinished]
+    network = group.common.get("network._target_", "unknown").rpartition(".")[2]
+    return f"{protocol_text(runs[0].result.protocol, in_full=True)}; network {network}"
 
 
 def _methods(runs: Sequence[Run], settings: Mapping[int, dict[str, str]]) -> tuple[list[Method], int]:

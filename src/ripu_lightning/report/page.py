@@ -18,7 +18,7 @@ from ripu_lightning.report.costs import AnnotationModel
 from ripu_lightning.report.data_uri import png_uri
 from ripu_lightning.report.figures import saved
 from ripu_lightning.report.gallery import Exhibit, exhibit
-from ripu_lightning.report.groups import Group, group_runs
+from ripu_lightning.report.groups import Group, about, differences, group_runs
 from ripu_lightning.report.plots import plot
 from ripu_lightning.report.runs import Run
 from ripu_lightning.report.sheet import Sheet
@@ -48,6 +48,11 @@ class Section:
     def comparison(self) -> Comparison:
         """Its figures."""
         return Comparison(self.group)
+
+    @property
+    def about(self) -> str:
+        """What its runs have in common."""
+        return about(self.group)
 
     @cached_property
     def answer(self) -> list[str]:
@@ -124,6 +129,7 @@ def render(sections: Sequence[Section], runs: Sheet) -> str:
     environment.filters["in_script"] = lambda text: text.replace("<", "\\u003c")
     return environment.get_template("report.html").render(
         sections=sections,
+        differences=differences([section.group for section in sections]),
         runs=runs,
         plotly=get_plotlyjs(),
         version=__version__,

@@ -44,9 +44,8 @@ class Sheet:
         return [[shown(cell, places) for cell, places in zip(row, digits, strict=True)] for row in self.rows]
 
     def numeric(self, column: int) -> bool:
-        """Whether a column holds numbers and nothing else."""
-        cells = [row[column] for row in self.rows if row[column] is not None]
-        return bool(cells) and not any(isinstance(cell, str) for cell in cells)
+        """Whether a column holds no texts."""
+        return not any(isinstance(row[column], str) for row in self.rows)
 
     def csv(self) -> str:
         """Comma-separated, numbers in full; a missing one is empty."""

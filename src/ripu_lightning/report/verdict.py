@@ -34,12 +34,13 @@ def _choice(comparison: Comparison) -> tuple[Method, float | None]:
 def _headline(comparison: Comparison, method: Method, needed: float | None) -> str:
     level = comparison.level_of(method)
     bought = _percent(share(method) if needed is None else needed)
-    if min(len(other.seeds) for other in level) == 1:
-        return f"One seed is no basis for a choice; {method.label} has the highest mean, with {bought} of the pool."
     rivals = [other.label for other in comparison.rivals(level)]
     instead = f" (or {', '.join(rivals)}: not distinguishable)" if rivals else ""
     why = f"that reaches {ENOUGH:.0%} of the bound" if needed is not None else "the highest mean that was reached"
-    return f"Use {method.label}{instead}, and label {bought} of the pool: {why}."
+    use = f"use {method.label}{instead}, and label {bought} of the pool: {why}."
+    if min(len(other.seeds) for other in level) == 1:
+        return f"One seed is no basis for a choice. By that alone, {use}"
+    return f"U{use[1:]}"
 
 
 def _reached(comparison: Comparison, method: Method, needed: float | None) -> str:
