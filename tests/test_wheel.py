@@ -69,3 +69,6 @@ def test_a_whole_run_from_the_wheel(site: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "rounds.csv").is_file()
+    report = [sys.executable, site / "bin" / "ripu-report", "run"]
+    subprocess.run(report, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, check=True)
+    assert "<h1>Which strategy" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")

@@ -48,7 +48,8 @@ def only_run(folder: Path) -> Path:
     runs = list((folder / "runs" / "debug").iterdir())
     assert len(runs) == 1
     names = {path.name for path in runs[0].iterdir()}
-    assert names == {"checkpoints", "config.yaml", "curve.png", "labels", "metrics", "result.json", "rounds.csv"}
+    files = {"config.yaml", "curve.png", "ledger.json", "result.json", "rounds.csv"}
+    assert names == {"checkpoints", "labels", "metrics", *files}
     return runs[0]
 
 

@@ -4,11 +4,14 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from processes import SHORT, end, start, wait_for
 from test_train_command import assert_one_line
+
+from ripu_lightning.report.ledger import read_ledger
 
 LONG = ["schedule.steps=130", "schedule.first_round=100", "schedule.interval=15", "schedule.horizon=200", "pictures=0"]
 
@@ -35,6 +38,9 @@ def test_ctrl_c_finishes_the_step_and_the_same_command_goes_on_to_the_same_end(t
     ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "whole")
     assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
     assert (tmp_path / "run" / "rounds.csv").read_bytes() == (tmp_path / "whole" / "rounds.csv").read_bytes()
+    ledgers = [read_ledger(tmp_path / name / "ledger.json") for name in ("run", "whole")]
+    costs = [[replace(cost, sha256="") for cost in ledger.rounds] for ledger in ledgers]  # which tells the time too
+    assert costs[0] == costs[1] != []
 
 
 def test_sigterm_ends_two_ranks_after_the_same_step(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 from rich.console import Console
 
 from ripu_lightning.annotation import Query
+from ripu_lightning.data.statistics import on_boundary
 from ripu_lightning.report.replay import asked_pixels
-from ripu_lightning.report.replay_counts import agreement, boundaries, count, figures
+from ripu_lightning.report.replay_counts import agreement, count, figures
 from ripu_lightning.report.replay_drawing import draw_agreement, draw_classes, errors
 from ripu_lightning.report.replay_files import Comparison, print_comparison, write_comparison
 
@@ -107,8 +108,8 @@ def test_nothing_bought_and_nothing_wrong_have_no_shares() -> None:
 def test_boundaries_are_where_a_neighbour_has_another_class() -> None:
     truth = maps(3)[0]
     expected = [[slow_boundary(truth, row, column) for column in range(8)] for row in range(9)]
-    assert boundaries(truth).tolist() == expected
-    assert 0 < boundaries(truth).sum() < truth.size
+    assert on_boundary(truth).tolist() == expected
+    assert 0 < on_boundary(truth).sum() < truth.size
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -109,10 +109,10 @@ def test_command_reads_files_and_whole_sweeps(tmp_path: Path, capsys: pytest.Cap
     alone = tmp_path / "run" / "result.json"
     entries = read_entries([alone, tmp_path / "sweep", tmp_path])  # each once, however often it is met
     assert [entry.result.name for entry in entries] == ["alone", "one", "two", "three"]
-    main(["--csv", str(tmp_path / "all.csv"), str(tmp_path)])
+    main(["--output", str(tmp_path / "report"), str(tmp_path)])
     text = capsys.readouterr().out
     assert all(name in text for name in ("one", "two", "three", "alone", "P1: 2 classes (road, car)"))
-    with (tmp_path / "all.csv").open() as file:
+    with (tmp_path / "report" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["name"], row["protocol"], float(row["miou"])) for row in rows] == [
         ("alone", "P1", 0.9),
@@ -129,11 +129,16 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     made().write(tmp_path / "run")
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.json").write_text("no result")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "result.json").write_text("{}")
+    (tmp_path / "file").touch()
     for arguments, words in [
         ([tmp_path / "none"], "none: No such file"),
         ([tmp_path / "run", tmp_path / "empty"], "no result.json in it"),
         ([tmp_path / "text.json"], "not a whole result file"),
-        (["--csv", tmp_path / "none" / "a.csv", tmp_path / "run"], "a.csv: No such file"),
+        ([tmp_path / "run", tmp_path / "bad"], "not a whole result file"),
+        (["--output", tmp_path / "file", tmp_path / "run"], "file: is a file; choose another --output"),
+        (["--output", tmp_path / "file" / "deep", tmp_path / "run"], "Not a directory; choose another --output"),
     ]:
         with pytest.raises(SystemExit) as stopped:
             main([str(argument) for argument in arguments])
@@ -143,3 +148,29 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert words in output.err
         assert output.err.count("\n") == 1
         assert not output.out
+
+
+def test_a_bad_result_deep_in_a_sweep_is_told_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made("good").write(tmp_path / "sweep" / "0")
+    (tmp_path / "sweep" / "1").mkdir()
+    (tmp_path / "sweep" / "1" / "result.json").write_text("{}")
+    main(["sweep"])
+    output = capsys.readouterr()
+    assert output.err.startswith("left out: sweep/1/result.json: not a whole result file")
+    assert "good" in output.out
+    assert (tmp_path / "report" / "report.html").is_file()  # where it goes unless told otherwise
+    (tmp_path / "sweep" / "0" / "result.json").unlink()
+    with pytest.raises(SystemExit):
+        main(["sweep"])
+    assert "error: sweep: no result.json in it can be read" in capsys.readouterr().err
+
+
+def test_seconds_that_can_not_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("-1", "nan", "ten"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["--click", text, str(tmp_path)])
+        assert stopped.value.code == 2
+        assert "--click" in capsys.readouterr().err

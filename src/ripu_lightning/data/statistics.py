@@ -1,17 +1,17 @@
-"""What a data set holds: sizes and pixels by class of each image, read once and kept in the cache."""
+"""What a data set holds: sizes, pixels by class and on boundaries of each image, read once and kept in the cache."""
 
 import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from ripu_lightning.data.cache import DataCache
-from ripu_lightning.data.dataset import IGNORE, SegmentationDataset
+from ripu_lightning.data.dataset import IGNORE, SegmentationDataset, UInt8Array
 from ripu_lightning.data.workers import work_through
 from ripu_lightning.errors import UserError
 
@@ -27,11 +27,30 @@ class Statistics:
         sizes: ``(N, 2)`` int64, height and width; 0 where an image can not be read.
         pixels: ``(N, C)`` int64, pixels of each class; 0 without labels.
         ignored: ``(N,)`` int64, ignored pixels.
+        boundary: ``(N,)`` int64, pixels :func:`on_boundary`.
     """
 
     sizes: Int64Array
     pixels: Int64Array
     ignored: Int64Array
+    boundary: Int64Array
+
+
+def on_boundary(label: UInt8Array) -> npt.NDArray[np.bool_]:
+    """Which pixels of a class have one of another class above, below, left or right, ``(H, W)``.
+
+    Ignored pixels are of no class.
+
+    >>> on_boundary(np.array([[0, 0, 1, 255, 2]], dtype=np.uint8)).astype(int)
+    array([[0, 1, 1, 0, 0]])
+    """
+    found = np.zeros(label.shape, dtype=np.bool_)
+    known = label != IGNORE
+    for first, second in (((slice(None, -1),), (slice(1, None),)), ((..., slice(None, -1)), (..., slice(1, None)))):
+        differs = (label[first] != label[second]) & known[first] & known[second]
+        found[first] |= differs
+        found[second] |= differs
+    return found
 
 
 def read_statistics(
@@ -61,8 +80,8 @@ def read_statistics(
         if faults is not None:
             faults += found
         rows.append(row)
-    table = np.array(rows, dtype=np.int64).reshape(len(dataset), 2 + len(dataset.classes) + 1)
-    return Statistics(sizes=table[:, :2], pixels=table[:, 2:-1], ignored=table[:, -1])
+    table = np.array(rows, dtype=np.int64).reshape(len(dataset), 2 + len(dataset.classes) + 2)
+    return Statistics(sizes=table[:, :2], pixels=table[:, 2:-2], ignored=table[:, -2], boundary=table[:, -1])
 
 
 def load_statistics(dataset: SegmentationDataset, cache: DataCache, workers: int = 0) -> Statistics:
@@ -87,13 +106,13 @@ def keep_statistics(dataset: SegmentationDataset, cache: DataCache, statistics: 
     if not dataset.has_labels:  # a view that hides the labels may have the fingerprint of the whole
         return
     buffer = io.BytesIO()
-    np.savez(buffer, sizes=statistics.sizes, pixels=statistics.pixels, ignored=statistics.ignored)
+    np.savez(buffer, **{field.name: getattr(statistics, field.name) for field in fields(Statistics)})
     cache.keep(dataset, NAME, buffer.getvalue())
 
 
 def _read_one(dataset: SegmentationDataset, images: bool, index: int) -> tuple[Int64Array, list[str]]:
     classes = len(dataset.classes)
-    row = np.zeros(2 + classes + 1, dtype=np.int64)
+    row = np.zeros(2 + classes + 2, dtype=np.int64)
     faults: list[str] = []
     with _noting(faults):
         row[:2] = dataset.size(index)
@@ -102,8 +121,9 @@ def _read_one(dataset: SegmentationDataset, images: bool, index: int) -> tuple[I
             dataset.image(index)
     if dataset.has_labels:
         with _noting(faults):
-            found = np.bincount(dataset.label(index).ravel(), minlength=IGNORE + 1)
-            row[2:] = [*found[:classes], found[IGNORE]]
+            label = dataset.label(index)
+            found = np.bincount(label.ravel(), minlength=IGNORE + 1)
+            row[2:] = [*found[:classes], found[IGNORE], np.count_nonzero(on_boundary(label))]
     return row, faults
 
 
@@ -117,7 +137,7 @@ def _noting(faults: list[str]) -> Iterator[None]:
 
 
 def _most_bytes(images: int, classes: int) -> int:
-    return 8 * images * (2 + classes + 1) + 2**16
+    return 8 * images * (2 + classes + 2) + 2**16
 
 
 def _decode(content: bytes, images: int, classes: int) -> Statistics | None:
@@ -126,10 +146,10 @@ def _decode(content: bytes, images: int, classes: int) -> Statistics | None:
             if sum(member.file_size for member in archive.infolist()) > len(content):
                 return None
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            found = Statistics(arrays["sizes"], arrays["pixels"], arrays["ignored"])
+            found = Statistics(**{field.name: arrays[field.name] for field in fields(Statistics)})
     except Exception:  # a damaged archive raises nearly anything; whatever it is, the statistics are read again
         return None
-    parts = (found.sizes, found.pixels, found.ignored)
+    parts = (found.sizes, found.pixels, found.ignored, found.boundary)
     whole = all(array.dtype == np.int64 and (array >= 0).all() for array in parts)
     shapes = [array.shape for array in parts]
-    return found if whole and shapes == [(images, 2), (images, classes), (images,)] else None
+    return found if whole and shapes == [(images, 2), (images, classes), (images,), (images,)] else None

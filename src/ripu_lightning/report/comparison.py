@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,16 +29,33 @@ class Entry(NamedTuple):
 def read_entries(paths: Sequence[Path]) -> list[Entry]:
     """The results in files and, at any depth, in folders; each file once, in order of their names.
 
+    A file that can not be read is told and left out, unless the command names it or its run folder.
+
     Raises:
-        UserError: a path that is not there, that holds no result, or a file that is no result.
+        UserError: a path that is not there, that holds no result, or a named file that is no result.
     """
-    found: dict[Path, Path] = {}
+    named: dict[Path, bool] = {}  # file -> whether the command names it, and not only a folder somewhere above it
     for path in paths:
         files = sorted(path.rglob(NAME)) if path.is_dir() else [path]
         if not files:
             raise UserError(f"{path}: no {NAME} in it; give folders that ripu-train or ripu-evaluate wrote")
-        found |= {file.resolve(): file for file in files if file.resolve() not in found}
-    return [Entry(file, read_result(file)) for file in found.values()]
+        known = {file.resolve() for file in named}
+        named |= {file: file in {path, path / NAME} for file in files if file.resolve() not in known}
+    found = [_read_entry(file, directly) for file, directly in named.items()]
+    entries = [entry for entry in found if entry is not None]
+    if not entries:
+        raise UserError(f"{paths[0]}: no {NAME} in it can be read; see above")
+    return entries
+
+
+def _read_entry(path: Path, directly: bool) -> Entry | None:
+    try:
+        return Entry(path, read_result(path))
+    except UserError as error:
+        if directly:
+            raise
+        print(f"left out: {error}", file=sys.stderr)
+        return None
 
 
 def print_comparison(entries: Sequence[Entry], console: Console | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The plain files of a run's folder: the config it runs with, and after every stage table, curve and result."""
+"""The plain files of a run's folder: the config it runs with, and after every stage table, curve, ledger and result."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.evaluation import protocol_of
 from ripu_lightning.labels.files import replacing
+from ripu_lightning.report.counting import make_ledger
 from ripu_lightning.report.curve import save_curve
+from ripu_lightning.report.ledger import RoundCost
 from ripu_lightning.report.result import code_version, make_result
 from ripu_lightning.training.history import write_history
 from ripu_lightning.training.loop import ActiveLearningLoop
@@ -21,7 +23,9 @@ BOUGHT = {"pixels": "pixels", "share": "share", "rounds_done": "round"}
 
 
 class RunFiles(Callback):
-    """Writes ``config.yaml`` when training starts; ``rounds.csv``, ``curve.png`` and ``result.json`` after every stage.
+    """Writes ``config.yaml`` when training starts; the rest after every stage.
+
+    That is ``rounds.csv``, ``curve.png``, ``result.json`` and ``ledger.json``, the last of what the label store holds.
 
     Place it after the ActiveLearningLoop, whose records it writes. Only rank zero writes. A checkpoint holds what was
     bought, for the result of a later evaluation.
@@ -34,6 +38,11 @@ class RunFiles(Callback):
 
     def __init__(self, folder: Path, loop: ActiveLearningLoop, config: Mapping[str, Any]) -> None:
         self.folder, self.loop, self.config = folder, loop, dict(config)
+        self._costs: dict[str, RoundCost] = {}  # rounds are immutable: each is counted once
+
+    @property
+    def _all_labels(self) -> bool:
+        return bool(self.config["data"]["target_labels"] == "all")
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As :meth:`on_train_start`: a round that is asked before the first step may end the run here."""
@@ -49,11 +58,12 @@ class RunFiles(Callback):
                 file.write(text.encode())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Table, curve and result so far."""
+        """Table, curve, ledger and result so far."""
         if trainer.is_global_zero:
             write_history(self.folder / "rounds.csv", self.loop.history)
             save_curve(self.loop.history, self.folder / "curve.png")
             self._write_result(trainer, pl_module)
+            self._write_ledger(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """``strategy`` and ``budget`` of the result file, see :class:`~ripu_lightning.report.result.Result`."""
@@ -61,9 +71,16 @@ class RunFiles(Callback):
         bought = {name: getattr(last[0], attribute) if last else None for name, attribute in BOUGHT.items()}
         amount = getattr(budget, budget.unit) if budget.unit else None
         whole = {"unit": budget.unit, "amount": amount, "per": budget.per, "rounds": budget.rounds, **bought}
-        if self.config["data"]["target_labels"] == "all":
+        if self._all_labels:
             whole |= {"unit": "all", "pixels": None, "share": 1.0}
         return {"strategy": self.loop.strategy.name if budget.rounds else None, "budget": whole}
+
+    def _write_ledger(self, trainer: Trainer) -> None:
+        datamodule = getattr(trainer, "datamodule", None)
+        if isinstance(datamodule, ActiveDataModule) and (self.loop.budget.rounds or self._all_labels):
+            ledger = make_ledger(datamodule, self.loop.store, self.loop.strategy.geometry.name, self._costs)
+            self._costs = {cost.sha256: cost for cost in ledger.rounds}
+            ledger.write(self.folder)
 
     def _write_result(self, trainer: Trainer, module: LightningModule) -> None:
         datamodule = getattr(trainer, "datamodule", None)

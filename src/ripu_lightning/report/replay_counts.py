@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ripu_lightning.data.dataset import IGNORE, UInt8Array
+from ripu_lightning.data.statistics import on_boundary
 
 BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
@@ -84,7 +85,7 @@ def count(truth: UInt8Array, predicted: UInt8Array, bought: BoolArray, pool: Boo
     sets = np.concatenate([bought & pool, pool[None]]).reshape(len(bought) + 1, -1)
     named = truth.reshape(-1) != IGNORE
     wrong = named & (predicted != truth).reshape(-1)
-    edge = named & boundaries(truth).reshape(-1)
+    edge = named & on_boundary(truth).reshape(-1)
     labels = truth.reshape(-1)
     some = sets[:-1, sets[:-1].any(axis=0)].astype(np.int64)
     return Counts(
@@ -96,16 +97,6 @@ def count(truth: UInt8Array, predicted: UInt8Array, bought: BoolArray, pool: Boo
         classes=np.stack([np.bincount(labels[each & named], minlength=classes) for each in sets]),
         joint=some @ some.T,
     )
-
-
-def boundaries(truth: UInt8Array) -> BoolArray:
-    """``(H, W)`` whether a neighbour above, below, left or right has another class; void is no class."""
-    edge = np.zeros(truth.shape, dtype=np.bool_)
-    for ours, theirs in (((slice(1, None),), (slice(None, -1),)), ((..., slice(1, None)), (..., slice(None, -1)))):
-        differ = (truth[ours] != truth[theirs]) & (truth[ours] != IGNORE) & (truth[theirs] != IGNORE)
-        edge[ours] |= differ
-        edge[theirs] |= differ
-    return edge
 
 
 def figures(counts: Counts) -> list[Figures]:

@@ -1,0 +1,99 @@
+"""Charts as matplotlib figures, for papers: PNG and PDF."""
+
+import math
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ripu_lightning.report.charts import Bars, Chart, Heat, Lines, Panel
+
+_ACROSS = 4  # panels a row
+
+
+def draw(chart: Chart) -> Figure:
+    """One chart."""
+    if isinstance(chart, Lines):
+        return _lines(chart)
+    return _bars(chart) if isinstance(chart, Bars) else _heat(chart)
+
+
+def saved(chart: Chart, kind: str) -> bytes:
+    """A chart as a file, ``png`` or ``pdf``."""
+    content = BytesIO()
+    # No time of writing: the same runs give the same file.
+    metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
+    draw(chart).savefig(content, format=kind, metadata=metadata)
+    return content.getvalue()
+
+
+def _lines(chart: Lines) -> Figure:
+    across = min(_ACROSS, len(chart.panels))
+    down = -(-len(chart.panels) // across)
+    size = (7.0, 4.5) if down * across == 1 else (3.2 * across, 2.6 * down + 0.8)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in grid[len(chart.panels) :]:
+        axes.set_visible(False)
+    for axes, panel in zip(grid, chart.panels, strict=False):
+        _draw_panel(axes, panel)
+        if len(chart.panels) > 1:
+            axes.set_title(_plain(panel.title), fontsize=9)
+    figure.supxlabel(chart.x, fontsize=9)
+    figure.supylabel(chart.y, fontsize=9)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for label, height in panel.lines:
+        axes.axhline(
+            height, color="#555555", linestyle=":" if label.startswith("source") else "--", label=_plain(label)
+        )
+    for series in panel.series:
+        axes.plot(series.x, series.y, color=series.colour, marker="o", markersize=4, label=_plain(series.label))
+        known = [(x, y, half) for x, y, half in zip(series.x, series.y, series.halves, strict=True) if half is not None]
+        if known:
+            x, y, half = np.array(known).T
+            axes.fill_between(x, y - half, y + half, color=series.colour, alpha=0.15, linewidth=0)
+    _tidy(axes)
+
+
+def _bars(chart: Bars) -> Figure:
+    figure = Figure(figsize=(max(6.0, 0.6 * len(chart.categories) + 2), 4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(chart.series)
+    for index, (label, colour, values) in enumerate(chart.series):
+        places = np.arange(len(values)) - 0.4 + width * (index + 0.5)
+        axes.bar(places, values, width, color=colour, label=_plain(label))
+    axes.set_xticks(range(len(chart.categories)), list(map(_plain, chart.categories)), rotation=40, ha="right")
+    axes.set_ylabel(chart.y)
+    axes.legend(frameon=False, fontsize=8)
+    _tidy(axes)
+    return figure
+
+
+def _heat(chart: Heat) -> Figure:
+    side = 2.5 + 0.7 * len(chart.labels)
+    figure = Figure(figsize=(side + 1, side), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.array(chart.values), vmin=0, vmax=1, cmap="viridis")
+    labels = list(map(_plain, chart.labels))
+    axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    for (row, column), value in np.ndenumerate(np.array(chart.values)):
+        text = "–" if math.isnan(value) else f"{value:.2f}"
+        axes.text(column, row, text, ha="center", va="center", color="black" if value > 0.6 else "white")
+    return figure
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # or matplotlib would set it as mathematics
