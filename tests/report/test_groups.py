@@ -76,7 +76,7 @@ def test_enough_labels_are_found_below_the_largest_budget(tmp_path: Path) -> Non
     part = (0.57 - 0.2) / (0.6 - 0.2)
     headline, *_, last = answer(comparison)
     assert f"label {100 * part * share(comparison.levels[0][0]):.2f}% of the pool: that reaches 95%" in headline
-    assert last == "There are 2 seeds only: any difference here may be chance."
+    assert last == "Not every method of this budget has 3 seeds (the fewest: 2): a difference may be chance."
 
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:

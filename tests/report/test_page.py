@@ -126,7 +126,7 @@ def test_the_answer_comes_first_with_one_table(report: Path) -> None:
     figures = {row[0]: row[2:4] for row in rows}
     assert figures["ripu"] == ["51.0", "1.2"]  # 0.505, 0.51, 0.515: t(2) * 0.005 / sqrt(3)
     assert figures["source only"] == ["21.0", "0.0"]
-    assert "1 runs are not finished" in page.text
+    assert "left out, as not finished or of unknown budget: 1" in page.text
 
 
 def test_plots_are_there_with_and_without_scripts(report: Path) -> None:

@@ -43,7 +43,7 @@ def _lines(chart: Lines) -> Figure:
     figure.supxlabel(chart.x, fontsize=9)
     figure.supylabel(chart.y, fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
@@ -58,6 +58,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         if known:
             x, y, half = np.array(known).T
             axes.fill_between(x, y - half, y + half, color=series.colour, alpha=0.15, linewidth=0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(0.0, low), max(1.0, high))  # an interval may leave what an IoU can be
     _tidy(axes)
 
 

@@ -80,7 +80,7 @@ def _seeds(level: list[Method]) -> str:
     fewest = min(len(method.seeds) for method in level)
     if fewest >= FEW_SEEDS:
         return ""
-    return f"There {'is 1 seed' if fewest == 1 else f'are {fewest} seeds'} only: any difference here may be chance."
+    return f"Not every method of this budget has {FEW_SEEDS} seeds (the fewest: {fewest}): a difference may be chance."
 
 
 def _miou(method: Method) -> str:
