@@ -287,7 +287,7 @@ class Stress:
 
     def _start(self, folder: Path, kind: tuple[str, int], moment: Moment | None) -> int:
         """Start the command and wait for its end, but not for that of its workers and other ranks."""
-        ranks = [f"trainer.devices={kind[1]}", f"output={folder}", f"data.cache={self.folder / 'cache'}"]
+        ranks = [f"trainer.devices={kind[1]}", f"output={folder}", "data.cache=null"]  # no start of another run
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         if moment is not None:
             environment[PLAN] = json.dumps(vars(moment))

@@ -7,6 +7,9 @@ from types import SimpleNamespace
 import hydra
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -60,6 +63,36 @@ def test_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> 
     if group == "logger":
         for name in config.logger:
             assert OmegaConf.select(config, f"logger.{name}._target_").startswith("pytorch_lightning.loggers.")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml")))
+def test_every_value_of_a_ready_made_sweep_composes_and_builds(name: str, tmp_path: Path) -> None:
+    given = [f"sweep={name}", "experiment=demo", f"output={tmp_path}"]
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        settings = hydra.compose("train", overrides=given, return_hydra_config=True).hydra
+    assert settings.mode == RunMode.MULTIRUN
+    swept = OverridesParser.create().parse_overrides(
+        [f"{key}={value}" for key, value in settings.sweeper.params.items()]
+    )
+    assert all(override.is_sweep_override() for override in swept)
+    values = [(each.key_or_group, value) for each in swept for value in tried(each)]
+    assert len(values) > len(swept)
+    for key, value in values:
+        config = compose(*given, f"{key}={value}")
+        require_values(config)
+        assert "sweep" not in config
+        assert instantiate(config.budget).rounds > 0
+        assert build_strategy(config) is not None
+        assert instantiate(config.loss) is not None
+
+
+def tried(override: Override) -> list[object]:
+    """Its values, or the ends of its interval."""
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep)
+    return [interval.start, interval.end]
 
 
 def test_every_file_says_what_it_is_for() -> None:

@@ -11,6 +11,7 @@ import pytest
 from test_engines import QUICK, TRAIN, ends_well, start
 
 from ripu_lightning.cli.apart import run_child
+from ripu_lightning.cli.sweep_job import read_job
 
 LONG = ["schedule.steps=100000", "schedule.horizon=100000", "schedule.first_round=90000", "trainer.devices=2"]
 CHILD = """
@@ -111,17 +112,25 @@ def test_a_sweep_that_is_asked_to_stop_starts_no_further_job(tmp_path: Path) -> 
     sweep.terminate()
     printed, _ = sweep.communicate(timeout=60)
     assert sweep.returncode == 143
-    assert "the sweep stops in job 0" in printed
+    assert "the sweep stops in the job" in printed
     assert "Traceback" not in printed.split("the sweep stops")[1]
     assert not processes_of(tmp_path)
-    assert not (tmp_path / "sweep" / "1").exists()
+    stopped = read_job(tmp_path / "sweep" / "seed-1")
+    assert stopped is not None
+    assert (stopped.state, stopped.code) == ("stopped", 143)
+    assert not (tmp_path / "sweep" / "seed-2").exists()
 
 
 def test_no_process_outlives_a_killed_sweep(tmp_path: Path) -> None:
     sweep = start([*TRAIN, "-m", *QUICK, *LONG, "seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep"], tmp_path)
-    wait_for(lambda: (tmp_path / "sweep" / "0" / "config.yaml").is_file(), 120)
+    log = tmp_path / "sweep" / "seed-1" / "log.txt"
+    wait_for(lambda: log.is_file() and "MEMBER: 2/2" in log.read_text(), 120)
     assert len(processes_of(tmp_path)) == 3  # the sweep, its job, and the job's other rank
     sweep.kill()
-    sweep.communicate(timeout=30)  # they share its output: it ends with the last of them
+    sweep.communicate(timeout=30)
     wait_for(lambda: not processes_of(tmp_path), 5)
-    assert not (tmp_path / "sweep" / "1").exists()
+    lost = read_job(tmp_path / "sweep" / "seed-1")
+    assert lost is not None
+    assert lost.state == "stopped"  # whatever its record says
+    assert '"running"' in (tmp_path / "sweep" / "seed-1" / "job.json").read_text()
+    assert not (tmp_path / "sweep" / "seed-2").exists()

@@ -139,6 +139,7 @@ def test_slurm_has_one_folder_which_bears_the_name_of_its_step(
         ({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}, ["trainer.devices=2"], ["output", "torchrun"]),
         ({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}, ["-m", "seed=1,2"], ["-m", "torchrun"]),
         (srun(0, 1), ["--multirun", "seed=1,2"], ["-m", "SLURM"]),
+        (srun(0, 1), ["sweep=budgets"], ["-m", "SLURM"]),
         (srun(0, 1), ["experiment=demo_source_free", "trainer.devices=2"], ["pretrain", "SLURM", "demo_source_only"]),
         ({}, ["-m", "hydra/launcher=submitit_slurm", "hydra.sweep.dir=sweep"], ["submitit_slurm", "submitit_local"]),
     ],
@@ -150,15 +151,21 @@ def test_launches_that_can_not_work(
     assert not list(tmp_path.rglob("labels"))
 
 
-def test_sweep_of_jobs_of_two_processes_each(tmp_path: Path) -> None:
-    done = call("ripu-train", "-m", *TWO, "trainer.devices=2", "seed=1,2", "hydra.job.name=mine", cwd=tmp_path)
+def test_sweep_of_jobs_of_two_processes_each_that_share_their_start(tmp_path: Path) -> None:
+    line = ["trainer.devices=2", "strategy=ripu,random", "hydra.job.name=mine"]
+    done = call("ripu-train", "-m", *TWO, *line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("MEMBER: 2/2") == 2
     (sweep,) = (tmp_path / "runs" / "debug").iterdir()
-    for job in ("0", "1"):
+    for job, shares in (("strategy-ripu", False), ("strategy-random", True)):
+        log = (sweep / job / "log.txt").read_text()
+        assert "MEMBER: 2/2" in log
+        assert ("starts from step 1, which another run has trained" in log) == shares
         assert (sweep / job / "result.json").is_file()
         assert len(LabelStore.open(sweep / job / "labels").rounds) == 1
-    assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", "multirun.yaml"]
+    assert sorted(path.name for path in sweep.iterdir()) == ["multirun.yaml", "strategy-random", "strategy-ripu"]
+    again = call("ripu-train", "-m", *line[::-1], *TWO, cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.splitlines() == [f"sweep of 2 jobs, 2 complete already: {sweep.relative_to(tmp_path)}"]
 
 
 def test_submitit_runs_a_sweep_over_the_number_of_processes(
@@ -168,17 +175,19 @@ def test_submitit_runs_a_sweep_over_the_number_of_processes(
     done = call("ripu-train", "-m", *sweep, *TWO, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "runs" / "debug").iterdir()
-    assert picks(folder / "0") == picks(folder / "1") == expected
-    logs = [log.read_text() for log in (folder / ".submitit").glob("*/*_log.err")]
-    assert sorted(log.count("MEMBER: 2/2") for log in logs) == [0, 1]
+    for devices in (1, 2):
+        job = folder / f"trainer.devices-{devices}"
+        assert picks(job) == expected
+        assert ("MEMBER: 2/2" in (job / "log.txt").read_text()) == (devices == 2)
+        assert f"{job.name}: complete" in done.stdout
 
 
 def test_submitit_tells_of_a_job_that_failed(tmp_path: Path) -> None:
     done = call("ripu-train", "-m", "hydra/launcher=submitit_local", "hydra.sweep.dir=sweep", "seed=-1", cwd=tmp_path)
-    assert_one_line(done, "job 0 failed", str(tmp_path / "sweep" / "0"))
-    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*_log.err")
-    assert str(log) in done.stderr
-    assert "error: seed" in log.read_text()
+    assert_one_line(done, "1 of 1 jobs failed", "sweep")
+    assert "job: failed" in done.stdout
+    assert "seed: expected a whole number of 0 or more, got -1" in done.stdout
+    assert "error: seed" in (tmp_path / "sweep" / "job" / "log.txt").read_text()
 
 
 def test_a_job_of_submitit_that_was_killed_gets_one_line(tmp_path: Path) -> None:
@@ -198,4 +207,5 @@ def test_configs_of_the_user_hold_for_the_jobs_of_a_sweep_too(tmp_path: Path) ->
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: -7\n")
     for where in (["--config-dir=own"], [f"hydra.searchpath=[file://{tmp_path}/own]"]):
         done = call("ripu-train", "-m", *where, "experiment=mine", "hydra.sweep.dir=sweep", cwd=tmp_path)
-        assert "error: seed: expected a whole number of 0 or more, got -7" in done.stderr
+        assert "job: failed" in done.stdout
+        assert "seed: expected a whole number of 0 or more, got -7" in done.stdout

@@ -187,10 +187,10 @@ def test_sweep_goes_on_after_a_failing_job_on_two_ranks_too(tmp_path: Path) -> N
     sweep = ["budget.ratio=0,0.05", "hydra.sweep.dir=sweep", "trainer.devices=2", "pictures=0"]
     done = call("ripu-train", "-m", *SMALL, *sweep, cwd=tmp_path)
     assert done.returncode != 0
-    assert "budget.ratio" in done.stderr
-    assert "job 0 failed" in done.stderr
+    assert "budget.ratio-0: failed" in done.stdout
+    assert "1 of 2 jobs failed" in done.stderr
     assert "Traceback" not in done.stderr
-    assert (tmp_path / "sweep" / "1" / "rounds.csv").is_file()
+    assert (tmp_path / "sweep" / "budget.ratio-0.05" / "rounds.csv").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep"]
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import IO, Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -23,8 +24,13 @@ DEATH_SIGNAL = 1
 """Linux: the option of ``prctl`` that says by which signal a process follows its parent."""
 
 
-def start_apart(overrides: Sequence[str], environment: Mapping[str, str]) -> int:
+def start_apart(overrides: Sequence[str], environment: Mapping[str, str], log: IO[bytes] | None = None) -> int:
     """Run the command that is running, with other overrides, in a process of its own.
+
+    Args:
+        overrides: of Hydra.
+        environment: of the process.
+        log: takes all that it prints; a terminal, or whatever else this process prints to, unless given.
 
     Returns:
         The exit code.
@@ -35,11 +41,11 @@ def start_apart(overrides: Sequence[str], environment: Mapping[str, str]) -> int
     settings = HydraConfig.get()
     # Not of hydra.job.name, which may be changed: it names the jobs of a cluster.
     module = f"ripu_lightning.cli.{str(settings.job.config_name).removesuffix('_tool')}"
-    return run_child([sys.executable, "-m", module, *_own_configs(settings), *overrides], environment)
+    return run_child([sys.executable, "-m", module, *_own_configs(settings), *overrides], environment, log)
 
 
-def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command and wait for it; what asks this process to stop is passed on to it.
+def run_child(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes] | None = None) -> int:
+    """Run a command and wait for it; what asks this process to stop is passed on to it. See :func:`start_apart`.
 
     Returns:
         The exit code; negative where it was killed by a signal.
@@ -59,7 +65,8 @@ def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         # In a session of its own a Ctrl-C reaches it once, by way of this process, and it can go on to its checkpoint.
         mine = {**environment, PARENT: str(os.getpid())}
-        child = subprocess.Popen(command, env=mine, start_new_session=True)
+        streams: dict[str, Any] = {"stdout": log, "stderr": subprocess.STDOUT} if log else {}
+        child = subprocess.Popen(command, env=mine, start_new_session=True, **streams)
         for number in asked:
             child.send_signal(number)
         while child.poll() is None:  # wait() would not notice a signal that comes just before it

@@ -16,14 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ripu_lightning.cli.apart import PASSED_ON, follow_parent, quoted, start_apart
-from ripu_lightning.cli.launching import (
-    explain_submission,
-    launcher,
-    refuse_sweep,
-    require_fitting_launch,
-    submitted_log,
-)
+from ripu_lightning.cli.apart import PASSED_ON, follow_parent
+from ripu_lightning.cli.launching import explain_submission, launcher, require_fitting_launch
+from ripu_lightning.cli.sweep import watched
+from ripu_lightning.cli.sweep_job import run_job
 from ripu_lightning.cli.values import check_values
 from ripu_lightning.errors import DISK_FULL, UserError, suggest
 
@@ -31,6 +27,8 @@ WAITS = 3
 """Exit code of a run that waits for answers."""
 FROM_CHECKPOINT = {"evaluate": ("data.", "evaluation."), "compare": ("data.",)}
 """Command -> keys that are the checkpoint's, and that the command changes with a plus in front."""
+EXTRAS = {"submitit_local": "cluster", "submitit_slurm": "cluster", "joblib": "joblib", "optuna": "optuna"}
+"""What Hydra runs or chooses jobs by -> the extra that brings it."""
 
 
 def conf_dir() -> Path:
@@ -67,10 +65,10 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
         print(f"\nerror: {line}" if code == 1 else line, file=sys.stderr if code == 1 else sys.stdout)
         sys.exit(code)
 
-    def checked(config: DictConfig) -> None:
+    def checked(config: DictConfig) -> float | None:
         settings = HydraConfig.get()
         if settings.mode == RunMode.MULTIRUN:
-            return _run_apart({**os.environ, "HYDRA_FULL_ERROR": outside})
+            return run_job(config, {**os.environ, "HYDRA_FULL_ERROR": outside})
         os.environ["HYDRA_FULL_ERROR"] = outside  # processes that the job starts shall not inherit ours
         try:
             require_values(config, part(config) if part else "")
@@ -82,14 +80,15 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
             fail(error)  # here and not outside, because Hydra would announce the error with lines of its own
         except SystemExit as error:
             sys.exit(_exit_code(error))
+        return None
 
     follow_parent()
     if int(os.environ.get("LOCAL_RANK", 0)) and launcher() is None:
         for signum in PASSED_ON:  # the first rank decides, and would be killed by Lightning if this one just ended
             signal.signal(signum, signal.SIG_IGN)
     try:
-        refuse_sweep(sys.argv)
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
+        with watched():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
     except (Exception, KeyboardInterrupt) as error:
         fail(error)
     finally:
@@ -101,23 +100,6 @@ def _exit_code(error: SystemExit) -> int | str | None:
     if isinstance(error.__context__, KeyboardInterrupt):
         return 128 + signal.SIGINT
     return 128 + signal.SIGTERM if type(error).__name__ == "SIGTERMException" else error.code
-
-
-def _run_apart(environment: dict[str, str]) -> None:
-    """One job of a sweep, in a process of its own: ranks, loggers and memory of one job do not leak into the next.
-
-    Lightning's launcher would otherwise start the whole sweep again on every other rank. A job that is asked to stop
-    ends the sweep, with its exit code; one that fails does not.
-    """
-    settings = HydraConfig.get()
-    job, folder = settings.job.num, settings.runtime.output_dir
-    try:
-        code = start_apart([*settings.overrides.task, f"hydra.run.dir={quoted(folder)}"], environment)
-    except SystemExit:
-        print(f"\nthe sweep stops in job {job}; its folder is {folder}", file=sys.stderr)
-        raise
-    if code not in {0, WAITS}:
-        raise UserError(f"job {job} failed, see {submitted_log() or 'above'}; its folder is {folder}")
 
 
 def require_values(config: DictConfig, part: str = "") -> None:
@@ -202,8 +184,8 @@ def _missing_option(error: MissingConfigException) -> str:
     if not isinstance(name, str) or "/" not in name:
         return _first_line(error)
     group, option = name.rsplit("/", 1)
-    if option in {"submitit_local", "submitit_slurm"}:
-        return f"{group}={option}: submitit is not installed; pip install 'ripu-lightning[cluster]'"
+    if group in {"hydra/launcher", "hydra/sweeper"} and option in EXTRAS:
+        return f"{group}={option}: not installed; pip install 'ripu-lightning[{EXTRAS[option]}]'"
     return f"{group}: no option {option!r}; {suggest(option, error.options or ())}"
 
 

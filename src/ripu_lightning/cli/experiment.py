@@ -19,6 +19,7 @@ from ripu_lightning.annotation import Waiting
 from ripu_lightning.cli.build import build, build_annotator, build_module, build_strategy, plain
 from ripu_lightning.cli.checkpoints import load_checkpoint
 from ripu_lightning.cli.initial import initial_weights, load_initial
+from ripu_lightning.cli.starts import share_start
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.files import RunFiles
 from ripu_lightning.report.pictures import RoundPictures
@@ -69,6 +70,7 @@ def run_experiment(config: DictConfig) -> None:
         datamodule.check(truth=bool(budget.rounds or config.pictures or datamodule.target_labels == "all"))
     if not last.is_file():
         load_initial(module, initial_weights(config, folder))
+        share_start(config, folder, trainer, module, datamodule, stages)
     if not _fit(trainer, module, datamodule, last, loop, interruption):
         return
     if trainer.is_global_zero:

@@ -77,27 +77,18 @@ def require_fitting_launch(config: DictConfig, given: Sequence[str]) -> None:
         raise UserError(f"trainer.num_nodes: {nodes}, but the SLURM job has {os.environ['SLURM_NNODES']} nodes")
 
 
-def refuse_sweep(arguments: Sequence[str]) -> None:
-    """Refuse ``-m`` in several processes of a launcher: each would run the whole sweep.
+def refuse_sweep() -> None:
+    """Refuse a sweep in several processes of a launcher: each would run the whole sweep.
 
     Raises:
         UserError: naming the launcher.
     """
     name, processes = launcher() or ("", 1)
-    if processes > 1 and not {"-m", "--multirun"}.isdisjoint(arguments):
+    if processes > 1:
         raise UserError(
             f"-m: {name} has {processes} processes, each of which would run the whole sweep; start it in one process, "
             "with trainer.devices=N or hydra/launcher=submitit_slurm for the processes of its jobs"
         )
-
-
-def submitted_log() -> str | None:
-    """Where a job that submitit runs writes what would go to a terminal; None outside of one."""
-    if "SUBMITIT_FOLDER" not in os.environ:
-        return None
-    from submitit import JobEnvironment  # an extra
-
-    return str(JobEnvironment().paths.stderr)
 
 
 def explain_submission(error: BaseException) -> str | None:
@@ -107,6 +98,8 @@ def explain_submission(error: BaseException) -> str | None:
     if type(error).__name__ == "UncompletedJobError":
         log = re.search(r"\S+(?=_result\.pkl)", str(error))
         return f"a job ended without a result, see {log[0] if log else 'its'}_log.err; start the sweep again to go on"
+    if type(error).__name__ == "ValueError" and str(error).startswith("No trials are completed"):
+        return "hydra/sweeper=optuna: no job reached a result, see above"
     return None
 
 

@@ -52,10 +52,14 @@ class RunFiles(Callback):
         """Everything was checked by now: this config is the one that runs."""
         if trainer.is_global_zero:
             code_version()  # as it is now: whoever works on the code meanwhile does not change what runs
-            self.folder.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(self.config, sort_keys=False)
-            with replacing(self.folder / "config.yaml", "the labels that were bought are safe") as file:
-                file.write(text.encode())
+            self.write_config()
+
+    def write_config(self) -> None:
+        """Write ``config.yaml``; on rank zero alone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(self.config, sort_keys=False)
+        with replacing(self.folder / "config.yaml", "the labels that were bought are safe") as file:
+            file.write(text.encode())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Table, curve, ledger and result so far."""

@@ -163,7 +163,7 @@ def make_result(
     return Result(
         name=str(config["name"]),
         code=code_version(),
-        config=_digest(config),
+        config=digest(config),
         protocol=protocol,
         budget=dict(purchase["budget"]),
         strategy=purchase["strategy"],
@@ -195,7 +195,7 @@ def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
     return flat
 
 
-def _digest(config: Mapping[str, Any]) -> str:
+def digest(config: Mapping[str, Any]) -> str:
     """SHA-256 of all that a run's figures depend on; what may change when it goes on, as precision, counts too."""
     trainer = {key: config["trainer"].get(key) for key in ("precision", "gradient_clip_val", "devices", "num_nodes")}
     ours = {key: value for key, value in decisive(config).items() if not re.fullmatch(r"data\..*\.root", key)}

@@ -1,0 +1,216 @@
+"""One job of a sweep: a process of its own, whose folder holds a record of it and what it printed."""
+
+import fcntl
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ripu_lightning.cli.apart import PASSED_ON, quoted, start_apart
+from ripu_lightning.errors import UserError
+from ripu_lightning.labels.files import explained, replacing
+from ripu_lightning.report.result import NAME as RESULT
+from ripu_lightning.report.result import digest, read_result
+from ripu_lightning.untrusted import is_line, read_bounded
+
+NAME, LOG = "job.json", "log.txt"
+SWEEP = "RIPU_SWEEP"
+"""Environment variable: the name of the sweep's folder, for the process of a job."""
+STATES = {0: "complete", 3: "waiting", **{128 + number: "stopped" for number in PASSED_ON}}
+"""By exit code; any other one is a failure."""
+TAIL = 2**16
+"""Bytes at the end of a log in which the reason for a failure is looked for."""
+NOTE = "the labels that were bought are safe"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What ``job.json`` holds.
+
+    Attributes:
+        overrides: the job's part of the command line.
+        state: running, complete, waiting (for answers), failed or stopped (by a signal).
+        started: Unix time at which the last attempt began.
+        ended: Unix time at which it ended; null while it runs.
+        code: its exit code.
+        error: the line that says why it failed.
+        steps: that the run has; null for a command without steps.
+        process: the id of the process that waits for the job.
+        host: the machine of that process.
+    """
+
+    overrides: list[str]
+    state: str
+    started: float
+    ended: float | None = None
+    code: int | None = None
+    error: str | None = None
+    steps: int | None = None
+    process: int = 0
+    host: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Write ``job.json``, atomically. Raises UserError where it can not be written."""
+        with replacing(folder / NAME, NOTE) as file:
+            file.write(f"{json.dumps(asdict(self), indent=2)}\n".encode())
+
+
+def read_job(folder: Path) -> Job | None:
+    """The record in a job's folder; None where there is none, or a damaged one, as if the job had never run.
+
+    A job that runs according to a process that is no more, on this machine, was stopped.
+    """
+    try:
+        content = json.loads(read_bounded(folder / NAME))
+        job = Job(**{field.name: content[field.name] for field in fields(Job)})
+    except (UserError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not _is_whole(job):
+        return None
+    lost = job.state == "running" and job.host == socket.gethostname() and not _lives(job.process)
+    return replace(job, state="stopped") if lost else job
+
+
+def run_job(config: DictConfig, environment: Mapping[str, str]) -> float | None:
+    """Run the job of a sweep whose config this is, unless it is complete.
+
+    In a process of its own, so that ranks, loggers and memory of one job do not leak into the next: Lightning's
+    launcher would otherwise start the whole sweep again on every other rank.
+
+    Returns:
+        Its mIoU, for sweepers that look for the best one; None where it failed, waits or has none.
+
+    Raises:
+        SystemExit: it was asked to stop, and so the sweep is.
+        UserError: another sweep is at it.
+    """
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+    if is_complete(folder, config):
+        return read_result(folder / RESULT).miou
+    with explained(folder, "nothing was changed"):
+        folder.mkdir(parents=True, exist_ok=True)
+    steps = OmegaConf.select(config, "schedule.steps")
+    job = Job(
+        overrides=list(settings.overrides.task),
+        state="running",
+        started=time.time(),
+        steps=steps if isinstance(steps, int) else None,
+        process=os.getpid(),
+        host=socket.gethostname(),
+    )
+    if int(os.environ.get("SLURM_PROCID", 0)):  # of several tasks of one job the first keeps the record
+        _start(job, folder, environment)
+        return None
+    with _alone(folder):
+        return _run(job, folder, environment)
+
+
+def is_complete(folder: Path, config: DictConfig) -> bool:
+    """Whether the job is through, and with this very config."""
+    job = read_job(folder)
+    if job is None or job.state != "complete":
+        return False
+    try:
+        plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+        return read_result(folder / RESULT).config == digest(plain)
+    except UserError:
+        return False
+
+
+def _run(job: Job, folder: Path, environment: Mapping[str, str]) -> float | None:
+    job.write(folder)
+    code = 1
+    try:
+        code = _start(job, folder, environment)
+    except SystemExit as stopped:
+        code = int(str(stopped.code))
+        print(f"\nthe sweep stops in the job in {folder}: the same command goes on", file=sys.stderr)
+        raise
+    finally:
+        _tidy(folder / LOG)
+        state = STATES.get(code, "failed")
+        error = _reason(folder / LOG, code) if state == "failed" else None
+        replace(job, state=state, ended=time.time(), code=code, error=error).write(folder)
+    found = folder / RESULT
+    return read_result(found).miou if code == 0 and found.is_file() else None
+
+
+def _start(job: Job, folder: Path, environment: Mapping[str, str]) -> int:
+    # A config of conf/sweep says that the command is a sweep, which the job is not.
+    overrides = [*job.overrides, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
+    # Unbuffered, so that what is printed and what is warned of stand in order.
+    mine = {**environment, SWEEP: folder.parent.name, "PYTHONUNBUFFERED": "1"}
+    with explained(folder / LOG, NOTE):
+        log = (folder / LOG).open("ab", buffering=0)
+    with log:
+        start = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started))
+        log.write(f"--- {start}: {' '.join(job.overrides)}\n".encode())
+        return start_apart(overrides, mine, log)
+
+
+def _tidy(log: Path) -> None:
+    """Leave of each line what a terminal would show at last: no colours, and of a progress bar its end."""
+    text = re.sub(rb"\x1b\[[0-?]*[ -/]*[@-~]", b"", log.read_bytes())
+    with replacing(log, NOTE) as file:
+        file.write(re.sub(rb"[^\n]*\r(?!\n)", b"", text))
+
+
+def _reason(log: Path, code: int) -> str:
+    """The error line of the last attempt, or the last line that it printed."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        text = file.read().decode(errors="replace")
+    lines = [line.strip() for line in text.rpartition("\n--- ")[2].splitlines()[1:] if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    found = (errors or lines or [""])[-1]
+    line = "".join(character if is_line(character) else "?" for character in found)[:500]
+    return line or f"exit code {code}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"{folder}: another sweep is at this job; wait for it, then start again") from None
+    except OSError:
+        pass  # a disk without locks; the label store has one of its own
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_whole(job: Job) -> bool:
+    numbers = (job.started, job.ended, job.code, job.steps, job.process)
+    return (
+        isinstance(job.overrides, list)
+        and job.state in {*STATES.values(), "running", "failed"}
+        and all(isinstance(text, str) and is_line(text) for text in (*job.overrides, job.error or "", job.host))
+        and all(number is None or type(number) in (int, float) for number in numbers)
+        and type(job.started) in (int, float)
+        and type(job.process) is int
+    )
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return process > 0
