@@ -102,7 +102,7 @@ def follow_parent() -> None:
         return
     if os.getppid() == parent:
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent and not Path(f"/proc/{parent}").exists():
+    if os.getppid() != parent and not lives(parent):
         sys.exit(1)  # it died while this one was starting
 
 
@@ -110,6 +110,22 @@ def quoted(path: str | Path) -> str:
     """A path as the value of an override, whatever characters it holds."""
     escaped = str(path).replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def lives(process: int) -> bool:
+    """Whether a process of this machine is there, and not dead already: in a container nobody may clear dead ones away.
+
+    >>> lives(os.getpid())
+    True
+    """
+    try:
+        os.kill(process, 0)
+        status = Path(f"/proc/{process}/stat").read_text() if sys.platform.startswith("linux") else ""
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return process > 0 and status.rpartition(")")[2].split()[:1] not in (["Z"], ["X"])
 
 
 def _own_configs(settings: HydraConf) -> list[str]:

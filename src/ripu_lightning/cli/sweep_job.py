@@ -16,7 +16,7 @@ from typing import Any, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ripu_lightning.cli.apart import PASSED_ON, quoted, start_apart
+from ripu_lightning.cli.apart import PASSED_ON, lives, quoted, start_apart
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import explained, replacing
 from ripu_lightning.report.result import NAME as RESULT
@@ -77,7 +77,7 @@ def read_job(folder: Path) -> Job | None:
         return None
     if not _is_whole(job):
         return None
-    lost = job.state == "running" and job.host == socket.gethostname() and not _lives(job.process)
+    lost = job.state == "running" and job.host == socket.gethostname() and not lives(job.process)
     return replace(job, state="stopped") if lost else job
 
 
@@ -204,13 +204,3 @@ def _is_whole(job: Job) -> bool:
         and type(job.started) in (int, float)
         and type(job.process) is int
     )
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return process > 0
