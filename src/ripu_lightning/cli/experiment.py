@@ -122,7 +122,7 @@ def _trainer(
 ) -> Trainer:
     callbacks: list[Callback] = [interruption, loop, RunFiles(folder, loop, plain(config))]
     if config.pictures:
-        callbacks.append(RoundPictures(folder / "pictures", config.pictures))
+        callbacks.append(RoundPictures(folder / "pictures", config.pictures, config.strategy.get("radius", 1)))
     if config.trainer.enable_progress_bar:
         callbacks.append(TQDMProgressBar(leave=True))
     callbacks.append(RunCheckpoint(folder / "checkpoints", config.checkpoint_every, interruption))
