@@ -100,7 +100,7 @@ def test_what_was_bought_lies_where_the_score_is_high(recorded) -> None:
 # One of each kind of need: samples, features, statistics of the source too, superpixels with both.
 @pytest.mark.parametrize("name", ["bald", "halo", "core_set", "d2ada"])
 def test_every_kind_of_strategy_tells_the_score_that_it_bought_by(tmp_path: Path, name: str) -> None:
-    data, active, _, _ = run(tmp_path, name, 1, 2, **({"geometry": Superpixel(20)} if name == "d2ada" else {}))
+    data, active, _, _ = run(tmp_path, name, 1, 5, **({"geometry": Superpixel(20)} if name == "d2ada" else {}))
     bought = 0
     for image_id in active.store.touched:
         path, answers = tmp_path / "pictures" / "round_0" / image_id / "score.png", active.store.answers(image_id, 1)
@@ -163,7 +163,7 @@ def test_titles(recorded) -> None:
     titles = [text.get_text() for text in draw_view(nothing, tiny.CLASSES).texts]
     assert titles[:3] == ["image", "prediction after 1 round", "nothing bought"]
     low, high = view.maps["score"].min(), view.maps["score"].max()
-    assert titles[3] == f"score: {low:.2g} to {high:.2g}"
+    assert titles[3] == f"score: {low + 0.0:.2g} to {high:.2g}"
     assert [title.split(":")[0] for title in titles[4:]] == ["impurity", "uncertainty"]
 
 

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import CSVLogger
 
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.drawing import bought_panel, class_panel, draw_panels, image_panel, map_panel, save_figure
+from ripu_lightning.report.round_logs import log_view
 from ripu_lightning.report.views import RoundView, view_of
-from ripu_lightning.training.loggers import log_picture
 from ripu_lightning.training.loop import ActiveLearningLoop
 from ripu_lightning.training.passes import Passes
 
@@ -60,7 +63,9 @@ class RoundPictures(Callback):
             view.save(self.folder)
             path = self.folder / f"round_{stage}" / f"{view.name}.png"
             save_figure(draw_view(view, datamodule.classes), path)
-            log_picture(trainer.loggers, view.name, path, stage, trainer.global_step)
+            if not all(isinstance(logger, CSVLogger) for logger in trainer.loggers):
+                drawn = np.array(Image.open(path).convert("RGB"))
+                log_view(trainer.loggers, view, drawn, datamodule.classes, trainer.global_step)
 
 
 def spread(count: int, total: int) -> list[int]:

@@ -123,7 +123,7 @@ def grey(values: npt.NDArray[np.float32], least: float | None = None) -> tuple[U
     """
     finite = values[np.isfinite(values)].astype(np.float64)
     least = float(finite.min(initial=np.inf)) if least is None else least
-    least = least if np.isfinite(least) else 0.0
+    least = least + 0.0 if np.isfinite(least) else 0.0  # and no -0.0
     most = max(0.0, float(finite.max(initial=least)) - least)
     shifted = np.nan_to_num(values.astype(np.float64), nan=least, posinf=least + most, neginf=least) - least
     scaled = shifted / most if most else np.zeros_like(shifted)

@@ -216,7 +216,7 @@ class ActiveLearningLoop(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         record = RoundRecord.of(rounds, trainer.global_step, bought, total, metrics)
         self.history = [*self.history[:rounds], record]
-        log_round(trainer.loggers, record)
+        log_round(trainer.loggers, self.history)
 
     def _start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.stages.early and not self.history:
