@@ -13,6 +13,7 @@ import pytest
 import yaml
 from in_process import call_main
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ripu_lightning.cli import train
 from ripu_lightning.data import Streets, load_class_map
@@ -108,6 +109,19 @@ def test_metrics_csv_holds_the_rounds(run: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["active/round"]]
     assert [float(row["active/round"]) for row in rows] == [0, 1, 2]
     assert float(rows[-1]["active/share"]) > float(rows[1]["active/share"]) > 0
+
+
+def test_tensorboard_has_the_same_names(run: Path) -> None:
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [image.step for image in events.Images("confusion/matrix")] == [2, 3, 7]
+    names = {"pictures/target_train_0000", "scores/target_train_0000", "confusion/matrix"}
+    assert names <= set(events.Tags()["images"])
+    pixels = LabelStore.open(run / "labels").pixels
+    assert [point.step for point in events.Scalars("active/by_pixels/miou")][::2] == [0, pixels]
+    result = json.loads((run / "result.json").read_text())
+    for name in ("miou", "active/miou", "val/miou"):
+        assert events.Scalars(name)[-1].value == pytest.approx(result["miou"])
+    assert yaml.safe_load((run / "tensorboard" / "hparams.yaml").read_text())["budget"]["rounds"] == 2
 
 
 def test_evaluate_needs_the_checkpoint_alone_and_finds_what_training_found(run: Path, tmp_path: Path) -> None:

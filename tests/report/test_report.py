@@ -14,13 +14,12 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_run import CLASSES, SIZE, Blocks, tiny_run
+from tiny_run import CLASSES, SIZE, tiny_run
 
-from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.curve import save_curve
 from ripu_lightning.report.drawing import bought_panel, class_panel, draw_panels, image_panel, panel_size
-from ripu_lightning.report.pictures import RoundPictures, draw_round, spread
+from ripu_lightning.report.pictures import RoundPictures, spread
 from ripu_lightning.report.table import print_iou, print_rounds
 from ripu_lightning.training.history import RoundRecord
 
@@ -166,7 +165,7 @@ def test_small_regions_are_seen_on_large_images():
 def test_panels_lie_side_by_side_untouched(tmp_path, size):
     image, labels, _ = random_picture(1, *size)
     panels = {"one": image_panel(image), "two": class_panel(labels, CLASSES)}
-    draw_panels(panels, CLASSES).savefig(tmp_path / "p.png")
+    draw_panels([panels], CLASSES).savefig(tmp_path / "p.png")
     found = crops(tmp_path / "p.png", size, 2)
     for name, crop in zip(panels, found, strict=True):
         assert np.array_equal(crop, panels[name])
@@ -200,8 +199,11 @@ def run(tmp_path_factory):
 
 
 def test_pictures_of_every_round(run):
-    files = sorted(path.relative_to(run.folder / "pictures").as_posix() for path in run.folder.rglob("pictures/*/*"))
-    assert files == [f"round_{number}/target__{index}.png" for number in (0, 1, 2) for index in (1, 3)]
+    files = sorted(
+        path.relative_to(run.folder / "pictures").as_posix() for path in run.folder.rglob("pictures/*/*.png")
+    )
+    once = [f"target__{index}/{kind}.png" for index in (1, 3) for kind in ("image", "truth")]
+    assert files == [*(f"round_{number}/target__{index}.png" for number in (0, 1, 2) for index in (1, 3)), *once]
     assert run.modes.seen == [(True, True)] * 3
 
 
@@ -246,25 +248,10 @@ def test_pictures_go_to_tensorboard(run):
         assert (images[0].width, images[0].height) == saved.size
 
 
-def test_pictures_show_no_rounds_of_later_stages(run):
-    """A run that goes on from an old checkpoint finds rounds in the store that it has not come to."""
-    figure = draw_round(run.trainer.datamodule, 3, np.ones(SIZE, dtype=np.uint8), stage=0)
-    figure.savefig(run.folder / "again.png")
-    before = crops(run.folder / "pictures/round_0/target__3.png", SIZE)[3]
-    assert np.array_equal(crops(run.folder / "again.png", SIZE)[3], before)
-    assert figure.texts[3].get_text().endswith("in 1 round")
-
-
-def test_pictures_without_a_store_say_that_nothing_was_bought():
-    datamodule = ActiveDataModule(Blocks("source", 1), Blocks("target", 1), Blocks("eval", 1))
-    figure = draw_round(datamodule, 0, np.ones(SIZE, dtype=np.uint8), stage=0)
-    assert [text.get_text() for text in figure.texts] == [
-        "image",
-        "truth",
-        "prediction after 0 rounds",
-        "nothing bought",
-    ]
-    assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == list(CLASSES.names)
+def test_pictures_without_the_loop_say_what_is_missing(tmp_path, run):
+    alone = SimpleNamespace(is_global_zero=True, datamodule=run.trainer.datamodule, callbacks=[])
+    with pytest.raises(UserError, match="RoundPictures needs an ActiveLearningLoop"):
+        RoundPictures(tmp_path).on_train_epoch_end(alone, run.trainer.lightning_module)
 
 
 def test_pictures_are_made_on_rank_zero_alone(tmp_path, run):

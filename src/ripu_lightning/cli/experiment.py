@@ -12,18 +12,20 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
 from ripu_lightning.annotation import Waiting
 from ripu_lightning.cli.build import build, build_annotator, build_module, build_strategy, plain
 from ripu_lightning.cli.checkpoints import load_checkpoint
 from ripu_lightning.cli.initial import initial_weights, load_initial
+from ripu_lightning.cli.loggers import build_loggers, opened
 from ripu_lightning.cli.starts import share_start
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.files import RunFiles
 from ripu_lightning.report.pictures import RoundPictures
 from ripu_lightning.report.result import decisive
+from ripu_lightning.report.round_logs import RoundLogs
 from ripu_lightning.report.table import print_rounds
 from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
 from ripu_lightning.training.checkpoints import RunCheckpoint, WholeCheckpoints
@@ -49,6 +51,7 @@ def run_experiment(config: DictConfig) -> None:
         refuse_other_config(read_config(folder / "config.yaml"), plain(config), str(folder))
     seed_everything(config.seed, workers=True, verbose=False)
     budget, strategy = build(config, "budget"), build_strategy(config)
+    loggers = build_loggers(config, folder, strategy, budget)
     stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
     datamodule = build(config, "data")
     if budget.rounds and datamodule.target_labels == "all":
@@ -64,15 +67,16 @@ def run_experiment(config: DictConfig) -> None:
     twice, patience = config.parity.resize_twice, config.rank_patience
     loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed, twice, patience)
     interruption = Interruption()
-    trainer = _trainer(config, folder, loop, interruption, len(stages.spans))
+    trainer = _trainer(config, folder, loop, interruption, loggers)
     loop.check(datamodule, answers=trainer.is_global_zero)
-    if trainer.is_global_zero:
-        datamodule.check(truth=bool(budget.rounds or config.pictures or datamodule.target_labels == "all"))
-    if not last.is_file():
-        load_initial(module, initial_weights(config, folder))
-        share_start(config, folder, trainer, module, datamodule, stages)
-    if not _fit(trainer, module, datamodule, last, loop, interruption):
-        return
+    with opened(loggers, plain(config), folder):
+        if trainer.is_global_zero:
+            datamodule.check(truth=bool(budget.rounds or config.pictures or datamodule.target_labels == "all"))
+        if not last.is_file():
+            load_initial(module, initial_weights(config, folder))
+            share_start(config, folder, trainer, module, datamodule, stages)
+        if not _fit(trainer, module, datamodule, last, loop, interruption):
+            return
     if trainer.is_global_zero:
         print_rounds(loop.history, per_class=config.per_class, title=module.inference.title)
         print(f"run folder: {folder}")
@@ -114,17 +118,20 @@ def _fit(
         if isinstance(error, RuntimeError) and trainer.world_size > 1 and COMMUNICATION.search(str(error)):
             loop.require_ranks()
         raise
-    finally:
-        _close_loggers(trainer)
     return True
 
 
 def _trainer(
-    config: DictConfig, folder: Path, loop: ActiveLearningLoop, interruption: Interruption, epochs: int
+    config: DictConfig,
+    folder: Path,
+    loop: ActiveLearningLoop,
+    interruption: Interruption,
+    loggers: list[Logger],
 ) -> Trainer:
-    callbacks: list[Callback] = [interruption, loop, RunFiles(folder, loop, plain(config))]
+    logs = RoundLogs(loop, folder / "checkpoints" / "last.ckpt", plain(config))
+    callbacks: list[Callback] = [interruption, loop, RunFiles(folder, loop, plain(config)), logs]
     if config.pictures:
-        callbacks.append(RoundPictures(folder / "pictures", config.pictures))
+        callbacks.append(RoundPictures(folder / "pictures", config.pictures, config.strategy.get("radius", 1)))
     if config.trainer.enable_progress_bar:
         callbacks.append(TQDMProgressBar(leave=True))
     callbacks.append(RunCheckpoint(folder / "checkpoints", config.checkpoint_every, interruption))
@@ -133,9 +140,9 @@ def _trainer(
         "trainer",
         strategy=_processes(config),
         callbacks=callbacks,
-        logger=[build(config.logger, name) for name in config.logger],
+        logger=loggers,
         default_root_dir=str(folder),
-        max_epochs=epochs,
+        max_epochs=len(loop.stages.spans),
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=-1 if loop.stages.early else 0,
@@ -163,10 +170,3 @@ def _processes(config: DictConfig) -> Any:
 
 def _gpus(config: DictConfig) -> bool:
     return torch.cuda.is_available() and config.trainer.accelerator != "cpu"
-
-
-def _close_loggers(trainer: Trainer) -> None:
-    # W&B uploads what is left, and a later run of the same process starts a run of its own.
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
-            logger.experiment.finish()

@@ -21,6 +21,10 @@ SHARED = {"data", "dataset", "network", "parity", "trainer", "logger", "debug", 
 """What is said of a run on the command line and holds for the experiment before it too."""
 
 
+RUN_OF_OURS = {"WANDB_RUN_ID", "WANDB_SERVICE"}
+"""What would have the experiment before it log into this run."""
+
+
 def initial_weights(config: DictConfig, folder: Path) -> Path | None:
     """The checkpoint to start from, after training it where ``pretrain`` names an experiment; None for none.
 
@@ -85,7 +89,8 @@ def _train_first(experiment: str, folder: Path) -> None:
     print(f"first step: experiment={experiment} in {folder}", flush=True)
     # In a process of its own, as the jobs of a sweep: its ranks and loggers do not leak into this run.
     overrides = [f"experiment={experiment}", *shared, f"output={quoted(folder)}"]
-    if start_apart(overrides, os.environ):
+    environment = {key: value for key, value in os.environ.items() if key not in RUN_OF_OURS}
+    if start_apart(overrides, environment):
         raise UserError(f"pretrain: the first step failed, see above; its folder is {folder}")
 
 

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ripu_lightning.labels.files import replacing
+from ripu_lightning.report.drawing import save_figure
 from ripu_lightning.training.history import RoundRecord
 
 _LINE, _START = "#1f5fa8", "#777777"
@@ -53,7 +52,4 @@ def save_curve(history: Sequence[RoundRecord], path: Path) -> None:
     axes.grid(color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    picture = BytesIO()
-    figure.savefig(picture, format="png")
-    with replacing(path, "the labels that were bought are safe") as file:
-        file.write(picture.getvalue())
+    save_figure(figure, path)

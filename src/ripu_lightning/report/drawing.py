@@ -1,7 +1,12 @@
-"""One picture of one image: image, truth, prediction and what was bought so far, with a legend of the classes."""
+"""Panels of one image: colours of classes, what was bought, maps; laid out in rows above a legend of the classes."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -10,35 +15,49 @@ from PIL.ImageFilter import MaxFilter
 
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.dataset import UInt8Array
+from ripu_lightning.labels.files import replacing
+from ripu_lightning.report.views import grey
 
 PANEL = 768
 """Longer side of a panel, in pixels of the picture; a smaller image is enlarged by a whole number."""
 
+_MAP = colormaps["inferno"]
 _GAP, _TITLE, _FONT = 16, 60, 22
 _LEGEND_ENTRY, _LEGEND_LINE = 17.5, 2.2  # width and height, in font sizes
 _FEW = 0.002  # below this share of the panel, bought pixels are drawn larger
 
 
-def draw_panels(panels: dict[str, UInt8Array], classes: ClassMap) -> Figure:
-    """A figure with RGB panels ``(h, w, 3)`` of one size side by side, each under its title, above a class legend.
+def draw_panels(rows: Sequence[Mapping[str, UInt8Array]], classes: ClassMap) -> Figure:
+    """A figure with RGB panels ``(h, w, 3)`` of one size, each under its title, row below row, above a class legend.
 
     Every pixel of a panel is one pixel of the figure when it is saved at the figure's own resolution.
     """
-    height, width = next(iter(panels.values())).shape[:2]
+    rows = [row for row in rows if row]
+    height, width = next(iter(rows[0].values())).shape[:2]
     size = min(_FONT, _FONT * width / 440)  # narrow panels have no room for wide titles
-    across = len(panels) * (width + _GAP) + _GAP
+    across = max(map(len, rows)) * (width + _GAP) + _GAP
     columns = max(1, int(across / (_LEGEND_ENTRY * size)))
     lines = -(-(len(classes) + 2) // columns)
     bottom = round(lines * _LEGEND_LINE * size) + _GAP
-    total = (across, bottom + height + _TITLE)
+    total = (across, bottom + len(rows) * (height + _TITLE))
     figure = Figure(figsize=(total[0] / 100, total[1] / 100), dpi=100, facecolor="white")
-    for position, (title, panel) in enumerate(panels.items()):
-        left = _GAP + position * (width + _GAP)
-        figure.figimage(panel, left, bottom, origin="upper")
-        where = ((left + width / 2) / total[0], (bottom + height + _TITLE / 2) / total[1])
-        figure.text(*where, title, ha="center", va="center", size=size)
+    for number, row in enumerate(rows):
+        low = total[1] - (number + 1) * (height + _TITLE)
+        for position, (title, panel) in enumerate(row.items()):
+            left = _GAP + position * (width + _GAP)
+            figure.figimage(panel, left, low, origin="upper")
+            where = ((left + width / 2) / total[0], (low + height + _TITLE / 2) / total[1])
+            figure.text(*where, title, ha="center", va="center", size=size)
     figure.legend(handles=_legend(classes), loc="lower center", ncols=columns, frameon=False, fontsize=size)
     return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG in the place of ``path``, wholly or not at all. Raises UserError where the disk refuses."""
+    picture = BytesIO()
+    figure.savefig(picture, format="png")
+    with replacing(path, "the labels that were bought are safe") as file:
+        file.write(picture.getvalue())
 
 
 def panel_size(height: int, width: int) -> tuple[int, int]:
@@ -60,6 +79,13 @@ def image_panel(image: UInt8Array) -> UInt8Array:
 def class_panel(labels: UInt8Array, classes: ClassMap) -> UInt8Array:
     """Class indices ``(H, W)`` in their colours at the panel's size; ignored pixels are black."""
     return _resized(classes.palette()[labels], Image.Resampling.NEAREST)
+
+
+def map_panel(kind: str, values: npt.NDArray[np.float32]) -> tuple[str, UInt8Array]:
+    """A title with the range, and a map ``(H, W)`` from dark to bright at the panel's size."""
+    picture, least, most = grey(values, None if kind == "score" else 0.0)
+    colours: UInt8Array = _MAP(picture, bytes=True)[..., :3]
+    return f"{kind}: {least:.2g} to {least + most:.2g}", image_panel(colours)
 
 
 def bought_panel(

@@ -1,42 +1,43 @@
-"""Pictures of a run: for a few target images, after every stage, the prediction and what was bought so far."""
+"""Pictures of a run: for a few target images, after every stage, what the network says and what was bought so far."""
 
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import CSVLogger
 
+from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.datamodule import ActiveDataModule
-from ripu_lightning.data.dataset import IGNORE, UInt8Array
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import LabelStore
-from ripu_lightning.networks.resize import resize_logits
-from ripu_lightning.report.drawing import bought_panel, class_panel, draw_panels, image_panel
-from ripu_lightning.training.loggers import log_picture
-from ripu_lightning.training.modes import evaluating
-from ripu_lightning.training.passes import logits_of
+from ripu_lightning.report.drawing import bought_panel, class_panel, draw_panels, image_panel, map_panel, save_figure
+from ripu_lightning.report.round_logs import log_view
+from ripu_lightning.report.views import RoundView, view_of
+from ripu_lightning.training.loop import ActiveLearningLoop
+from ripu_lightning.training.passes import Passes
 
 
 class RoundPictures(Callback):
-    """Saves ``<folder>/round_R/<image id>.png`` after the stage that trained on R rounds, and logs it.
+    """After the stage that trained on R rounds, saves each picture's :class:`RoundView`, draws it and logs it.
 
-    Place it after the ActiveLearningLoop, so that what the stage's end bought is seen beside the prediction that
-    asked for it. Only rank zero works, and without any collective.
+    The drawing is ``<folder>/round_R/<image id>.png``. Place the callback after the ActiveLearningLoop, so that what
+    the stage's end bought is seen beside the prediction that asked for it. Only rank zero works, and without any
+    collective.
 
     Args:
         folder: made if missing; an image id's ``/`` become ``__``.
         count: number of target images, spread evenly over the data set.
+        radius: of the squares in the maps of impurity and uncertainty, in pixels.
 
     Raises:
         UserError: a negative count.
     """
 
-    def __init__(self, folder: str | Path, count: int = 3) -> None:
+    def __init__(self, folder: str | Path, count: int = 3, radius: int = 1) -> None:
         if count < 0:
             raise UserError(f"pictures.count: expected 0 or more, got {count}")
-        self.folder, self.count = Path(folder), count
+        self.folder, self.count, self.radius = Path(folder), count, radius
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what the run starts from, where the first round comes before the first step."""
@@ -50,15 +51,21 @@ class RoundPictures(Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if not trainer.is_global_zero or not isinstance(datamodule, ActiveDataModule):
             return
+        loop = _loop(trainer)
         stage = 0 if before else trainer.current_epoch + datamodule.early
-        folder = self.folder / f"round_{stage}"
-        folder.mkdir(parents=True, exist_ok=True)
+        passes = Passes(trainer, pl_module, loop.strategy, stage + 1, loop.seed, loop.resize_twice)
+        due = stage < loop.budget.rounds
+        # In a run that goes on, a round may be there that was scored before: no statistics are gathered anew for it.
+        learns = loop.strategy.needs & {"source_statistics", "pool_statistics"}
+        score = due and not (learns and loop.scored != passes.round)
         for index in spread(self.count, len(datamodule.target)):
-            predicted = predict(trainer, pl_module, datamodule, index)
-            name = datamodule.target.ids[index].replace("/", "__")
-            path = folder / f"{name}.png"
-            draw_round(datamodule, index, predicted, stage).savefig(path, format="png")
-            log_picture(trainer.loggers, name, path, stage, trainer.global_step)
+            view = view_of(passes, datamodule, index, score=score, radius=self.radius if due else None)
+            view.save(self.folder)
+            path = self.folder / f"round_{stage}" / f"{view.name}.png"
+            save_figure(draw_view(view, datamodule.classes), path)
+            if not all(isinstance(logger, CSVLogger) for logger in trainer.loggers):
+                drawn = np.array(Image.open(path).convert("RGB"))
+                log_view(trainer.loggers, view, drawn, datamodule.classes, trainer.global_step)
 
 
 def spread(count: int, total: int) -> list[int]:
@@ -71,37 +78,23 @@ def spread(count: int, total: int) -> list[int]:
     return [(2 * position + 1) * total // (2 * count) for position in range(count)]
 
 
-def predict(trainer: Trainer, module: LightningModule, datamodule: ActiveDataModule, index: int) -> UInt8Array:
-    """Class indices ``(H, W)`` for one target image at its own size, as acquisition sees it."""
-    batch = datamodule.pool_dataloader().dataset[index].to(module.device)
-    with evaluating(module), trainer.precision_plugin.forward_context():
-        logits = logits_of(module(trainer.precision_plugin.convert_input(batch.image)))
-    classes: UInt8Array = resize_logits(logits, batch.sizes[0]).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
-    return classes
-
-
-def draw_round(datamodule: ActiveDataModule, index: int, predicted: UInt8Array, stage: int) -> Figure:
-    """One target image after a stage: image, truth (if known), prediction ``(H, W)`` and what was bought so far."""
-    target, classes = datamodule.target, datamodule.classes
-    image, image_id = target.image(index), target.ids[index]
-    labels, asked = _bought(datamodule.store, image_id, target.size(index), stage + 1)
-    rounds = int(asked.max())
-    share = f"{100 * (asked > 0).mean():.2g} %"
+def draw_view(view: RoundView, classes: ClassMap) -> Figure:
+    """Image, truth (if known), prediction and what was bought so far; below them the maps of the next round, if any."""
+    rounds, stage = int(view.asked.max()), view.stage
+    share = f"{100 * (view.asked > 0).mean():.2g} %"
     bought = f"bought: {share} in {rounds} round{'s' * (rounds != 1)}" if rounds else "nothing bought"
-    panels = {"image": image_panel(image)}
-    if target.has_labels:
-        panels["truth"] = class_panel(target.label(index), classes)
-    panels[f"prediction after {stage} round{'s' * (stage != 1)}"] = class_panel(predicted, classes)
-    panels[bought] = bought_panel(image, labels, asked, stage + 1, classes)
-    return draw_panels(panels, classes)
+    panels = {"image": image_panel(view.image)}
+    if view.truth is not None:
+        panels["truth"] = class_panel(view.truth, classes)
+    panels[f"prediction after {stage} round{'s' * (stage != 1)}"] = class_panel(view.prediction, classes)
+    panels[bought] = bought_panel(view.image, view.labels, view.asked, stage + 1, classes)
+    maps = [map_panel(kind, values) for kind, values in view.maps.items()]
+    return draw_panels([panels, dict(maps)], classes)
 
 
-def _bought(
-    store: LabelStore | None, image_id: str, size: tuple[int, int], through: int
-) -> tuple[UInt8Array, npt.NDArray[np.uint16]]:
-    """Labels and the round in which each was asked; later rounds than ``through`` (of a run resumed) do not show."""
-    if store is None:
-        return np.full(size, IGNORE, dtype=np.uint8), np.zeros(size, dtype=np.uint16)
-    asked = store.asked(image_id)
-    asked[asked > through] = 0
-    return store.mask(image_id), asked
+def _loop(trainer: Trainer) -> ActiveLearningLoop:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for each in callbacks:
+        if isinstance(each, ActiveLearningLoop):
+            return each
+    raise UserError("RoundPictures needs an ActiveLearningLoop before it among the trainer's callbacks")

@@ -1,17 +1,19 @@
 """What a run records after every stage: labels bought so far and what the network reached with them."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from ripu_lightning.labels import Round
 from ripu_lightning.labels.files import replacing
-from ripu_lightning.training.loggers import define_round_axis
+from ripu_lightning.training.loggers import BY_PIXELS, define_axes
 
 IOU_PREFIX = "val/iou/"
 
@@ -62,14 +64,45 @@ class RoundRecord:
         return asdict(self)
 
 
-def log_round(loggers: Sequence[Logger], record: RoundRecord) -> None:
-    """Log a record as ``active/*``; ``active/round`` is the axis of the others."""
+def summary(history: Sequence[RoundRecord]) -> dict[str, float]:
+    """What tells how good a run is, in a few numbers, which a sweep can optimise.
+
+    Args:
+        history: the records of a run, in order; at least one.
+
+    Returns:
+        ``miou`` of the last record, ``best_miou`` of all, ``area_under_curve``: the mean of mIoU over the share bought,
+        by the trapezoidal rule (of a single share that at its last record); ``pixels`` and ``share`` bought. NaN where
+        nothing was evaluated.
+    """
+    last, points = history[-1], [(record.share, record.miou) for record in history if not math.isnan(record.miou)]
+    best = max((miou for _, miou in points), default=math.nan)
+    area = sum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points))
+    width = points[-1][0] - points[0][0] if points else 0
+    mean = area / width if width else last.miou
+    return {
+        "miou": last.miou,
+        "best_miou": best,
+        "area_under_curve": mean,
+        "pixels": float(last.pixels),
+        "share": last.share,
+    }
+
+
+def log_round(loggers: Sequence[Logger], history: Sequence[RoundRecord]) -> None:
+    """Log the last record as ``active/*`` over ``active/round``, its mIoU over the pixels too, and the summary."""
+    record = history[-1]
     values = {name: float(getattr(record, name)) for name in ("round", "queries", "pixels", "void", "share", "miou")}
     metrics = {f"active/{name}": value for name, value in values.items()}
     metrics |= {f"active/iou/{name}": value for name, value in record.iou.items()}
-    define_round_axis(loggers, metrics)
+    metrics |= summary(history)
+    by_pixels = {BY_PIXELS: record.miou}
+    define_axes(loggers, [*metrics, *by_pixels])
     for logger in loggers:
-        logger.log_metrics(metrics, step=record.step)
+        own_axis = isinstance(logger, (TensorBoardLogger, MLFlowLogger))  # of a metric each, and it holds whole numbers
+        logger.log_metrics(metrics if own_axis else metrics | by_pixels, step=record.step)
+        if own_axis:
+            logger.log_metrics(by_pixels, step=record.pixels)
 
 
 def write_history(path: Path, history: Sequence[RoundRecord]) -> None:

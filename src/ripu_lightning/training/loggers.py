@@ -1,49 +1,58 @@
-"""What loggers need beyond numbers: pictures, and in W&B the rounds as an axis of their own."""
+"""What loggers need beyond numbers: pictures, and in W&B the rounds and the labelled pixels as axes of their own."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-from PIL import Image
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-ROUND = "active/round"
+from ripu_lightning.data.dataset import UInt8Array
+
+ROUND, PIXELS, BY_PIXELS = "active/round", "active/pixels", "active/by_pixels/miou"
 
 
-def define_round_axis(loggers: Iterable[Logger], names: Iterable[str]) -> None:
-    """In W&B, plot the metrics of these names over the round; other loggers are left alone.
+def wandb_runs(loggers: Iterable[Logger]) -> list[Any]:
+    """The W&B runs among the loggers, on rank zero; dummies elsewhere."""
+    return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
 
-    Call it before they are logged; again does no harm, and neither do ranks above zero.
+
+def define_axes(loggers: Iterable[Logger], names: Iterable[str]) -> None:
+    """In W&B, plot the metrics of these names over the round, ``BY_PIXELS`` over the labelled pixels.
+
+    Call it before they are logged; again does no harm, and neither do ranks above zero. Other loggers are left alone.
     """
     names = [name for name in names if name != ROUND]
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            # WandbLogger binds "*" to the trainer's step, and which of two patterns that fit wins is left to
-            # chance: "active/*" holds for some names only. A name in full beats every pattern.
-            logger.experiment.define_metric(ROUND)
-            for name in names:
-                logger.experiment.define_metric(name, step_metric=ROUND)
+    for run in wandb_runs(loggers):
+        # WandbLogger binds "*" to the trainer's step, and which of two patterns that fit wins is left to
+        # chance: "active/*" holds for some names only. A name in full beats every pattern.
+        run.define_metric(ROUND)
+        for name in names:
+            run.define_metric(name, step_metric=PIXELS if name == BY_PIXELS else ROUND)
 
 
-def log_picture(loggers: Sequence[Logger], name: str, path: Path, round_number: int, step: int) -> None:
-    """Give a PNG to every logger that takes pictures, as ``pictures/NAME``; call it on rank zero.
+def log_media(loggers: Sequence[Logger], key: str, media: Any, round_number: int, step: int) -> None:
+    """Log one of W&B's own media (a picture with masks, a table) over the round; other loggers are left alone."""
+    define_axes(loggers, [key])
+    for run in wandb_runs(loggers):
+        # One row for both: WandbLogger.log_image and log_table would log it without its round.
+        run.log({key: media, ROUND: round_number, "trainer/global_step": step})
+
+
+def log_picture(loggers: Sequence[Logger], key: str, picture: UInt8Array, round_number: int, step: int) -> None:
+    """Give a picture to every logger that takes some; call it on rank zero.
 
     Args:
         loggers: of the trainer.
-        name: the same in every round, so that the rounds form a series.
-        path: the PNG.
-        round_number: W&B's axis, see :func:`define_round_axis`.
+        key: the same in every round, so that the rounds form a series.
+        picture: ``(H, W, 3)`` RGB.
+        round_number: W&B's axis, see :func:`define_axes`; in MLflow the name of the file.
         step: the trainer's step: TensorBoard's axis.
     """
-    key = f"pictures/{name}"
-    define_round_axis(loggers, [key])
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
+    if wandb_runs(loggers):
+        import wandb
 
-            # One row for both: WandbLogger.log_image would log the picture without its round.
-            row = {key: [wandb.Image(str(path))], ROUND: round_number, "trainer/global_step": step}
-            logger.experiment.log(row)
-        elif isinstance(logger, TensorBoardLogger):
-            picture = np.array(Image.open(path).convert("RGB"))
+        log_media(loggers, key, [wandb.Image(picture)], round_number, step)
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(key, picture, step, dataformats="HWC")
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_image(logger.run_id, picture, artifact_file=f"{key}/round_{round_number}.png")

@@ -58,6 +58,7 @@ class ActiveLearningLoop(Callback):
         self.stages, self.folder, self.seed, self.resize_twice = stages, Path(folder), seed, resize_twice
         self.history: list[RoundRecord] = []
         self._known: list[str] = []  # the rounds that were in force when the checkpoint was written
+        self.scored = 0  # the round whose scores this process computed last
         self.waiting: str | None = None  # the answers for which the run ended before its last stage
         self._patience = timedelta(minutes=patience)
         self._store: LabelStore | None = None
@@ -188,6 +189,7 @@ class ActiveLearningLoop(Callback):
         """Score the pool, ask, and commit the answers, seen by every rank; or end the run, which waits for them."""
         passes = Passes(trainer, pl_module, self.strategy, round_number, self.seed, self.resize_twice)
         queries = pick_queries(passes, _datamodule(trainer), self.store, self.budget, self.ranks)
+        self.scored = round_number
         queries = gather_queries(queries, self.ranks)
         waiting = ask(self.annotator, self.store, self.strategy, queries) if trainer.is_global_zero else None
         self.waiting, rounds = self.ranks.share((waiting, self.store.rounds), f"committing round {round_number}")
@@ -206,7 +208,7 @@ class ActiveLearningLoop(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         record = RoundRecord.of(rounds, trainer.global_step, bought, total, metrics)
         self.history = [*self.history[:rounds], record]
-        log_round(trainer.loggers, record)
+        log_round(trainer.loggers, self.history)
 
     def _start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.stages.early and not self.history:

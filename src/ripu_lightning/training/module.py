@@ -43,6 +43,9 @@ class SegmentationModule(LightningModule):
         subsets: further means of the IoU, each over some of the classes, by name.
         config: plain containers that are saved in the checkpoint, so that it can be evaluated on its own.
 
+    Attributes:
+        last_confusion: ``(C, C)`` counts of (truth, prediction) of the last evaluation, over all ranks; None before.
+
     Raises:
         UserError: classes that do not fit the network, or values out of range.
     """
@@ -65,7 +68,8 @@ class SegmentationModule(LightningModule):
     ) -> None:
         super().__init__()
         _check_arguments(network, len(classes), lr, horizon)
-        self.save_hyperparameters({"classes": list(classes), "config": dict(config or {})})
+        # For the checkpoint alone: loggers are given the run's config as it is.
+        self.save_hyperparameters({"classes": list(classes), "config": dict(config or {})}, logger=False)
         # Channels last: the layout tensor cores want, and up to 1.7 times faster on CPUs (small networks).
         network.to(memory_format=torch.channels_last)
         if freeze_batchnorm:
@@ -76,6 +80,7 @@ class SegmentationModule(LightningModule):
         self.horizon, self.power, self.freeze_batchnorm = horizon, power, freeze_batchnorm
         self.inference, self.subsets = inference or Inference(), dict(subsets or {})
         self.confusion = SegmentationConfusion(len(classes))
+        self.last_confusion: Tensor | None = None
         self.teacher = Teacher(network, losses.teacher_decay) if losses.needs_teacher else None
 
     def forward(self, images: Tensor) -> SegmentationOutput:
@@ -184,6 +189,7 @@ class SegmentationModule(LightningModule):
             self.confusion.update(nothing, nothing)
         confusion = self.confusion.compute()
         self.confusion.reset()
+        self.last_confusion = confusion.cpu()
         values = {f"{stage}/{name}": value for name, value in figures(confusion, self.classes, self.subsets).items()}
         # The counts are those of all ranks already, so the ranks agree; a mean over them would round.
         self.log(f"{stage}/miou", values.pop(f"{stage}/miou"), prog_bar=True, sync_dist=True, reduce_fx="max")

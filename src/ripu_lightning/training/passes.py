@@ -68,9 +68,10 @@ class Passes:
             check_interruption(self.trainer)
             batch = batch.to(self.module.device)
             for position in range(len(batch.ids)):
-                yield self._image(batch, position)
+                yield self.image(batch, position)
 
-    def _image(self, batch: EvalBatch, position: int) -> PoolImage:
+    def image(self, batch: EvalBatch, position: int = 0) -> PoolImage:
+        """One image of a batch, which lies on the module's device; raises as :meth:`run`."""
         image_id, size, image = batch.ids[position], batch.sizes[position], batch.image[position : position + 1]
         # Alone: which kernel computes a layer, hence how it rounds, depends on the number of images in the batch.
         output = self.forward(image)
@@ -94,9 +95,13 @@ class Passes:
         for number in range(self.strategy.samples):
             with torch.random.fork_rng(devices=devices), dropping(self.module):
                 torch.manual_seed(derive_seed(self.seed, "samples", self.round, image_id, number))
-                logits = self._logits(self.forward(image), image, size)
+                logits = self.logits(image, size)
             self._require_finite(logits, image_id)
             yield logits
+
+    def logits(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits ``(1, C, H, W)`` of one image ``(1, 3, h, w)`` at its label's size, finite or not."""
+        return self._logits(self.forward(image), image, size)
 
     def _logits(self, output: Any, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Those of one image, at the label's size."""
