@@ -193,6 +193,13 @@ def test_a_budget_that_the_labels_have_spent_is_one_line(failing: Failing) -> No
     assert "budget.rounds: 1, but labels holds 1 already; give 2 or more" in failing("labels=labels")
 
 
+def test_a_pool_that_was_bought_whole_is_one_line(failing: Failing) -> None:
+    whole = ["geometry=image", "budget.per=pool", "budget.ratio=1", "budget.rounds=1"]
+    call_main(train.main, *SMALL, *STILL, *whole, "strategy=random", "output=whole")
+    line = failing("labels=whole/labels", "budget.rounds=2")
+    assert line.startswith("error: labels: whole/labels has all pixels of the pool already")
+
+
 TOUCH = {"_target_": "pathlib.Path.touch", "_args_": [{"_target_": "pathlib.Path", "_args_": ["marker"]}]}
 HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "target": (lambda config: config["data"].update(target=TOUCH), "'pathlib.Path.touch' built as part of data"),

@@ -1,6 +1,6 @@
 """Strategies beside each other: rebuild network and data from a checkpoint, let each pick, count, print, save."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -66,7 +66,7 @@ def compare_strategies(config: DictConfig) -> None:
     if not strategies:
         raise UserError("strategies: none of them can be asked here, see above")
     with _store(config.labels, datamodule) as store:
-        _require_round(store, budget, config.labels)
+        _require_round(store, budget, config.labels, datamodule.target.ids)
         datamodule.cache.check(datamodule.target)
         folder = Path(HydraConfig.get().runtime.output_dir)
         composites = Composites(folder / "pictures", datamodule.target, config.pictures)
@@ -171,10 +171,14 @@ def _store(labels: str | None, datamodule: ActiveDataModule) -> Iterator[LabelSt
         yield store
 
 
-def _require_round(store: LabelStore, budget: Budget, labels: str | None) -> None:
+def _require_round(store: LabelStore, budget: Budget, labels: str | None, ids: Sequence[str]) -> None:
     done = len(store.rounds)
     if done >= budget.rounds:
         spent = f"{labels} holds {done} already" if labels else "there is nothing to buy"
         raise UserError(
             f"budget.rounds: {budget.rounds}, but {spent}; give {done + 1} or more, one of which is compared"
+        )
+    if not any(store.available(image_id).any() for image_id in ids):
+        raise UserError(
+            f"labels: {labels} has all pixels of the pool already; roll back a round (ripu-labels rollback)"
         )

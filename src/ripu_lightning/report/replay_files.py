@@ -148,6 +148,8 @@ def _rarest(each: Figures, found: Comparison) -> str:
         for pixels, name, pool in zip(each.class_pixels, found.classes, found.pool.class_pixels, strict=True)
         if pool
     ]
+    if not held:  # void alone is left
+        return "–"
     pixels, name = min(held)
     return f"{name} {pixels:,}"
 
