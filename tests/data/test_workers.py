@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import tiny
-from ripu_lightning.data import ActiveDataModule
-from ripu_lightning.data.workers import work_through
+from ripu_lightning.data import ActiveDataModule, datamodule
+from ripu_lightning.data.workers import work_through, worker_start
 
 WORKERS, PATIENCE = 2, 15.0
+RANKS = ", among two ranks"
 
 
 def busy(folder: Path, state: str) -> bool:
@@ -45,6 +47,9 @@ def main(folder: Path, state: str) -> None:
     if state == "stuck with a large result":
         results = work_through(large, range(100), WORKERS, "x")
     else:
+        if RANKS in state:
+            datamodule.worker_start = lambda processes: worker_start(2)
+            state = state.removesuffix(RANKS)
         data = ActiveDataModule(None, Told(folder, state), None, num_workers=WORKERS)
         results = iter(data.pool_dataloader())
     next(results)
@@ -66,7 +71,10 @@ def wait_for(condition) -> bool:
     return condition()
 
 
-@pytest.mark.parametrize("state", ["waiting for work", "in the midst of an image", "stuck with a large result"])
+STATES = ["waiting for work", "in the midst of an image", "stuck with a large result", f"waiting for work{RANKS}"]
+
+
+@pytest.mark.parametrize("state", STATES)
 def test_workers_die_with_their_parent(tmp_path: Path, state: str) -> None:
     path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     parent = subprocess.Popen(
@@ -90,6 +98,20 @@ def test_workers_die_with_their_parent(tmp_path: Path, state: str) -> None:
         parent.wait()
         for worker in filter(alive, workers):
             os.kill(worker, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [((3, 10, 14), False), ((3, 10, 15), True), ((3, 11, 9), False), ((3, 11, 10), True), ((3, 12, 0), True)],
+)
+def test_workers_are_forked_among_ranks_where_python_can(
+    version: tuple[int, int, int], safe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    major, minor, micro = version
+    found = SimpleNamespace(version_info=SimpleNamespace(major=major, minor=minor, micro=micro))
+    monkeypatch.setattr("ripu_lightning.data.workers.sys", found)
+    assert worker_start(2) == (None if safe else "forkserver")
+    assert worker_start(1) is None
 
 
 if __name__ == "__main__":

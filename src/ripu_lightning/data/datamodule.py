@@ -27,7 +27,7 @@ from ripu_lightning.data.samplers import BalancedOrder, Order, ShardBatchSampler
 from ripu_lightning.data.statistics import load_statistics
 from ripu_lightning.data.transforms import Transform
 from ripu_lightning.data.unlabelled import Unlabelled
-from ripu_lightning.data.workers import end_with_parent
+from ripu_lightning.data.workers import end_with_parent, worker_start
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 
@@ -242,6 +242,7 @@ class ActiveDataModule(LightningDataModule):
     def _loader_options(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
+            "multiprocessing_context": worker_start(self._shard()[1]) if self.num_workers else None,
             "pin_memory": torch.cuda.is_available(),
             "worker_init_fn": end_with_parent,
         }

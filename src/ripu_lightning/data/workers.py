@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -42,6 +43,20 @@ def all_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def worker_start(processes: int) -> str | None:
+    """How the workers of a loader begin in a run of so many processes: None leaves it to the system.
+
+    Before Python 3.10.15 and 3.11.10 a forked process waits for ever where a thread of another language enters Python
+    in that moment (python/cpython#112275), as those do that carry the messages between ranks.
+    """
+    fixed = {10: 15, 11: 10}.get(sys.version_info.minor, 0)
+    forks = multiprocessing.get_start_method() == "fork"
+    if processes == 1 or not forks or sys.version_info.micro >= fixed:
+        return None
+    multiprocessing.set_forkserver_preload([__name__, "ripu_lightning.data"])
+    return "forkserver"
+
+
 def end_with_parent(worker: int) -> None:
     """Let a loader's worker process end when its parent says so or is gone, and not before; for ``worker_init_fn``.
 
@@ -64,7 +79,7 @@ def end_with_parent(worker: int) -> None:
     if hasattr(signal, "sigwaitinfo"):
         # A system may send it to all processes of a run, which still needs its workers for a step: the parent's counts.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey, args=(os.getppid(),), name="parent's signal", daemon=True).start()
+        threading.Thread(target=_obey, args=(parent.pid,), name="parent's signal", daemon=True).start()
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
