@@ -93,7 +93,7 @@ PLACES: dict[str, tuple[str, str, int]] = {
     "a step": ("ripu_lightning.training.module", "SegmentationModule.training_step", 16),
     "an update of the weights": ("ripu_lightning.training.module", "SegmentationModule.optimizer_step", 16),
     "a validation step": ("ripu_lightning.training.module", "SegmentationModule.validation_step", 3),
-    "scoring an image": ("ripu_lightning.training.passes", "Passes._image", 4),
+    "scoring an image": ("ripu_lightning.training.passes", "Passes.image", 4),
     "gathering the ranks' answers": ("ripu_lightning.training.ranks", "Ranks.gather", 2),
     "sharing among the ranks": ("ripu_lightning.training.ranks", "Ranks.share", 2),
     "answering a query": ("ripu_lightning.annotation.annotators", "GroundTruth.answer", 5),

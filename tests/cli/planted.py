@@ -42,12 +42,12 @@ def rank_1_dies() -> None:
 
 def rank_1_dies_scoring() -> None:
     if RANK == 1:
-        before(Passes, "_image", 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        before(Passes, "image", 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def rank_1_is_slow() -> None:
     if RANK == 1:
-        before(Passes, "_image", 1, lambda: Path("slow").touch() or time.sleep(600))
+        before(Passes, "image", 1, lambda: Path("slow").touch() or time.sleep(600))
 
 
 def worker_is_killed() -> None:

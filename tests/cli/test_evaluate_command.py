@@ -109,17 +109,17 @@ def test_without_labels_there_are_predictions_only(
 
 
 def test_any_number_of_ranks_gives_the_same_files(checkpoint: Path, tmp_path: Path) -> None:
-    """Three images over one, two and four ranks: none twice, none left out, and one rank may be left without any."""
+    """Three images over one rank and over four: none twice, none left out, and one of the four has none."""
     start = ["ripu-evaluate", f"checkpoint={checkpoint}", "evaluation=multi_scale", "trainer.accelerator=cpu"]
     start.append("+data.eval_batch_size=1")  # in 16 bits, another batch may round otherwise
     files = {}
-    for ranks in (1, 2, 4):
+    for ranks in (1, 4):
         done = call(*start, f"trainer.devices={ranks}", f"output=on{ranks}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         folder = tmp_path / f"on{ranks}"
         files[ranks] = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert len(files[1]) == 1 + 3
-    assert files[1] == files[2] == files[4]
+    assert files[1] == files[4]
 
 
 def test_subsets_and_the_test_servers_format(
@@ -180,7 +180,8 @@ def test_checkpoints_of_something_else_are_one_line(
             command(evaluate.main, f"checkpoint={name}.ckpt", "output=out")
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1
-        assert lines[0].startswith(f"error: checkpoint: {name}.ckpt ")
+        assert lines[0].startswith("error: checkpoint: ")
+        assert f" {name}.ckpt " in lines[0]
 
 
 @pytest.mark.parametrize(

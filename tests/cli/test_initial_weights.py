@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 import tiny
-from ripu_lightning.cli.app import quoted
+from ripu_lightning.cli.apart import quoted
 from ripu_lightning.cli.checkpoints import GROUPS
 from ripu_lightning.cli.initial import _finished, _require_same, load_initial
 from ripu_lightning.errors import UserError

@@ -18,8 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ripu_lightning.cli.apart import PASSED_ON, follow_parent
 from ripu_lightning.cli.launching import explain_submission, launcher, require_fitting_launch
-from ripu_lightning.cli.sweep import watched
-from ripu_lightning.cli.sweep_job import run_job
 from ripu_lightning.cli.values import check_values
 from ripu_lightning.errors import DISK_FULL, UserError, suggest
 
@@ -68,6 +66,8 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
     def checked(config: DictConfig) -> float | None:
         settings = HydraConfig.get()
         if settings.mode == RunMode.MULTIRUN:
+            from ripu_lightning.cli.sweep_job import run_job
+
             return run_job(config, {**os.environ, "HYDRA_FULL_ERROR": outside})
         os.environ["HYDRA_FULL_ERROR"] = outside  # processes that the job starts shall not inherit ours
         try:
@@ -86,6 +86,8 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
     if int(os.environ.get("LOCAL_RANK", 0)) and launcher() is None:
         for signum in PASSED_ON:  # the first rank decides, and would be killed by Lightning if this one just ended
             signal.signal(signum, signal.SIG_IGN)
+    from ripu_lightning.cli.sweep import watched  # imports take a while, in which a signal would end this process
+
     try:
         with watched():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
