@@ -114,7 +114,7 @@ def test_metrics_csv_holds_the_rounds(run: Path) -> None:
 def test_tensorboard_has_the_same_names(run: Path) -> None:
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert [image.step for image in events.Images("confusion/matrix")] == [2, 3, 7]
-    names = {"pictures/target_train_0002", "scores/target_train_0000", "confusion/matrix"}
+    names = {"pictures/target_train_0002", "scores/target_train_0002", "confusion/matrix"}
     assert names <= set(events.Tags()["images"])
     pixels = LabelStore.open(run / "labels").pixels
     assert [point.step for point in events.Scalars("active/by_pixels/miou")][::2] == [0, pixels]
