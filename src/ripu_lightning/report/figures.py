@@ -46,7 +46,7 @@ def _lines(chart: Lines) -> Figure:
     figure.supxlabel(chart.x, fontsize=9)
     figure.supylabel(chart.y, fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8, handlelength=3.5)
     return figure
 
 
