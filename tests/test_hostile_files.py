@@ -29,7 +29,7 @@ from ripu_lightning.data.reading import read_image, read_label, read_size
 from ripu_lightning.data.statistics import keep_statistics, load_statistics, read_statistics
 from ripu_lightning.errors import UserError
 from ripu_lightning.networks.weights import read_entries
-from ripu_lightning.report import comparison
+from ripu_lightning.report import entries as results
 from ripu_lightning.report.result import UNKNOWN_PURCHASE, Result
 from ripu_lightning.untrusted import leaves, parse_yaml, read_config
 from tiny import Blocks, Stamped
@@ -455,11 +455,11 @@ RESULT = {"name": "run", "code": {"version": "1", "commit": None}, "config": "cd
 
 def compare(path: Path) -> str:
     """As ``ripu-report`` does, on a terminal of UTF-8."""
-    entries = comparison.read_entries([path])
+    entries = results.read_entries([path])
     assert isinstance(entries[0].result, Result)
-    comparison.write_comparison(entries, path.with_suffix(".csv"))
+    results.write_results(entries, path.with_suffix(".csv"))
     shown = io.StringIO()
-    comparison.print_comparison(entries, Console(file=shown))
+    results.print_results(entries, Console(file=shown))
     assert shown.getvalue().encode()
     return shown.getvalue()
 

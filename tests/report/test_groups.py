@@ -1,15 +1,15 @@
-"""What stands in one mean, in one comparison, and what is said against it."""
+"""What stands in one mean, in one standings, and what is said against it."""
 
 from pathlib import Path
 
 import pytest
 from run_folders import made_run
 
-from ripu_lightning.report.comparing import Comparison, curve, final, share
-from ripu_lightning.report.comparison import read_entries
+from ripu_lightning.report.entries import read_entries
 from ripu_lightning.report.groups import Group, group_runs
 from ripu_lightning.report.runs import read_run
 from ripu_lightning.report.sheets import summary
+from ripu_lightning.report.standings import Standings, curve, final, share
 from ripu_lightning.report.verdict import answer
 
 
@@ -36,31 +36,33 @@ def test_seeds_make_one_mean_and_kinds_stand_apart(tmp_path: Path) -> None:
         ("source only", "none", [1, 2, 3]),
     ]
     assert not [line for line in group.cautions if "seeds" in line]
-    comparison = Comparison(group)
+    standings = Standings(group)
     ripu = group.methods[2]
     assert final(ripu).value == pytest.approx((0.505 + 0.51 + 0.515) / 3)
     shares, means = curve(ripu)
     assert shares == [0, pytest.approx(share(ripu) / 2), pytest.approx(share(ripu))]
     assert [mean.value for mean in means] == pytest.approx([0.2, (0.2 + final(ripu).value) / 2, final(ripu).value])
-    assert comparison.best(comparison.levels[0]) is ripu
-    assert [method.label for method in comparison.rivals(comparison.levels[0])] == ["entropy"]
+    assert standings.best(standings.levels[0]) is ripu
+    others = {what: [method.label for method in methods] for what, methods in standings.others(ripu).items()}
+    assert others == {"not distinguishable": ["entropy"], "lower": ["random"]}
     # From 0.2 at nothing to 0.51 at the end, in a line: 90% of 0.55 lie at (0.495 - 0.2) / (0.51 - 0.2) of the way.
-    assert comparison.needed(ripu, 0.9) == pytest.approx(share(ripu) * (0.495 - 0.2) / (0.51 - 0.2))
-    assert comparison.needed(ripu, 0.95) is None
-    stop, area = comparison.area(ripu)
-    assert (stop, area.value) == (pytest.approx(share(ripu)), pytest.approx((0.2 + 0.51) / 2))
+    at = pytest.approx(share(ripu) * (0.495 - 0.2) / (0.51 - 0.2))
+    assert standings.reached(ripu, 0.9) == (at, at)
+    assert standings.reached(ripu, 0.95) == (None, None)
+    assert standings.area_end(standings.levels[0]) == pytest.approx(share(ripu))
+    assert standings.area(ripu).value == pytest.approx((0.2 + 0.51) / 2)
 
 
 def test_the_answer_names_strategy_budget_and_limits(tmp_path: Path) -> None:
     sweep(tmp_path)
-    comparison = Comparison(groups_of(tmp_path)[0])
-    headline, *reasons = answer(comparison)
+    standings = Standings(groups_of(tmp_path)[0])
+    headline, *reasons = answer(standings)
     assert headline.startswith("Use ripu (or entropy: not distinguishable), and label 2.8")
     assert "93% of the bound, which is 55.0 ± 0.0% mIoU (3 seeds) with all labels (95% is not reached)" in reasons[0]
     assert reasons[1] == "At the same budget it is distinguishably better than random."
-    told = {row[0]: row[7] for row in summary(comparison).rows}
+    told = {row[0]: row[7] for row in summary(standings).rows}
     assert told == {
-        "ripu": "highest mean",
+        "ripu": "best",
         "random": "lower",
         "entropy": "not distinguishable",
         "all labels": "",
@@ -68,23 +70,25 @@ def test_the_answer_names_strategy_budget_and_limits(tmp_path: Path) -> None:
     }
 
 
-def test_enough_labels_are_found_below_the_largest_budget(tmp_path: Path) -> None:
+def test_a_curve_that_is_near_the_bound_amid_its_rounds_is_told(tmp_path: Path) -> None:
     for seed in (1, 2):
         made_run(tmp_path / f"r{seed}", "ripu", seed, 0.6)
         made_run(tmp_path / f"a{seed}", "ripu", seed, 0.6, "all", data__target_labels="all")
-    comparison = Comparison(groups_of(tmp_path)[0])
+    standings = Standings(groups_of(tmp_path)[0])
     part = (0.57 - 0.2) / (0.6 - 0.2)
-    headline, *_, last = answer(comparison)
-    assert f"label {100 * part * share(comparison.levels[0][0]):.2f}% of the pool: that reaches 95%" in headline
+    headline, _, crossing, *_, last = answer(standings)
+    bought = 100 * share(standings.levels[0][0])
+    assert f"label {bought:.2f}% of the pool: the smallest budget that was run and reaches 95%" in headline
+    assert crossing.startswith(f"Its curve keeps 95% of the bound from {bought * part:.2f}% on, amid its rounds;")
     assert last == "Not every method of this budget has 3 seeds (the fewest: 2): a difference may be chance."
 
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
     sweep(tmp_path, (1,))
     (group,) = groups_of(tmp_path)
-    assert answer(Comparison(group))[0].startswith("One seed is no basis for a choice")
+    assert answer(Standings(group))[0].startswith("One seed is no basis for a choice")
     assert any(line.startswith("fewer than 3 seeds") and "ripu (1)" in line for line in group.cautions)
-    assert summary(Comparison(group)).rows[1][7] == "one seed: can not be said"
+    assert summary(Standings(group)).rows[1][7] == "one seed: can not be said"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_other_settings_make_other_methods_under_names_that_tell_them(tmp_path: 
         ("ripu (radius 4), ratio 0.1, 2 rounds", "ripu (radius 4)", [1, 2]),
         ("ripu (radius 4), ratio 0.2, 2 rounds", "ripu (radius 4)", [1, 2]),
     ]
-    assert len(Comparison(group).levels) == 2
+    assert len(Standings(group).levels) == 2
 
 
 def test_unfinished_runs_are_left_out_and_repeats_told(tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_missing_and_damaged_files_are_told_and_the_rest_is_used(tmp_path: Path)
     (group,) = group_runs([run])
     assert any("no config" in line for line in group.cautions)
     assert final(group.methods[0]).value == 0.5
-    assert answer(Comparison(group))
+    assert answer(Standings(group))
 
 
 @pytest.mark.parametrize(

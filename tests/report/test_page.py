@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import run_folders
+import tiny_run
 from PIL import Image
 from run_folders import add_pictures, made_run
 
 from ripu_lightning.cli.report import main
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.report.comparison import read_entries
 from ripu_lightning.report.costs import AnnotationModel
+from ripu_lightning.report.entries import read_entries
 from ripu_lightning.report.gallery import exhibit, read_picture
 from ripu_lightning.report.ledger import read_ledger
 from ripu_lightning.report.page import write_report
@@ -126,7 +128,7 @@ def test_the_answer_comes_first_with_one_table(report: Path) -> None:
     figures = {row[0]: row[2:4] for row in rows}
     assert figures["ripu"] == ["51.0", "1.2"]  # 0.505, 0.51, 0.515: t(2) * 0.005 / sqrt(3)
     assert figures["source only"] == ["21.0", "0.0"]
-    assert "left out, as not finished or of unknown budget: 1" in page.text
+    assert "left out, as not finished, of unknown budget or without mIoU: 1" in page.text
 
 
 def test_plots_are_there_with_and_without_scripts(report: Path) -> None:
@@ -268,3 +270,45 @@ def test_only_evaluations_make_a_page_too(tmp_path: Path) -> None:
     page = Page(tmp_path / "report" / "report.html")
     assert "No run has a ledger." in page.text
     assert "rounds.csv: not there" in page.text
+
+
+def test_what_an_earlier_report_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    made_run(tmp_path / "runs" / "a")
+    made_run(tmp_path / "runs" / "b", budget__ratio=0.2)
+    made_run(tmp_path / "runs" / "c", network__width=16)
+    output = tmp_path / "report"
+    main([str(tmp_path / "runs"), "--output", str(output)])
+    (output / "group_1" / "notes.txt").write_text("mine")
+    assert (output / "group_2").is_dir()
+    assert (output / "group_1" / "budgets.pdf").is_file()
+    main([str(tmp_path / "runs" / "a"), "--output", str(output)])
+    assert not list((output / "group_1").glob("budgets.*"))
+    assert (output / "group_1" / "curves.pdf").is_file()
+    assert (output / "group_1" / "notes.txt").is_file()
+    assert not (output / "group_2").exists()
+
+
+def test_a_label_store_that_can_not_be_read_costs_one_chart(tmp_path: Path) -> None:
+    made_run(tmp_path / "a", "ripu")
+    folder = made_run(tmp_path / "b", "random")
+    runs = [read_run(entry) for entry in read_entries([tmp_path])]
+    (folder / "labels" / "round_002.parquet").unlink()  # only now, as its answers are read last
+    write_report(runs, tmp_path / "report", AnnotationModel())
+    page = Page(tmp_path / "report" / "report.html")
+    assert re.search(r"There is no overlap of what was bought: .*b/labels", page.text)
+    assert "By that alone, use " in page.text
+    assert not (tmp_path / "report" / "group_1" / "overlap.png").exists()
+    assert (tmp_path / "report" / "group_1" / "curves.png").is_file()
+
+
+def test_pools_of_two_sizes_make_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_run(tmp_path / "a", "ripu")
+    protocol = {"input_size": list(run_folders.SIZE)}
+    for module in (run_folders, tiny_run):
+        monkeypatch.setattr(module, "SIZE", (64, 48))
+    made_run(tmp_path / "b", "random", protocol=protocol)
+    main([str(tmp_path), "--output", str(tmp_path / "report")])
+    page = Page(tmp_path / "report" / "report.html")
+    assert "the pools are of different sizes" in page.text
+    (heat,) = [json.loads(script) for script in page.scripts if script[:1] == "{" and '"heatmap"' in script]
+    assert heat["data"][0]["z"] == [[1.0, None], [None, 1.0]]

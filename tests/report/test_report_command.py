@@ -10,7 +10,7 @@ from rich.text import Text
 from test_result import CONFIG, FIGURES, PROTOCOL, PURCHASE
 
 from ripu_lightning.cli.report import main
-from ripu_lightning.report.comparison import Entry, print_comparison, read_entries
+from ripu_lightning.report.entries import Entry, print_results, read_entries, write_results
 from ripu_lightning.report.result import Result, make_result
 
 
@@ -24,7 +24,7 @@ def made(name: str = "demo", miou: float = 0.5, budget: dict | None = None, **pr
 def printed(*results: Result, width: int = 200) -> tuple[list[list[str]], list[str]]:
     """The cells of the tables, one below the other, and the lines below them."""
     console = Console(file=StringIO(), width=width, force_terminal=True, no_color=True, highlight=False)
-    print_comparison([Entry(Path(f"{number}.json"), result) for number, result in enumerate(results)], console)
+    print_results([Entry(Path(f"{number}.json"), result) for number, result in enumerate(results)], console)
     lines = [Text.from_ansi(line).plain for line in console.file.getvalue().splitlines()]
     rows = [line.replace("┃", "│").strip("│").split("│") for line in lines if line[:1] in {"│", "┃"}]
     below = [line for line in lines if line[:1].isalpha() and (":" in line or "differ" in line)]
@@ -123,6 +123,19 @@ def test_command_reads_files_and_whole_sweeps(tmp_path: Path, capsys: pytest.Cap
     figures = [(row["miou_1"], row["iou/car"], row["iou/bus"]) for row in rows[:2]]
     assert figures == [("0.75", "0.25", ""), ("", "", "0.25")]
     assert [(row["unit"], row["share"], row["input_size"]) for row in rows] == [("ratio", "0.049", "64x96")] * 4
+
+
+def test_results_replace_a_file_whole_and_run_nowhere(tmp_path: Path) -> None:
+    path, kept = tmp_path / "results.csv", tmp_path / "kept.csv"
+    path.write_text("an earlier report")
+    kept.hardlink_to(path)
+    results = {"a.json": made("=cmd|x"), "-1.json": made("@b", classes=["=1", "car"])}
+    write_results([Entry(Path(name), result) for name, result in results.items()], path)
+    assert kept.read_text() == "an earlier report"  # it was not written into
+    with path.open(newline="") as file:
+        cells = {cell for row in csv.reader(file) for cell in row}
+    assert {"'=cmd|x", "'@b", "'-1.json", "0.5"} <= cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from labels.store_samples import IMAGES, commit, writer
-from ripu_lightning.report.statistics import area_under, first_reached, mean_of, overlaps, paired_difference
+from labels.store_samples import CLASSES, IMAGES, commit, draw_answers, writer
+from ripu_lightning.labels import LabelStore
+from ripu_lightning.report.statistics import area_under, first_reached, kept_from, mean_of, overlaps, paired_difference
 
 CURVES = st.lists(st.tuples(st.floats(0.01, 0.2), st.floats(0, 1)), min_size=2, max_size=8)
 
@@ -87,6 +88,21 @@ def test_first_crossing_equals_a_search_in_small_steps(points: list[tuple[float,
     assert (np.interp(np.linspace(0, found, 3000, endpoint=False), shares, values) < wanted + 1e-9).all()
 
 
+@given(CURVES, st.floats(0, 1))
+def test_a_value_is_kept_from_there_on_and_not_just_before(points: list[tuple[float, float]], wanted: float) -> None:
+    shares, values = curve_of(points)
+    found = kept_from(shares, values, wanted)
+    if values[-1] < wanted:
+        assert found is None
+        return
+    assert found is not None
+    assert (np.interp(np.linspace(found, shares[-1], 3000), shares, values) >= wanted - 1e-9).all()
+    if found > 0:
+        assert np.interp(found, shares, values) == pytest.approx(wanted, abs=1e-9)
+        last = max(index for index, value in enumerate(values) if value < wanted)
+        assert shares[last] <= found <= shares[last + 1]
+
+
 def test_overlap_equals_sets_of_pixels(tmp_path: Path) -> None:
     stores, bought = [], []
     for number in range(3):
@@ -100,6 +116,22 @@ def test_overlap_equals_sets_of_pixels(tmp_path: Path) -> None:
     for i, j in np.ndindex(3, 3):
         assert found[i, j] == pytest.approx(len(bought[i] & bought[j]) / len(bought[i] | bought[j]))
     assert 0 < found[0, 1] < found[0, 2] < 1
+
+
+def test_images_of_two_sizes_have_no_overlap(tmp_path: Path) -> None:
+    """As of two copies of the data: the names are the same, the pixels are not."""
+    image = next(iter(IMAGES))
+    with writer(tmp_path / "a") as first, writer(tmp_path / "b") as second:
+        commit(first, 1)
+        commit(second, 2)
+        other = LabelStore.create_or_open(tmp_path / "c", classes=CLASSES, images={image: (20, 20)})
+        with other as larger:
+            answers = draw_answers(np.random.default_rng(3), image, (20, 20), 5)
+            larger.commit([answers], strategy="s", annotator="truth", exclusion=0)
+            found = overlaps([first, second, larger])
+    assert np.isnan(found[:2, 2]).all()
+    assert np.isnan(found[2, :2]).all()
+    assert 0 < found[0, 1] < found[2, 2] == 1
 
 
 def test_overlap_of_nothing_is_not_a_number(tmp_path: Path) -> None:

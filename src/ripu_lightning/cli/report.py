@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.report.comparison import print_comparison, read_entries, write_comparison
 from ripu_lightning.report.costs import AnnotationModel
+from ripu_lightning.report.entries import print_results, read_entries, write_results
 from ripu_lightning.report.page import write_report
 from ripu_lightning.report.runs import read_run
 
@@ -19,11 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         entries = read_entries(options.paths)
         model = AnnotationModel(options.click, options.visit, options.whole)
         page = write_report([read_run(entry) for entry in entries], options.output, model)
-        write_comparison(entries, options.output / "results.csv")
+        write_results(entries, options.output / "results.csv")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    print_comparison(entries)
+    print_results(entries)
     print(f"report: {page}")
 
 

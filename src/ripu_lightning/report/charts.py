@@ -3,18 +3,35 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from ripu_lightning.report.comparing import Comparison, curve, final, share
+from ripu_lightning.errors import UserError
 from ripu_lightning.report.groups import Group, Method
 from ripu_lightning.report.runs import Stage
 from ripu_lightning.report.sheet import Sheet
+from ripu_lightning.report.standings import Standings, curve, final, share
 from ripu_lightning.report.statistics import Mean, mean_of, overlaps
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 """After Okabe and Ito: told apart by most eyes, on white and on dark."""
+TEXTURES = 4
+"""Dashes and hatches that a drawing tells apart."""
+SHAPES = 5
+"""Of marks, likewise."""
 _BOUGHT = "labels bought, % of the pool's pixels"
+
+
+class Style(NamedTuple):
+    """Looks: the colour is the family's, the texture (0..3: of lines and bars) the budget's.
+
+    The shape (0..4: of marks) changes whenever either begins anew.
+    """
+
+    colour: str
+    texture: int = 0
+    shape: int = 0
 
 
 @dataclass(frozen=True)
@@ -22,7 +39,7 @@ class Series:
     """Points of one method, in %; ``halves`` are half the widths of their intervals, None where there is none."""
 
     label: str
-    colour: str
+    style: Style
     x: list[float]
     y: list[float]
     halves: list[float | None]
@@ -51,14 +68,14 @@ class Lines:
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars of several labels beside each other in every category; ``series``: label, colour, a value a category."""
+    """Bars of several labels beside each other in every category; ``series``: label, style, a value a category."""
 
     name: str
     title: str
     note: str
     y: str
     categories: list[str]
-    series: list[tuple[str, str, list[float]]]
+    series: list[tuple[str, Style, list[float]]]
 
 
 @dataclass(frozen=True)
@@ -75,26 +92,40 @@ class Heat:
 Chart = Lines | Bars | Heat
 
 
-def charts_of(comparison: Comparison, shares: Sheet | None) -> list[Chart]:
-    """All charts that the runs of a group allow.
+def charts_of(standings: Standings, shares: Sheet | None) -> tuple[list[Chart], list[str]]:
+    """All charts that the runs of a group allow, and a line for each that damaged files do not allow.
 
     Args:
-        comparison: of the group.
+        standings: of the group.
         shares: its table of the classes that were bought.
     """
-    group = comparison.group
-    found = [_curves(group), _budgets(group), _class_curves(group), _class_bars(group, shares), _overlap(comparison)]
-    return [chart for chart in found if chart is not None]
+    group, faults = standings.group, list[str]()
+    found: list[Chart | None] = [_curves(group), _budgets(group), _class_curves(group), _class_bars(group, shares)]
+    try:
+        found.append(_overlap(standings))
+    except UserError as error:  # only now are the stores read
+        faults.append(f"There is no overlap of what was bought: {error}")
+    return [chart for chart in found if chart is not None], faults
 
 
-def colours(group: Group) -> dict[str, str]:
-    """A colour for each method that bought labels, by its label."""
-    return {method.label: COLOURS[index % len(COLOURS)] for index, method in enumerate(group.of("bought"))}
+def styles(group: Group) -> dict[str, Style]:
+    """The looks of each method that bought labels, by its label."""
+    methods = group.of("bought")
+    families = list(dict.fromkeys(method.family for method in methods))
+    budgets = list(dict.fromkeys(method.budget for method in sorted(methods, key=share)))
+    found = {}
+    for method in methods:
+        colours, colour = divmod(families.index(method.family), len(COLOURS))
+        textures, texture = divmod(budgets.index(method.budget), TEXTURES)
+        found[method.label] = Style(COLOURS[colour], texture, (colours + textures) % SHAPES)
+    return found
 
 
 def _curves(group: Group) -> Lines | None:
     panel = _panel(group, "mIoU", lambda stage: stage.miou, lambda method: final(method).value)
     note = "Mean over seeds after each round, with its 95% interval (Student's t) where there are two seeds or more."
+    missing = [method.label for method in group.of("bought") if not curve(method).shares]
+    note += f" Not drawn, as a seed has no table of rounds: {', '.join(missing)}." if missing else ""
     return Lines("curves", "mIoU over labels bought", note, _BOUGHT, "mIoU %", [panel]) if panel.series else None
 
 
@@ -119,11 +150,11 @@ def _final_iou(name: str) -> Callable[[Method], float]:
 
 
 def _panel(group: Group, title: str, figure: Callable[[Stage], float], last: Callable[[Method], float]) -> Panel:
-    colour, series = colours(group), []
+    style, series = styles(group), []
     for method in group.of("bought"):
         shares, means = curve(method, figure)
         if means:
-            series.append(_series(method.label, colour[method.label], shares, means))
+            series.append(_series(method.label, style[method.label], shares, means))
     references = [(method.label, 100 * last(method)) for kind in ("all", "none") for method in group.of(kind)]
     return Panel(title, series, [(label, height) for label, height in references if not math.isnan(height)])
 
@@ -136,34 +167,35 @@ def _budgets(group: Group) -> Lines | None:
     if all(len(members) < 2 for members in families.values()):
         return None
     series = []
-    for index, (name, members) in enumerate(families.items()):
+    style = styles(group)
+    for name, members in families.items():
         shares, means = [share(each) for each in members], [final(each) for each in members]
-        series.append(_series(name, COLOURS[index % len(COLOURS)], shares, means))
+        series.append(_series(name, style[members[0].label]._replace(texture=0), shares, means))
     references = [(each.label, 100 * final(each).value) for kind in ("all", "none") for each in group.of(kind)]
     note = "Final mIoU of runs with different budgets, mean over seeds with its 95% interval."
     return Lines("budgets", "Final mIoU over the budget", note, _BOUGHT, "mIoU %", [Panel("mIoU", series, references)])
 
 
-def _series(label: str, colour: str, shares: Sequence[float], means: Sequence[Mean]) -> Series:
+def _series(label: str, style: Style, shares: Sequence[float], means: Sequence[Mean]) -> Series:
     halves = [None if mean.half is None else 100 * mean.half for mean in means]
-    return Series(label, colour, [100 * each for each in shares], [100 * mean.value for mean in means], halves)
+    return Series(label, style, [100 * each for each in shares], [100 * mean.value for mean in means], halves)
 
 
 def _class_bars(group: Group, sheet: Sheet | None) -> Bars | None:
     if sheet is None:
         return None
-    colour = {**colours(group), "pool": "#999999"}
+    style = {**styles(group), "pool": Style("#999999")}
     titles = [column.title for column in sheet.columns][1:]
     columns = list(zip(*sheet.rows, strict=True))
     values = [[value if isinstance(value, float) else math.nan for value in column] for column in columns[1:]]
-    series = [(title, colour[title], column) for title, column in zip(titles, values, strict=True)]
+    series = [(title, style[title], column) for title, column in zip(titles, values, strict=True)]
     title, categories = "Classes of the bought pixels", list(map(str, columns[0]))
     return Bars("class_shares", title, sheet.note, "% of pixels", categories, series)
 
 
-def _overlap(comparison: Comparison) -> Heat | None:
+def _overlap(standings: Standings) -> Heat | None:
     """Of the budget with the most methods: how much of what was bought two methods have in common."""
-    levels = [[each for each in level if any(run.labels for run in each.runs)] for level in comparison.levels]
+    levels = [[each for each in level if any(run.labels for run in each.runs)] for level in standings.levels]
     level = max(levels, key=len, default=[])
     if len(level) < 2:
         return None

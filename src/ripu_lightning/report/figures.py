@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 from ripu_lightning.report.charts import Bars, Chart, Heat, Lines, Panel
 
 _ACROSS = 4  # panels a row
+_DASHES = ("-", "--", ":", "-.")
+_HATCHES = ("", "//", "xx", "..")
+_MARKS = ("o", "s", "D", "^", "X")
 
 
 def draw(chart: Chart) -> Figure:
@@ -43,7 +46,7 @@ def _lines(chart: Lines) -> Figure:
     figure.supxlabel(chart.x, fontsize=9)
     figure.supylabel(chart.y, fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8, handlelength=3.5)
     return figure
 
 
@@ -53,11 +56,13 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             height, color="#555555", linestyle=":" if label.startswith("source") else "--", label=_plain(label)
         )
     for series in panel.series:
-        axes.plot(series.x, series.y, color=series.colour, marker="o", markersize=4, label=_plain(series.label))
+        colour, texture, shape = series.style
+        line = axes.plot(series.x, series.y, _MARKS[shape] + _DASHES[texture], color=colour, markersize=4)
+        line[0].set_label(_plain(series.label))
         known = [(x, y, half) for x, y, half in zip(series.x, series.y, series.halves, strict=True) if half is not None]
         if known:
             x, y, half = np.array(known).T
-            axes.fill_between(x, y - half, y + half, color=series.colour, alpha=0.15, linewidth=0)
+            axes.fill_between(x, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
     low, high = axes.get_ylim()
     axes.set_ylim(max(0.0, low), max(1.0, high))  # an interval may leave what an IoU can be
     _tidy(axes)
@@ -67,9 +72,11 @@ def _bars(chart: Bars) -> Figure:
     figure = Figure(figsize=(max(6.0, 0.6 * len(chart.categories) + 2), 4), dpi=150, layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(chart.series)
-    for index, (label, colour, values) in enumerate(chart.series):
+    for index, (label, style, values) in enumerate(chart.series):
         places = np.arange(len(values)) - 0.4 + width * (index + 0.5)
-        axes.bar(places, values, width, color=colour, label=_plain(label))
+        bars = axes.bar(places, values, width, color=style.colour, label=_plain(label))
+        for bar in bars:
+            bar.set(hatch=_HATCHES[style.texture], edgecolor="white", linewidth=0)
     axes.set_xticks(range(len(chart.categories)), list(map(_plain, chart.categories)), rotation=40, ha="right")
     axes.set_ylabel(chart.y)
     axes.legend(frameon=False, fontsize=8)

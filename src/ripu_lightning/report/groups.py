@@ -6,19 +6,23 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ripu_lightning.report.comparison import budget_text, protocol_text
+from ripu_lightning.report.entries import budget_text, protocol_text
 from ripu_lightning.report.result import decisive
 from ripu_lightning.report.runs import Run
 
 FEW_SEEDS = 3
 """Below so many seeds a report says that they are too few."""
 
-_LEFT_OUT = {"unfinished", "unknown"}
+_LEFT_OUT = {"unfinished", "unknown", "no mIoU"}
 _COMMON = ("network", "data", "schedule", "optimizer", "parity", "initial", "pretrain")
 _IDLE = ("strategy", "geometry", "selection", "budget", "annotator")
 """Groups of the config that change nothing where nothing is bought."""
 _FREE = re.compile(r"(.*\.)?(seed|root)|data\.target_labels|evaluation\..*")
 """Keys that differ between seeds or kinds, or that the protocol tells."""
+_AMOUNT = re.compile(r"budget\.(?!(per|split)$).*")
+"""Keys that tell how much a family buys, and in how many rounds."""
+_SHOWN = 4
+"""Most keys in a label."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Method:
 
     Attributes:
         label: what the tables call it; unique in its group.
-        family: the label without the budget: methods of one family differ in their budgets alone.
+        family: all that tells it from others but for the amount: methods of one family differ in that alone.
         kind: see :attr:`~ripu_lightning.report.runs.Run.kind`.
         runs: one a seed, in order of the seeds.
     """
@@ -36,6 +40,11 @@ class Method:
     family: str
     kind: str
     runs: Sequence[Run]
+
+    @property
+    def name(self) -> str:
+        """The label without the amount."""
+        return self.label.removesuffix(f", {_amount(self.runs[0])}")
 
     @property
     def seeds(self) -> list[int]:
@@ -151,20 +160,27 @@ def _methods(runs: Sequence[Run], settings: Mapping[int, dict[str, str]]) -> tup
 def _labels(firsts: Sequence[tuple[str, Run]], settings: Mapping[int, dict[str, str]]) -> list[tuple[str, str]]:
     """Label and family of each method: its strategy, and what else tells it from the others of its name."""
     names = [_name(kind, run) for kind, run in firsts]
-    families = []
-    for name, (_, run) in zip(names, firsts, strict=True):
-        namesakes = [settings[id(other)] for same, (_, other) in zip(names, firsts, strict=True) if same == name]
-        idle = ("budget",) if run.kind == "bought" else _IDLE
-        keys = [key for key in _differing(namesakes) if key.split(".")[0] not in idle and not _is_common(key)]
-        texts = [f"{key.rpartition('.')[2]} {settings[id(run)].get(key, 'none')}" for key in keys[:4]]
-        families.append(" ".join([name, *([f"({', '.join(texts)})"] if texts else [])]))
-    labels = []
-    for family, (_, run) in zip(families, firsts, strict=True):
-        several = families.count(family) > 1
-        labels.append(f"{family}, {_amount(run)}" if several else family)
+    # A result tells what is spent on what even where there is no config.
+    told = [{**settings[id(run)], "budget.per": str(run.result.budget["per"])} for _, run in firsts]
+    families, labels = [], []
+    for name, (kind, _), own in zip(names, firsts, told, strict=True):
+        namesakes = [other for same, other in zip(names, told, strict=True) if same == name]
+        keys = [key for key in _differing(namesakes) if _names_method(key, kind)]
+        texts = [f"{key.rpartition('.')[2]} {own.get(key, 'none')}" for key in keys]
+        families.append(f"{name} ({', '.join(texts)})" if texts else name)
+        shown = [*texts[:_SHOWN], *(["..."] if len(texts) > _SHOWN else [])]
+        labels.append(f"{name} ({', '.join(shown)})" if texts else name)
+    for index, (family, (_, run)) in enumerate(zip(families, firsts, strict=True)):
+        labels[index] += f", {_amount(run)}" if families.count(family) > 1 else ""
     numbered = enumerate(labels, start=1)
     unique = [f"{label} #{number}" if labels.count(label) > 1 else label for number, label in numbered]
     return list(zip(unique, families, strict=True))
+
+
+def _names_method(key: str, kind: str) -> bool:
+    """Whether a key may stand in the name of a method of this kind."""
+    idle = _AMOUNT.fullmatch(key) if kind == "bought" else key.split(".")[0] in _IDLE
+    return not idle and not _is_common(key)
 
 
 def _name(kind: str, run: Run) -> str:

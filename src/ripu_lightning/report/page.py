@@ -1,6 +1,7 @@
 """The report: one HTML file that needs nothing else, and the tables and figures beside it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -13,9 +14,9 @@ from ripu_lightning import __version__
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels.files import explained, replacing
 from ripu_lightning.report.charts import Chart, charts_of
-from ripu_lightning.report.comparing import Comparison
 from ripu_lightning.report.costs import AnnotationModel
 from ripu_lightning.report.data_uri import png_uri
+from ripu_lightning.report.entries import UNTOUCHED
 from ripu_lightning.report.figures import saved
 from ripu_lightning.report.gallery import Exhibit, exhibit
 from ripu_lightning.report.groups import Group, about, differences, group_runs
@@ -23,11 +24,13 @@ from ripu_lightning.report.plots import plot
 from ripu_lightning.report.runs import Run
 from ripu_lightning.report.sheet import Sheet
 from ripu_lightning.report.sheets import all_runs, class_iou, class_shares, costs, labels_needed, summary
-from ripu_lightning.report.verdict import answer
+from ripu_lightning.report.standings import Standings
+from ripu_lightning.report.verdict import answer, bought
 
 EXHIBITS, IMAGES = 6, 2
 """Methods of a group in the gallery, and images of each: more would not go by mail."""
-_NOTE = "the runs themselves are untouched"
+_TABLES = ("summary", "labels_needed", "costs", "class_shares", "class_iou")
+_CHARTS = ("curves", "budgets", "class_curves", "class_shares", "overlap")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class Section:
     model: AnnotationModel
 
     @cached_property
-    def comparison(self) -> Comparison:
+    def standings(self) -> Standings:
         """Its figures."""
-        return Comparison(self.group)
+        return Standings(self.group)
 
     @property
     def about(self) -> str:
@@ -57,27 +60,40 @@ class Section:
     @cached_property
     def answer(self) -> list[str]:
         """The headline first."""
-        return answer(self.comparison)
+        return answer(self.standings)
 
     @cached_property
     def summary(self) -> Sheet | None:
         """Its first table; None where no run is finished."""
-        return summary(self.comparison) if self.group.methods else None
+        return summary(self.standings) if self.group.methods else None
 
     @cached_property
     def sheets(self) -> dict[str, Sheet]:
         """All other tables by name."""
         if not self.group.methods:
             return {}
-        found = [labels_needed(self.comparison), costs(self.comparison, self.model)]
-        found += [class_shares(self.comparison), class_iou(self.comparison)]
+        found = [labels_needed(self.standings), costs(self.standings, self.model)]
+        found += [class_shares(self.standings), class_iou(self.standings)]
         return {sheet.name: sheet for sheet in found if sheet is not None}
+
+    @property
+    def cautions(self) -> list[str]:
+        """What stands against comparing its runs."""
+        return [*self.group.cautions, *filter(None, map(bought, self.standings.levels))]
+
+    @cached_property
+    def _drawn(self) -> tuple[list[Chart], list[str]]:
+        return charts_of(self.standings, self.sheets.get("class_shares"))
 
     @cached_property
     def charts(self) -> list[tuple[Chart, str, bytes]]:
         """Each with its plotly JSON and its PNG."""
-        charts = charts_of(self.comparison, self.sheets.get("class_shares"))
-        return [(chart, plot(chart), saved(chart, "png")) for chart in charts]
+        return [(chart, plot(chart), saved(chart, "png")) for chart in self._drawn[0]]
+
+    @property
+    def faults(self) -> list[str]:
+        """Why charts are missing."""
+        return self._drawn[1]
 
     @cached_property
     def exhibits(self) -> list[Exhibit]:
@@ -106,15 +122,18 @@ def write_report(runs: Sequence[Run], folder: Path, model: AnnotationModel) -> P
     """
     sections = [Section(f"group_{number}", group, model) for number, group in enumerate(group_runs(runs), start=1)]
     runs_sheet = all_runs(runs)
-    _write_sheet(folder, runs_sheet)
+    path = folder / "report.html"
+    files = {folder / name: content for name, content in _files(runs_sheet).items()}
     for section in sections:
         for sheet in [*([section.summary] if section.summary else []), *section.sheets.values()]:
-            _write_sheet(folder / section.name, sheet)
+            files |= {folder / section.name / name: content for name, content in _files(sheet).items()}
         for chart, _, png in section.charts:
-            _write(folder / section.name / f"{chart.name}.png", png)
-            _write(folder / section.name / f"{chart.name}.pdf", saved(chart, "pdf"))
-    path = folder / "report.html"
-    _write(path, render(sections, runs_sheet).encode())
+            files[folder / section.name / f"{chart.name}.png"] = png
+            files[folder / section.name / f"{chart.name}.pdf"] = saved(chart, "pdf")
+    files[path] = render(sections, runs_sheet).encode()
+    for name, content in files.items():
+        _write(name, content)
+    _remove_surplus(folder, files.keys())
     return path
 
 
@@ -137,9 +156,23 @@ def render(sections: Sequence[Section], runs: Sheet) -> str:
     )
 
 
-def _write_sheet(folder: Path, sheet: Sheet) -> None:
-    for kind, text in (("csv", sheet.csv()), ("tex", sheet.latex()), ("md", sheet.markdown())):
-        _write(folder / f"{sheet.name}.{kind}", text.encode())
+def _files(sheet: Sheet) -> dict[str, bytes]:
+    texts = {"csv": sheet.csv(), "tex": sheet.latex(), "md": sheet.markdown()}
+    return {f"{sheet.name}.{kind}": text.encode() for kind, text in texts.items()}
+
+
+def _remove_surplus(folder: Path, written: Set[Path]) -> None:
+    """Remove what an earlier report wrote for groups and charts that are no more, and nothing else."""
+    known = [f"{name}.{kind}" for name in _TABLES for kind in ("csv", "tex", "md")]
+    known += [f"{name}.{kind}" for name in _CHARTS for kind in ("png", "pdf")]
+    for place in folder.glob("group_*"):
+        if not re.fullmatch(r"group_\d+", place.name) or place.is_symlink() or not place.is_dir():
+            continue
+        for path in {place / name for name in known} - written:
+            with explained(path, UNTOUCHED):
+                path.unlink(missing_ok=True)
+        if not any(place.iterdir()):
+            place.rmdir()
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -149,5 +182,5 @@ def _write(path: Path, content: bytes) -> None:
         raise UserError(f"{path.parent}: is a file; choose another --output") from error
     except OSError as error:
         raise UserError(f"{path.parent}: {error.strerror}; choose another --output") from error
-    with explained(path, _NOTE), replacing(path, _NOTE) as file:
+    with explained(path, UNTOUCHED), replacing(path, UNTOUCHED) as file:
         file.write(content)

@@ -7,6 +7,10 @@ from plotly import graph_objects as go
 
 from ripu_lightning.report.charts import Bars, Chart, Heat, Lines, Panel, Series
 
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_HATCHES = ("", "/", "x", ".")
+_MARKS = ("circle", "square", "diamond", "triangle-up", "x")
+
 
 def plot(chart: Chart) -> str:
     """A chart as plotly's JSON; text of it that comes from files is escaped, as plotly reads some HTML."""
@@ -64,7 +68,8 @@ def _curve(series: Series) -> Any:
         mode="lines+markers",
         name=_safe(series.label),
         legendgroup=_safe(series.label),
-        line={"color": series.colour},
+        line={"color": series.style.colour, "dash": _DASHES[series.style.texture]},
+        marker={"symbol": _MARKS[series.style.shape]},
         hovertemplate="%{x:.2f}%: %{y:.1f} %{customdata}",
     )
 
@@ -81,7 +86,7 @@ def _band(series: Series) -> Any:
         fill="toself",
         mode="lines",
         line={"width": 0},
-        fillcolor=series.colour,
+        fillcolor=series.style.colour,
         opacity=0.18,
         hoverinfo="skip",
         showlegend=False,
@@ -96,10 +101,10 @@ def _bars(chart: Bars) -> go.Figure:
             x=categories,
             y=[None if math.isnan(value) else value for value in values],
             name=_safe(label),
-            marker={"color": colour},
+            marker={"color": style.colour, "pattern": {"shape": _HATCHES[style.texture]}},
             hovertemplate="%{x}: %{y:.2f}%",
         )
-        for label, colour, values in chart.series
+        for label, style, values in chart.series
     ]
     figure = go.Figure(bars)
     figure.update_yaxes(title=chart.y, automargin=True)

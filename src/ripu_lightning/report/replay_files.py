@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ripu_lightning.labels.files import replacing
-from ripu_lightning.report.comparison import WIDTH
+from ripu_lightning.report.entries import WIDTH
 from ripu_lightning.report.replay_counts import Counts, Figures, agreement, figures
 from ripu_lightning.report.replay_drawing import draw_agreement, draw_classes
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.report.comparison import Entry
+from ripu_lightning.report.entries import Entry
 from ripu_lightning.report.ledger import NAME as LEDGER
 from ripu_lightning.report.ledger import Ledger, read_ledger
 from ripu_lightning.report.result import Result
@@ -64,17 +64,17 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """``all`` labels, ``none``, ``bought``, ``unfinished``, or ``unknown`` where the file does not tell."""
+        """``all`` labels, ``none``, ``bought``; else why it is left out: ``unfinished``, ``unknown``, ``no mIoU``."""
         budget = self.result.budget
-        if self.result.miou is None:
+        if budget["rounds"] and budget["rounds_done"] != budget["rounds"]:
             return "unfinished"
+        if self.result.miou is None:
+            return "no mIoU"
         if budget["unit"] == "all":
             return "all"
         if budget["rounds"] is None or budget["share"] is None:
             return "unknown"
-        if not budget["rounds"]:
-            return "none"
-        return "bought" if budget["rounds_done"] == budget["rounds"] else "unfinished"
+        return "bought" if budget["rounds"] else "none"
 
 
 def read_run(entry: Entry) -> Run:

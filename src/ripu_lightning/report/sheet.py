@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Cell = str | int | float | None
 
@@ -51,8 +51,8 @@ class Sheet:
         """Comma-separated, numbers in full; a missing one is empty."""
         text = StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow([column.title for column in self.columns])
-        writer.writerows([["" if _missing(cell) else _unspread(cell) for cell in row] for row in self.rows])
+        writer.writerow([unspread(column.title) for column in self.columns])
+        writer.writerows([["" if _missing(cell) else unspread(cell) for cell in row] for row in self.rows])
         return text.getvalue()
 
     def markdown(self) -> str:
@@ -92,8 +92,12 @@ def _missing(cell: Cell) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _unspread(cell: Cell) -> Cell:
-    # A spreadsheet would run a name that starts so.
+def unspread(cell: Any) -> Any:
+    """A cell of a CSV file; a text that a spreadsheet would run is quoted.
+
+    >>> unspread("=1+1"), unspread(-1)
+    ("'=1+1", -1)
+    """
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in tuple("=+-@\t\r") else cell
 
 

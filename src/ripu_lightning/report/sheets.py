@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from ripu_lightning.report.comparing import Comparison, final, share
 from ripu_lightning.report.costs import AnnotationModel
 from ripu_lightning.report.groups import Method
 from ripu_lightning.report.ledger import Ledger
 from ripu_lightning.report.runs import Run
 from ripu_lightning.report.sheet import Cell, Column, Sheet
+from ripu_lightning.report.standings import Standings, curve, final, share, told
 from ripu_lightning.report.statistics import Mean, mean_of
 
 PARTS = (0.90, 0.95, 0.99)
@@ -17,19 +17,19 @@ _LABELLED = "labels bought, % of the pool's pixels"
 _HALF = "± (95%)"
 
 
-def summary(comparison: Comparison) -> Sheet:
+def summary(standings: Standings) -> Sheet:
     """Each method's final mIoU, and whether it can be told from the best of its budget."""
-    methods, bound = comparison.group.methods, comparison.bound
+    methods, bound = standings.group.methods, standings.wanted(1.0)
     rows: list[list[Cell]] = []
-    best = [comparison.best(level) for level in comparison.levels]
+    best = [standings.best(level) for level in standings.levels]
     for method in methods:
         reached = final(method)
-        part = 100 * reached.value / final(bound).value if bound and final(bound).value else None
-        difference = comparison.difference(method) if method.kind == "bought" else None
+        part = 100 * reached.value / bound if bound else None
+        difference = standings.difference(method) if method.kind == "bought" else None
         compared = (100 * difference.value, _half(difference)) if difference else (None, None)
         figures = (100 * reached.value, _half(reached), part, *compared)
-        told = _verdict(comparison, method, difference)
-        rows.append([method.label, 100 * share(method), *figures, told, len(method.seeds), method.budget])
+        verdict = _verdict(standings, method, difference)
+        rows.append([method.label, 100 * share(method), *figures, verdict, len(method.seeds), method.budget])
     columns = ["method", _LABELLED, "mIoU %", _HALF, "% of the bound", "minus the best of its budget", _HALF]
     columns += ["told apart?", "seeds", "budget"]
     digits = {_LABELLED: 2}
@@ -38,64 +38,75 @@ def summary(comparison: Comparison) -> Sheet:
         "Final mIoU",
         "mIoU after the last round, mean over seeds; ±: half the width of its 95% interval (Student's t). Differences "
         "are paired: seed by seed, then averaged. A method can be told from the best of its budget where the interval "
-        "of their difference does not hold 0. Intervals are not widened for the number of comparisons.",
+        "of their difference does not hold 0. Intervals are not widened for the number of comparisons. Best of a "
+        "budget: the highest mean over the seeds that all its methods of two seeds or more have (over the own seeds "
+        "where those are less than two).",
         [Column(title, digits.get(title, 1)) for title in columns],
         rows,
         frozenset(index for index, method in enumerate(methods) if method in best),
     )
 
 
-def _verdict(comparison: Comparison, method: Method, difference: Mean | None) -> str:
+def _verdict(standings: Standings, method: Method, difference: Mean | None) -> str:
     if method.kind != "bought":
         return ""
-    level = comparison.level_of(method)
-    if comparison.best(level) is method:
-        return "highest mean" if len(level) > 1 else "the only one of its budget"
-    if difference is None:
-        return "no seed in common"
-    if difference.half is None:
-        return "one seed: can not be said"
-    return "not distinguishable" if difference.holds_zero else "lower"
+    level = standings.level_of(method)
+    if standings.best(level) is method:
+        return "best" if len(level) > 1 else "the only one of its budget"
+    return told(difference)
 
 
-def labels_needed(comparison: Comparison) -> Sheet | None:
+def labels_needed(standings: Standings) -> Sheet | None:
     """How many labels each method needs for parts of the bound, and the area under its curve; None without a method."""
-    methods = comparison.group.of("bought")
+    methods = standings.group.of("bought")
     rows = []
     for method in methods:
-        area = comparison.area(method)
-        needed = [comparison.needed(method, part) for part in PARTS]
-        otherwise = "not reached" if comparison.bound else None
-        parts: list[Cell] = [100 * found if found is not None else otherwise for found in needed]
-        areas: list[Cell] = [100 * area[1].value, _half(area[1]), 100 * area[0]] if area else [None, None, None]
-        rows.append([method.label, method.budget, *parts, *areas])
-    bound = f" The bound is {100 * final(comparison.bound).value:.1f}% mIoU." if comparison.bound else ""
+        parts = [_needed(standings, method, part) for part in PARTS]
+        rows.append([method.label, method.budget, *parts, *_area(standings, method)])
+    bound = f" The bound is {100 * final(standings.bound).value:.1f}% mIoU." if standings.bound else ""
     columns = [Column("method"), Column("budget"), *(Column(f"{part:.0%} of the bound", 2) for part in PARTS)]
     columns += [Column("area under the curve, %"), Column(_HALF), Column("area up to, % bought", 2)]
     note = (
-        "Share of the pool's pixels, in %, with which the curve of the mean mIoU first reaches a part of the bound "
-        f"(what all labels reach), linear between the rounds and never beyond the last.{bound} Area under the curve: "
-        "the mean of mIoU over the share bought, from 0 to where all methods of the same budget have a figure "
-        "(trapezoids, divided by that range)."
+        "Share of the pool's pixels, in %, from which on the curve of the mean mIoU keeps a part of the bound (what "
+        "all labels reach), linear between the rounds and never beyond the last; without a table of rounds in every "
+        f"seed, the whole share bought.{bound} Area under the curve: the mean of mIoU over the share bought, from 0 to "
+        "where the methods of the same budget have a figure (trapezoids, divided by that range). A method that bought "
+        "far less than most of them does not shorten the range, and has no area."
     )
     return Sheet("labels_needed", "Labels needed, and area under the curve", note, columns, rows) if rows else None
 
 
-def class_iou(comparison: Comparison) -> Sheet:
+def _needed(standings: Standings, method: Method, part: float) -> Cell:
+    if standings.wanted(part) is None:
+        return None
+    first, kept = standings.reached(method, part)
+    if kept is not None:
+        return 100 * kept
+    return "not reached" if first is None else f"at {100 * first:.2f}, then lost"
+
+
+def _area(standings: Standings, method: Method) -> list[Cell]:
+    area, stop = standings.area(method), 100 * standings.area_end(standings.level_of(method))
+    if area is not None:
+        return [100 * area.value, _half(area), stop]
+    return ["curve too short", None, stop] if curve(method).shares else ["no curve", None, None]
+
+
+def class_iou(standings: Standings) -> Sheet:
     """IoU of each class after the last round."""
-    methods = comparison.group.methods
+    methods = standings.group.methods
     names = list(methods[0].runs[0].result.iou)
     rows = [[name, *(_mean([run.result.iou[name] for run in method.runs]) for method in methods)] for name in names]
     note = "IoU in % after the last round, mean over the seeds in which the class occurs."
     return Sheet("class_iou", "IoU by class", note, [Column("class"), *(Column(each.label) for each in methods)], rows)
 
 
-def class_shares(comparison: Comparison) -> Sheet | None:
+def class_shares(standings: Standings) -> Sheet | None:
     """Which classes the bought pixels belong to, against their share of the pool; None without a ledger."""
-    methods = [method for method in comparison.group.of("bought") if _ledgers(method)]
+    methods = [method for method in standings.group.of("bought") if _ledgers(method)]
     if not methods:
         return None
-    ledgers = [ledger for method in comparison.group.methods for ledger in _ledgers(method)]
+    ledgers = [ledger for method in standings.group.methods for ledger in _ledgers(method)]
     pool = next((ledger.pool for ledger in ledgers if ledger.pool), None)
     names = ledgers[0].classes
     shares = [[_mean(row) for row in zip(*map(_shares, _ledgers(method)), strict=True)] for method in methods]
@@ -109,9 +120,9 @@ def class_shares(comparison: Comparison) -> Sheet | None:
     return Sheet("class_shares", "What was bought", note, columns, rows)
 
 
-def costs(comparison: Comparison, model: AnnotationModel) -> Sheet | None:
+def costs(standings: Standings, model: AnnotationModel) -> Sheet | None:
     """The ledger of each method, mean over seeds; None where no run has one."""
-    methods = [method for method in comparison.group.methods if _ledgers(method)]
+    methods = [method for method in standings.group.methods if _ledgers(method)]
     if not methods:
         return None
     rows = [[method.label, _geometry(method), *_costs(method, model)] for method in methods]
@@ -166,7 +177,7 @@ def all_runs(runs: Sequence[Run]) -> Sheet:
         lacks = "; ".join(line.removeprefix(f"{run.folder}/") for line in run.lacks)
         state = states.get(run.kind, run.kind)
         rows.append([str(run.folder), result.name, result.strategy, state, result.seed, *figures, code, lacks])
-    note = "Unfinished runs, and those whose budget is not known, are left out of all means."
+    note = "Unfinished runs, and those without mIoU or whose budget is not known, are left out of all means."
     return Sheet("runs", "Runs", note, columns, rows)
 
 

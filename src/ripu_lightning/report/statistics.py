@@ -1,5 +1,6 @@
 """Means with intervals, paired differences, areas and crossings: what a report says about several seeds."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -14,6 +15,7 @@ LEVEL = 0.95
 """Of all intervals."""
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 class Mean(NamedTuple):
@@ -96,14 +98,28 @@ def first_reached(shares: Sequence[float], values: Sequence[float], wanted: floa
     return None
 
 
+def kept_from(shares: Sequence[float], values: Sequence[float], wanted: float) -> float | None:
+    """The share from which on a curve keeps a value, linear between its points; None where it ends below.
+
+    >>> kept_from([0.0, 0.01, 0.02, 0.03], [0.2, 0.5, 0.3, 0.5], 0.4)
+    0.025
+    """
+    below = [index for index, value in enumerate(values) if value < wanted]
+    start = below[-1] if below else 0
+    return first_reached(shares[start:], values[start:], wanted)
+
+
 def overlaps(stores: Sequence[LabelStore], progress: Callable[[Sequence[str]], Sequence[str]] = list) -> Floats:
     """For each pair of stores, the pixels bought by both as a share of those bought by either, ``(n, n)``, 0..1.
 
-    NaN where neither bought any.
+    NaN where neither bought any, and where an image of both has two sizes.
 
     Args:
-        stores: of runs on the same images.
+        stores: of runs on images of the same names.
         progress: wraps the ids of the images.
+
+    Raises:
+        UserError: a store can not be read.
     """
     touched = [set(store.touched) for store in stores]
     both, either = np.zeros((2, len(stores), len(stores)))
@@ -111,9 +127,13 @@ def overlaps(stores: Sequence[LabelStore], progress: Callable[[Sequence[str]], S
         asked = {i: store.asked(image_id) > 0 for i, store in enumerate(stores) if image_id in touched[i]}
         sizes = {i: np.count_nonzero(map_) for i, map_ in asked.items()}
         for i, j in [*combinations(range(len(stores)), 2), *((k, k) for k in range(len(stores)))]:
-            common = np.count_nonzero(asked[i] & asked[j]) if i in asked and j in asked else 0
+            common = _common(asked[i], asked[j]) if i in asked and j in asked else 0
             both[i, j] += common
             either[i, j] += sizes.get(i, 0) + sizes.get(j, 0) - common
     both, either = np.maximum(both, both.T), np.maximum(either, either.T)
     share: Floats = np.divide(both, either, out=np.full_like(both, np.nan), where=either > 0)
     return share
+
+
+def _common(first: Bools, second: Bools) -> float:
+    return float(np.count_nonzero(first & second)) if first.shape == second.shape else math.nan

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.labels.files import explained, replacing
 from ripu_lightning.report.result import NAME, Result, read_result
+from ripu_lightning.report.sheet import unspread
 
+UNTOUCHED = "the runs themselves are untouched"
+"""Said where a file of a report can not be written."""
 WIDTH = 160
 """Characters a line, where no terminal says how many there are."""
 
@@ -58,7 +63,7 @@ def _read_entry(path: Path, directly: bool) -> Entry | None:
         return None
 
 
-def print_comparison(entries: Sequence[Entry], console: Console | None = None) -> None:
+def print_results(entries: Sequence[Entry], console: Console | None = None) -> None:
     """Print a table for each protocol, a row a result, and below them what the protocols are and differ in.
 
     Args:
@@ -75,7 +80,7 @@ def print_comparison(entries: Sequence[Entry], console: Console | None = None) -
     _print_legend(list(protocols.values()), console)
 
 
-def write_comparison(entries: Sequence[Entry], path: Path) -> None:
+def write_results(entries: Sequence[Entry], path: Path) -> None:
     """Write the results as CSV: a row a result, with its protocol's name and parts beside the figures.
 
     Raises:
@@ -84,13 +89,12 @@ def write_comparison(entries: Sequence[Entry], path: Path) -> None:
     protocols = protocols_of(entries)
     rows = [_csv_row(entry, protocols[_key(entry.result)][0]) for entry in entries]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from error
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, list(map(unspread, columns)))
+    writer.writeheader()
+    writer.writerows([{unspread(column): unspread(value) for column, value in row.items()} for row in rows])
+    with explained(path, UNTOUCHED), replacing(path, UNTOUCHED) as file:
+        file.write(text.getvalue().encode())
 
 
 def protocols_of(entries: Sequence[Entry]) -> dict[str, tuple[str, dict[str, Any]]]:
