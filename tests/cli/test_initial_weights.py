@@ -1,12 +1,14 @@
 """What ``initial`` and ``pretrain`` refuse: weights of another function, and a first step of another run."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 import tiny
+from ripu_lightning.cli import initial
 from ripu_lightning.cli.apart import quoted
 from ripu_lightning.cli.checkpoints import GROUPS
 from ripu_lightning.cli.initial import _finished, _require_same, load_initial
@@ -75,6 +77,20 @@ def test_a_first_step_of_another_run_is_not_gone_on_with(tmp_path: Path) -> None
         OmegaConf.update(other, key, 7)
         with pytest.raises(UserError, match=rf"pretrain: .*{key}=7"):
             _require_same(config, other, tmp_path)
+
+
+def test_a_first_step_is_no_run_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sweep counts the run that the agent has started, and not the one before it."""
+    seen: dict[str, str] = {}
+    of_agent = {f"WANDB_{name}": "x" for name in ("RUN_ID", "SERVICE", "SWEEP_ID", "SWEEP_PARAM_PATH")}
+    for name, value in {**of_agent, "WANDB_PROJECT": "mine"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(initial, "start_apart", lambda _, environment: seen.update(environment))
+    settings = OmegaConf.create({"overrides": {"task": []}})
+    monkeypatch.setattr(initial, "HydraConfig", SimpleNamespace(get=lambda: settings))
+    initial._train_first("demo_source_only", tmp_path)
+    assert seen["WANDB_PROJECT"] == "mine"
+    assert not seen.keys() & of_agent.keys()
 
 
 def test_quotes_in_paths() -> None:

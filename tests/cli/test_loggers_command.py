@@ -203,6 +203,13 @@ def test_a_server_that_is_not_there_is_told_in_time(tmp_path: Path, capsys: pyte
     assert not (tmp_path / "run").exists()
 
 
+def test_a_mistake_in_the_data_leaves_no_store_of_mlflow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train(tmp_path, "logger=mlflow", "data.source_size=[0,1]")
+    assert "data.source_size" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_mlflow_gets_the_same_names(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -231,6 +238,8 @@ def test_sweeps_are_what_wandb_and_we_understand(path: Path) -> None:
     record = RoundRecord(0, 1, 0, 0, 0, 0.0, 0.5)
     assert config["metric"]["name"] in summary([record])
     assert config["metric"]["goal"] == "maximize"
+    if any(key.startswith("budget") for key in config["parameters"]):
+        assert config["metric"]["name"] != "area_under_curve"  # not to be compared between budgets
     compose = SimpleNamespace(**{key: next(iter(values(about))) for key, about in config["parameters"].items()})
     overrides = expanded(config, vars(compose))[2:]
     from hydra import compose as hydra_compose

@@ -114,26 +114,26 @@ def test_a_run_from_a_shared_start_ends_as_one_that_trained_it_itself(
     assert set(differences(read_entries(start, "start"), content)) == set()  # whole again
 
 
-def train_elsewhere(start: Path, other: Path, result: str | None) -> None:
+def train_elsewhere(start: Path, other: threading.Event, result: str | None) -> None:
     """Hold the lock until the other run has come to it, and leave the start or nothing."""
     with locked(start):
-        while not (other / "config.yaml").is_file():
-            time.sleep(0.05)
+        other.wait()
         time.sleep(0.5)
         if result is not None:
             shutil.copy(result, start)
 
 
 def test_a_run_waits_for_the_one_that_trains_the_start_and_trains_itself_where_that_one_dies(
-    cache: Path, capsys: pytest.CaptureFixture[str]
+    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("first")
-    start = only_start(cache)
+    start, arrived, wait = only_start(cache), threading.Event(), SharedStart._wait
+    monkeypatch.setattr(SharedStart, "_wait", lambda self: (arrived.set(), wait(self))[1])
     aside = shutil.copy(start, "aside")
     for name, finishes in (("second", True), ("third", False)):
         start.unlink()
-
-        thread = threading.Thread(target=train_elsewhere, args=(start, Path(name), aside if finishes else None))
+        arrived.clear()
+        thread = threading.Thread(target=train_elsewhere, args=(start, arrived, aside if finishes else None))
         thread.start()
         run(name)
         thread.join()
@@ -157,6 +157,23 @@ def test_a_run_that_is_told_to_stop_leaves_the_lock_to_others(cache: Path, monke
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert not list(cache.glob("*.ckpt"))
+
+
+def test_a_mistake_leaves_nothing_whether_there_is_a_start_or_not(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = "network.dropout=0"
+    for trained in (False, True):
+        for mistake, words in (("strategy=bald", "network.dropout"), ("+trainer.min_epochs=1", "trainer.min_epochs")):
+            with pytest.raises(SystemExit):
+                run("mended", plain, mistake)
+            assert words in capsys.readouterr().err
+            assert not Path("mended").exists()
+        if not trained:
+            run("first", plain)
+    run("mended", plain, "strategy=random")
+    assert TOLD in capsys.readouterr().out
+    assert Path("mended/config.yaml").is_file()
 
 
 def key(*changes: str) -> str | None:
@@ -236,6 +253,14 @@ def test_weights_code_and_machine_change_the_key(monkeypatch: pytest.MonkeyPatch
         patch.setattr(Streets, "fingerprint", lambda _: None)
         assert key() is None
     assert key() == ours
+
+
+def test_jobs_that_go_through_many_seeds_find_the_start_of_each(tmp_path: Path) -> None:
+    seeds = [tmp_path / f"{seed}.ckpt" for seed in range(50)]
+    for path in seeds * 2:
+        path.touch()
+        SharedStart(tmp_path, path.stem, 1, tmp_path / "last.ckpt")._remove_old()
+        assert set(tmp_path.iterdir()) >= set(seeds[: seeds.index(path) + 1])
 
 
 def test_starts_that_were_not_used_for_long_are_removed(tmp_path: Path) -> None:

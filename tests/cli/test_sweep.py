@@ -1,6 +1,7 @@
 """A sweep: its folder, its jobs, what is skipped, what is shown. Its jobs are stand-ins, whose runs take no time."""
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -93,7 +94,8 @@ def only_sweep() -> Path:
 
 
 def test_the_same_line_in_any_order_is_the_same_sweep_and_more_values_are_more_jobs(runs: Runs) -> None:
-    assert sweep("-m", "experiment=demo", "strategy=ripu,random", "budget.ratio=0.01,0.02", "seed=1", "pictures=1") == 0
+    idle = ["pictures=1", "trainer.accelerator=cpu"]
+    assert sweep("-m", "experiment=demo", "strategy=ripu,random", "budget.ratio=0.01,0.02", "seed=1", *idle) == 0
     folder = only_sweep()
     assert states(folder) == {
         f"budget.ratio-{ratio}+strategy-{name}": "complete" for ratio in (0.01, 0.02) for name in ("ripu", "random")
@@ -107,10 +109,20 @@ def test_the_same_line_in_any_order_is_the_same_sweep_and_more_values_are_more_j
     assert all("hydra.mode=RUN" in overrides and "seed=1" in overrides for overrides in runs.started)
 
 
-@pytest.mark.parametrize("other", ["seed=2", "data.source.length=50", "loss=cross_entropy"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        "seed=2",
+        "data.source.length=50",
+        "loss=cross_entropy",
+        "trainer.gradient_clip_val=0.5",
+        "trainer=default",
+        "+trainer.limit_val_batches=1",
+    ],
+)
 def test_what_is_fixed_and_decides_names_another_folder(runs: Runs, other: str) -> None:
-    for last in ("seed=1", other):
-        assert sweep("-m", "experiment=demo", "strategy=ripu,random", last) == 0
+    for more in ([], [other]):
+        assert sweep("-m", "experiment=demo", "strategy=ripu,random", *more) == 0
     assert len(list(Path("runs/demo").iterdir())) == 2
     assert len(runs.started) == 4
 
@@ -138,7 +150,7 @@ def test_jobs_that_fail_or_wait_stop_no_other_and_are_started_again(
         "seed=9",
         "seed=7",
     ]
-    assert "1 complete already" in capsys.readouterr().out
+    assert "1 complete before" in capsys.readouterr().out
     log = (folder / "seed-9" / "log.txt").read_text()
     attempt = "100%\nkept\nerror: seed: 9\n"
     assert [part.partition("\n")[2] for part in log.split("--- ")[1:]] == [attempt, attempt]
@@ -201,6 +213,12 @@ def test_a_folder_of_the_users_own(runs: Runs, capsys: pytest.CaptureFixture[str
     assert "job_1: failed" in capsys.readouterr().out
 
 
+def test_one_folder_for_all_jobs_is_refused(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("-m", "experiment=demo", "seed=1,2", "output=mine") == 1
+    assert capsys.readouterr().err.startswith("error: output: a sweep's folders are named by hydra.sweep.dir=")
+    assert not list(Path().iterdir())
+
+
 def test_optuna_finds_the_seed_with_the_best_miou(runs: Runs) -> None:
     line = ["sweep=optuna", "experiment=demo", "hydra.sweeper.n_trials=10"]
     line += ["optimizer.lr=0.1", "strategy.radius=1", "seed=choice(2,4,6,9)"]
@@ -261,6 +279,9 @@ def test_a_name_holds_what_is_swept_whatever_the_order() -> None:
         {"started": None},
         {"error": "two\nlines"},
         {"ended": "now"},
+        {"ended": math.nan},
+        {"started": math.inf},
+        {"steps": 10**400},
         {"steps": [1]},
     ],
 )
@@ -272,6 +293,14 @@ def test_a_damaged_record_is_none(tmp_path: Path, change: dict[str, Any]) -> Non
     assert read_job(tmp_path) is None
     (tmp_path / "job.json").write_text("[" * 100_000)
     assert read_job(tmp_path) is None
+
+
+def test_of_a_log_what_a_terminal_would_show_is_left(tmp_path: Path) -> None:
+    """Also of one long line, such as a program's data: looked at from each of its bytes, it would take for ever."""
+    long = b"x" * 4_000_000
+    (tmp_path / "log.txt").write_bytes(b"a\rb\r\rc\r\n\x1b[1m" + long + b"\n1%\r2%\n\rd")
+    sweep_job._tidy(tmp_path / "log.txt")
+    assert (tmp_path / "log.txt").read_bytes() == b"c\r\n" + long + b"\n2%\nd"
 
 
 def shown(folder: Path, jobs: dict[str, Job | None], height: int = 40, count: int | None = None) -> str:

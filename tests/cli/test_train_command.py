@@ -16,7 +16,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ripu_lightning.cli import train
+from ripu_lightning.cli.experiment import refuse_other_config
 from ripu_lightning.data import Streets, load_class_map
+from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 
 SCRIPTS = Path(sys.executable).parent
@@ -175,6 +177,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("strategy=random", ["strategy.eps", "choose another output"]),
         ("data.target.seed=9", ["data.source.seed", "has 0, this command 9"]),
         ("strategy.radius=40", ["strategy.radius"]),
+        ("trainer.gradient_clip_val=0.5", ["trainer.gradient_clip_val", "has None, this command 0.5"]),
     ],
 )
 def test_going_on_under_another_config_is_refused_and_changes_nothing(
@@ -187,6 +190,16 @@ def test_going_on_under_another_config_is_refused_and_changes_nothing(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert all(word in line for word in words)
     assert contents(run) == before
+
+
+def test_precision_may_change_until_a_run_has_ended_and_the_number_of_workers_always() -> None:
+    old = {"trainer": {"precision": "32-true", "accelerator": "cpu"}, "data": {"num_workers": 0}}
+    new = {"trainer": {"precision": "16-mixed", "accelerator": "gpu"}, "data": {"num_workers": 8}}
+    refuse_other_config(old, new, "run")
+    with pytest.raises(UserError, match=r"^trainer\.precision: the run in run has '32-true', this command '16-mixed'"):
+        refuse_other_config(old, new, "run", ended=True)
+    new["trainer"]["precision"] = "32-true"
+    refuse_other_config(old, new, "run", ended=True)
 
 
 def test_folder_with_the_labels_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:

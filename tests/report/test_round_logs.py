@@ -62,13 +62,13 @@ class Online:
         self.calls, self.broken = [], broken
 
     def log_artifact(self, artifact, aliases):
-        self.calls.append(("log", aliases[0], artifact.metadata["before"]))
-        return SimpleNamespace(wait=lambda timeout: (aliases[0], timeout))
+        self.calls.append(("log", aliases[-1], artifact.metadata.get("before")))
+        return SimpleNamespace(wait=lambda timeout: f"{artifact.name}:{aliases[-1]}")
 
     def use_artifact(self, artifact):
         if self.broken:
             raise OSError("no route to host\nand more")
-        self.calls.append(("use", artifact[0]))
+        self.calls.append(("use", artifact))
 
 
 @pytest.fixture
@@ -87,7 +87,29 @@ def test_online_a_version_is_made_from_the_one_before(stores, tmp_path):
     logs, run = RoundLogs(SimpleNamespace(history=[]), tmp_path / "last.ckpt", {}), Online()
     for store in stores:
         logs._log_labels(run, store)
-    assert run.calls == [("log", "round-1", None), ("use", "round-1"), ("log", "round-2", "a" * 64)]
+    assert run.calls == [("log", "round-1", None), ("use", "labels-abc:round-1"), ("log", "round-2", "a" * 64)]
+
+
+def test_a_run_that_goes_on_makes_a_version_from_the_one_before(stores, tmp_path):
+    logs, run = RoundLogs(SimpleNamespace(history=[]), tmp_path / "last.ckpt", {}), Online()
+    logs._log_labels(run, stores[1])
+    assert run.calls == [("use", "labels-abc:round-1"), ("log", "round-2", "a" * 64)]
+
+
+@pytest.mark.parametrize(
+    ("mious", "step", "logged"),
+    [([0.2, 0.3], 1, True), ([0.3, 0.2], 1, False), ([0.2, 0.3], 2, False), ([math.nan], 0, False), ([], 0, False)],
+)
+@pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_fit_end"])
+def test_the_best_checkpoint_is_logged_by_a_run_that_goes_on(tmp_path, monkeypatch, hook, mious, step, logged):
+    """It knows the records and the step from the checkpoint alone; one of a later step is no stage's."""
+    run = Online()
+    monkeypatch.setattr("ripu_lightning.report.round_logs._recording", lambda loggers: [run])
+    (tmp_path / "last.ckpt").write_bytes(b"weights")
+    history = [record(number, 0.1 * number, miou) for number, miou in enumerate(mious)]
+    logs = RoundLogs(SimpleNamespace(history=history), tmp_path / "last.ckpt", {})
+    getattr(logs, hook)(SimpleNamespace(is_global_zero=True, global_step=step, loggers=[]), None)
+    assert run.calls == ([("log", "round-1", None)] if logged else [])
 
 
 def test_a_server_that_went_away_costs_no_label(stores, tmp_path):

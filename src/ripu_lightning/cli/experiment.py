@@ -24,12 +24,14 @@ from ripu_lightning.cli.starts import share_start
 from ripu_lightning.errors import UserError
 from ripu_lightning.report.files import RunFiles
 from ripu_lightning.report.pictures import RoundPictures
-from ripu_lightning.report.result import decisive
+from ripu_lightning.report.result import decisive, reached_with
 from ripu_lightning.report.round_logs import RoundLogs
 from ripu_lightning.report.table import print_rounds
 from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
 from ripu_lightning.training.checkpoints import RunCheckpoint, WholeCheckpoints
 from ripu_lightning.training.interruption import Interrupted, Interruption
+from ripu_lightning.training.loop import check_trainer
+from ripu_lightning.training.passes import require_dropout
 from ripu_lightning.training.ranks import MissingRanks
 from ripu_lightning.untrusted import read_config
 
@@ -51,14 +53,15 @@ def run_experiment(config: DictConfig) -> None:
         refuse_other_config(read_config(folder / "config.yaml"), plain(config), str(folder))
     seed_everything(config.seed, workers=True, verbose=False)
     budget, strategy = build(config, "budget"), build_strategy(config)
-    loggers = build_loggers(config, folder, strategy, budget)
     stages = Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, budget.rounds)
     datamodule = build(config, "data")
     if budget.rounds and datamodule.target_labels == "all":
         raise UserError("data.target_labels: all labels are used already; add budget=none, as there is nothing to buy")
     last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
-        load_checkpoint(last)  # a damaged one, or one of something else, is told before any work
+        checkpoint = load_checkpoint(last)  # a damaged one, or one of something else, is told before any work
+        if checkpoint.get("global_step", 0) >= config.schedule.steps:
+            refuse_other_config(checkpoint["hyper_parameters"]["config"], plain(config), str(folder), ended=True)
     started_elsewhere = bool(last.is_file() or config.initial or config.pretrain)
     module = build_module(config, datamodule, bare=started_elsewhere)
     module.losses.require(datamodule.domains)
@@ -67,7 +70,10 @@ def run_experiment(config: DictConfig) -> None:
     twice, patience = config.parity.resize_twice, config.rank_patience
     loop = ActiveLearningLoop(strategy, budget, annotator, stages, folder / "labels", config.seed, twice, patience)
     interruption = Interruption()
+    loggers = build_loggers(config, folder, strategy, budget)
     trainer = _trainer(config, folder, loop, interruption, loggers)
+    check_trainer(trainer, stages)
+    require_dropout(strategy, module)
     loop.check(datamodule, answers=trainer.is_global_zero)
     with opened(loggers, plain(config), folder):
         if trainer.is_global_zero:
@@ -84,9 +90,12 @@ def run_experiment(config: DictConfig) -> None:
             raise Waiting(loop.waiting)
 
 
-def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str) -> None:
-    """Refuse to go on with a run under another config: its labels and its checkpoint belong to the first."""
-    before, after = decisive(old), decisive(new)
+def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str, ended: bool = False) -> None:
+    """Refuse to go on with a run under another config: its labels and its checkpoint belong to the first.
+
+    Where it has ended, its figures do too: nothing is left for which another precision, for example, could be used.
+    """
+    before, after = (reached_with(config) if ended else decisive(config) for config in (old, new))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             raise UserError(

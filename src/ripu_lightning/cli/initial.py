@@ -21,8 +21,8 @@ SHARED = {"data", "dataset", "network", "parity", "trainer", "logger", "debug", 
 """What is said of a run on the command line and holds for the experiment before it too."""
 
 
-RUN_OF_OURS = {"WANDB_RUN_ID", "WANDB_SERVICE"}
-"""What would have the experiment before it log into this run."""
+RUN_OF_OURS = {"WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"}
+"""What would have the experiment before it log into this run, or as a run of its W&B sweep."""
 
 
 def initial_weights(config: DictConfig, folder: Path) -> Path | None:

@@ -28,7 +28,7 @@ _OFFLINE = "logger.wandb.offline=true needs no server"
 
 
 def build_loggers(config: DictConfig, folder: Path, strategy: Strategy, budget: Budget) -> list[Logger]:
-    """Lightning's loggers as configured; nothing is written or sent yet.
+    """Lightning's loggers as configured; nothing is sent yet, and nothing written but MLflow's empty store.
 
     Args:
         config: of the run.

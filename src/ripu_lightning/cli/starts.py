@@ -20,6 +20,7 @@ from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.report.files import RunFiles
 from ripu_lightning.report.result import decisive
 from ripu_lightning.training import SegmentationModule, Stages
+from ripu_lightning.training.checkpoints import WholeCheckpoints
 from ripu_lightning.training.starts import SharedStart
 
 STAGE = {"data", "network", "loss", "optimizer", "seed"}
@@ -58,6 +59,9 @@ def share_start(
         module: with the weights that the run starts from.
         datamodule: checked.
         stages: of the run.
+
+    Raises:
+        UserError: the run's folder can not be written.
     """
     key = start_key(plain(config), module, datamodule) if _shares(plain(config), trainer, stages) else None
     if key is None or datamodule.cache.folder is None:
@@ -65,10 +69,12 @@ def share_start(
     step, last = stages.first_round - 1, folder / "checkpoints" / "last.ckpt"
     start = SharedStart(datamodule.cache.folder / "starts", key, step, last)
     callbacks: list[Any] = getattr(trainer, "callbacks", [])
-    for callback in callbacks:
-        if isinstance(callback, RunFiles):
-            callback.write_config()  # before there is a checkpoint: it says whose that is
-    if start.place(trainer, module):
+    found = start.find(trainer, module)
+    if found is not None:
+        for callback in callbacks:
+            if isinstance(callback, RunFiles):
+                callback.write_config()  # before there is a checkpoint: it says whose that is
+        WholeCheckpoints().save_checkpoint(found, last)
         print(f"starts from step {step}, which another run has trained: {start.path}", flush=True)
     callbacks.append(start)
 

@@ -24,7 +24,7 @@ from ripu_lightning.cli.launching import refuse_sweep
 from ripu_lightning.cli.sweep_job import NAME, Job, read_job
 from ripu_lightning.cli.sweep_table import Watch
 from ripu_lightning.errors import UserError
-from ripu_lightning.report.result import decisive
+from ripu_lightning.report.result import reached_with
 
 LONGEST = 120
 """Characters of the name of a job's folder; file systems take 255 bytes."""
@@ -70,10 +70,10 @@ class SweepCallback(Callback):
         global _current
         try:
             refuse_sweep()
+            _current = plan(config)
         except UserError as error:  # Hydra would make a warning of it, and go on
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
-        _current = plan(config)
         _current.place = Path(str(config.hydra.sweep.dir))
         if "${sweep_keys:}" in str(OmegaConf.to_container(config.hydra.sweep, resolve=False)):
             _ = config.hydra.sweep.subdir  # has Hydra remember the keys for the processes of its launcher
@@ -113,15 +113,20 @@ def plan(config: DictConfig) -> Sweep:
 
     Args:
         config: the whole config of the sweep, with that of Hydra.
+
+    Raises:
+        UserError: it names one folder for all jobs.
     """
     parameters = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(parameters, dict)
     lines = [*(f"{key!s}={value}" for key, value in parameters.items()), *config.hydra.overrides.task]
     overrides = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(lines)
     last = {override.get_key_element(): override for override in overrides}
+    if "output" in {key.lstrip("+") for key in last}:
+        raise UserError("output: a sweep's folders are named by hydra.sweep.dir=FOLDER; leave output out")
     keys = sorted(key for key, override in last.items() if override.is_sweep_override() or key in parameters)
     fixed = {key.lstrip("+"): override.get_value_element_as_str() for key, override in last.items() if key not in keys}
-    digest = sha256(repr((keys, sorted(decisive(fixed).items()))).encode()).hexdigest()[:8]
+    digest = sha256(repr((keys, sorted(reached_with(fixed).items()))).encode()).hexdigest()[:8]
     sweep = Sweep(f"{config.get('name', config.hydra.job.name)}/sweep_{digest}", keys)
     steps = OmegaConf.select(config, "schedule.steps")
     sweep.steps = steps if isinstance(steps, int) else None

@@ -28,6 +28,8 @@ SWEEP = "RIPU_SWEEP"
 """Environment variable: the name of the sweep's folder, for the process of a job."""
 STATES = {0: "complete", 3: "waiting", **{128 + number: "stopped" for number in PASSED_ON}}
 """By exit code; any other one is a failure."""
+MOST = 2**53
+"""Above all times, codes and steps; infinity and NaN are not below it."""
 TAIL = 2**16
 """Bytes at the end of a log in which the reason for a failure is looked for."""
 NOTE = "the labels that were bought are safe"
@@ -163,7 +165,7 @@ def _tidy(log: Path) -> None:
     """Leave of each line what a terminal would show at last: no colours, and of a progress bar its end."""
     text = re.sub(rb"\x1b\[[0-?]*[ -/]*[@-~]", b"", log.read_bytes())
     with replacing(log, NOTE) as file:
-        file.write(re.sub(rb"[^\n]*\r(?!\n)", b"", text))
+        file.write(re.sub(rb"(?m)^[^\n]*\r(?!\n)", b"", text))
 
 
 def _reason(log: Path, code: int) -> str:
@@ -200,7 +202,7 @@ def _is_whole(job: Job) -> bool:
         isinstance(job.overrides, list)
         and job.state in {*STATES.values(), "running", "failed"}
         and all(isinstance(text, str) and is_line(text) for text in (*job.overrides, job.error or "", job.host))
-        and all(number is None or type(number) in (int, float) for number in numbers)
+        and all(number is None or (type(number) in (int, float) and abs(number) < MOST) for number in numbers)
         and type(job.started) in (int, float)
         and type(job.process) is int
     )

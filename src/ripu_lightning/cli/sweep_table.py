@@ -68,11 +68,11 @@ class Watch:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin; what is complete already is told."""
+        """Begin; what was complete before is told, though only its turn shows whether its config is still the same."""
         jobs = self.jobs()
         complete = sum(job is not None and job.state == "complete" for job in jobs.values())
         number = "jobs" if self.count is None else f"{self.count} job{'s' if self.count > 1 else ''}"
-        already = f", {complete} complete already" if complete else ""
+        already = f", {complete} complete before" if complete else ""
         self.console.print(f"sweep of {number}{already}: {self.folder}", highlight=False, soft_wrap=True)
         if self._live:
             self._live.start()

@@ -22,7 +22,8 @@ from ripu_lightning.untrusted import is_line, leaves, read_bounded
 NAME = "result.json"
 PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "inference", "precision"}
 BUDGET = {"unit", "amount", "per", "rounds", "rounds_done", "pixels", "share"}
-
+IDLE = ("trainer.accelerator", "trainer.strategy", "trainer.log_every_n_steps", "trainer.enable_progress_bar")
+"""Keys of the trainer that change no figure."""
 
 UNKNOWN_PURCHASE: dict[str, Any] = {"strategy": None, "budget": dict.fromkeys(sorted(BUDGET))}
 """Of a network that was trained elsewhere."""
@@ -185,6 +186,12 @@ def decisive(config: Mapping[Any, Any]) -> dict[str, object]:
     return {key: value for key, value in flat.items() if key.split(".")[0] not in free and key not in places}
 
 
+def reached_with(config: Mapping[Any, Any]) -> dict[str, object]:
+    """:func:`decisive`, and what of the trainer counts although a run may go on with another, as precision."""
+    trainer = {key: value for key, value in _flat(config).items() if key.split(".")[0] == "trainer"}
+    return {**decisive(config), **{key: value for key, value in trainer.items() if not key.startswith(IDLE)}}
+
+
 def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, child in config.items():
@@ -196,10 +203,9 @@ def _flat(config: Mapping[Any, Any]) -> dict[str, object]:
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a run's figures depend on; what may change when it goes on, as precision, counts too."""
-    trainer = {key: config["trainer"].get(key) for key in ("precision", "gradient_clip_val", "devices", "num_nodes")}
-    ours = {key: value for key, value in decisive(config).items() if not re.fullmatch(r"data\..*\.root", key)}
-    return sha256(json.dumps([ours, trainer], sort_keys=True, default=str).encode()).hexdigest()
+    """SHA-256 of all that a run's figures depend on, see :func:`reached_with`; not of where its data lie."""
+    ours = {key: value for key, value in reached_with(config).items() if not re.fullmatch(r"data\..*\.root", key)}
+    return sha256(json.dumps(ours, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @cache

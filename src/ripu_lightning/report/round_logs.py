@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.dataset import IGNORE, UInt8Array
-from ripu_lightning.labels import LabelStore
+from ripu_lightning.labels import LabelStore, Round
 from ripu_lightning.report.confusion import draw_confusion
 from ripu_lightning.report.drawing import map_panel
 from ripu_lightning.report.result import code_version
@@ -43,9 +43,8 @@ class RoundLogs(Callback):
 
     def __init__(self, loop: ActiveLearningLoop, checkpoint: Path, config: Mapping[str, Any]) -> None:
         self.loop, self.checkpoint, self.config = loop, checkpoint, dict(config)
-        self._labels: Any = None  # the artifact logged last, and the round it ends with
+        self._labels: Any = None  # the artifact that this process logged last, and the round it ends with
         self._newest: str | None = None
-        self._best = False  # whether the checkpoint that is about to be written is
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the config to loggers that write into the run's folder; a mistake found before leaves nothing there."""
@@ -70,14 +69,13 @@ class RoundLogs(Callback):
             self._newest = newest[0].sha256
             for run in _recording(loggers):
                 self._log_labels(run, self.loop.store)
-        self._best = record.miou >= max(each.miou for each in self.loop.history)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The checkpoint of the stage before lies there since its end."""
         self._log_checkpoint(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As :meth:`on_train_epoch_start`, for the last stage."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As :meth:`on_train_epoch_start`, for the last stage; also of a run that was ended right after it."""
         self._log_checkpoint(trainer)
 
     def _log_labels(self, run: Any, store: LabelStore) -> None:
@@ -89,22 +87,25 @@ class RoundLogs(Callback):
         artifact = wandb.Artifact(f"labels-{run.id}", type="labels", metadata=about)
         for path in sorted([store.folder / "manifest.json", *(store.folder / entry.file for entry in store.rounds)]):
             artifact.add_file(str(path), path.name)
-        self._use(run)
+        self._use(run, newest)
         self._labels = run.log_artifact(artifact, aliases=[f"round-{newest.number}"])
 
-    def _use(self, run: Any) -> None:
-        if self._labels is None or run.offline:  # offline, W&B takes no inputs: the metadata tell what came before
+    def _use(self, run: Any, newest: Round) -> None:
+        if newest.parent is None or run.offline:  # offline, W&B takes no inputs: the metadata tell what came before
             return
         try:
-            run.use_artifact(self._labels.wait(timeout=PATIENCE))
+            name = f"labels-{run.id}:round-{newest.number - 1}"  # all that a run knows which has just gone on
+            run.use_artifact(name if self._labels is None else self._labels.wait(timeout=PATIENCE))
         except Exception as error:  # whatever happens to W&B's server, the run goes on
             rank_zero_warn(f"wandb: the labels are logged without the version before ({str(error).splitlines()[0]})")
 
     def _log_checkpoint(self, trainer: Trainer) -> None:
-        if not (self._best and trainer.is_global_zero and self.checkpoint.is_file()):
+        history = self.loop.history
+        if not (history and trainer.is_global_zero and self.checkpoint.is_file()):
             return
-        self._best = False
-        record = self.loop.history[-1]
+        record = history[-1]
+        if record.step != trainer.global_step or not record.miou >= max(each.miou for each in history):
+            return  # it is one of a step inside a stage, or not the best
         for run in _recording(trainer.loggers):
             import wandb
 

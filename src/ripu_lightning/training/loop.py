@@ -129,7 +129,7 @@ class ActiveLearningLoop(Callback):
         if stage != "fit":
             return
         datamodule = _datamodule(trainer)
-        _check_trainer(trainer, self.stages)
+        check_trainer(trainer, self.stages)
         self._ranks = Ranks(trainer, self._patience)
         self._check_plan(datamodule)
         require_dropout(self.strategy, pl_module)
@@ -259,7 +259,12 @@ def _sizes(datamodule: ActiveDataModule) -> dict[str, tuple[int, int]]:
     return {image_id: target.size(index) for index, image_id in enumerate(target.ids)}
 
 
-def _check_trainer(trainer: Trainer, stages: Stages) -> None:
+def check_trainer(trainer: Trainer, stages: Stages) -> None:
+    """Refuse a trainer with which no stage would be an epoch of its own.
+
+    Raises:
+        UserError: naming the key.
+    """
     epochs = len(stages.spans)
     if trainer.max_epochs != epochs:
         raise UserError(f"trainer.max_epochs: expected {epochs} (one a stage), got {trainer.max_epochs}")

@@ -14,8 +14,11 @@ from ripu_lightning.labels.files import explained
 from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.training.checkpoints import WholeCheckpoints
 
-KEPT = 8
-"""Starts in the cache; those that were not used for the longest time are removed."""
+KEPT = 64
+"""Starts in the cache; those that were not used for the longest time are removed.
+
+A sweep that goes through more seeds than this, again and again, would find each start removed.
+"""
 OWN = ("callbacks", "hyper_parameters")
 """Entries of a checkpoint that belong to one run: its config, its records, what its strategy has learned."""
 
@@ -39,13 +42,10 @@ class SharedStart(Callback):
         self._lock: int | None = None
         self._trains = False
 
-    def place(self, trainer: Trainer, module: LightningModule) -> bool:
-        """Make the start, where there is one, the run's checkpoint, as if the run had written it itself.
+    def find(self, trainer: Trainer, module: LightningModule) -> dict[str, Any] | None:
+        """The start, where there is one, as a checkpoint that the run could have written itself.
 
         Where there is none this run is to train it. Waits for another run that does.
-
-        Raises:
-            UserError: the run's checkpoint can not be written.
         """
         try:
             with explained(self.path, "the run goes on without a shared start"):
@@ -53,17 +53,16 @@ class SharedStart(Callback):
                 self._lock = self._wait()
         except UserError as error:
             rank_zero_warn(f"data.cache: {error}")
-            return False
+            return None
         found = self._read(module)
         self._trains = found is None
         if found is None:
-            return False
+            return None
         self._release()
         states = {callback.state_key: callback.state_dict() for callback in _callbacks(trainer)}
         found["callbacks"] = {key: state for key, state in states.items() if state}
         found["hyper_parameters"] = dict(module.hparams)
-        WholeCheckpoints().save_checkpoint(found, self.last)
-        return True
+        return found
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Before the last step of the first stage: the checkpoint of the step before is there."""
