@@ -165,7 +165,7 @@ def test_sweep_of_jobs_of_two_processes_each_that_share_their_start(tmp_path: Pa
     assert sorted(path.name for path in sweep.iterdir()) == ["multirun.yaml", "strategy-random", "strategy-ripu"]
     again = call("ripu-train", "-m", *line[::-1], *TWO, cwd=tmp_path)
     assert again.returncode == 0
-    assert again.stdout.splitlines() == [f"sweep of 2 jobs, 2 complete already: {sweep.relative_to(tmp_path)}"]
+    assert again.stdout.splitlines() == [f"sweep of 2 jobs, 2 complete before: {sweep.relative_to(tmp_path)}"]
 
 
 def test_submitit_runs_a_sweep_over_the_number_of_processes(

@@ -181,7 +181,7 @@ def test_checkpoints_of_something_else_are_one_line(
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1
         assert lines[0].startswith("error: checkpoint: ")
-        assert f" {name}.ckpt " in lines[0]
+        assert f" {name}.ckpt" in lines[0]
 
 
 @pytest.mark.parametrize(

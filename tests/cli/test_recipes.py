@@ -67,6 +67,8 @@ def test_recipe(command: str, datasets: dict[str, str], tmp_path: Path, monkeypa
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     overrides = [*command.split(), f"debug={debug}", "output=run", "trainer.accelerator=cpu"]
+    if not re.search("supervised|source_only", command):
+        overrides.append("budget.rounds=2")  # of the paper's five, which test_other_networks runs through
     monkeypatch.setattr(sys, "argv", ["ripu-train", *overrides])
     main()
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())

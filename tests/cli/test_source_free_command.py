@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from in_process import call_inside
 from test_train_command import SMALL, assert_one_line, call
 
 from ripu_lightning.labels import LabelStore
@@ -51,7 +52,7 @@ def test_the_same_command_again_trains_nothing(done: tuple[Path, str]) -> None:
     folder, _ = done
     before = (folder / "run" / "pretrain" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     (folder / "run" / "checkpoints" / "last.ckpt").unlink()  # killed before its first checkpoint
-    again = call(*COMMAND, *EARLY, *SHARED, cwd=folder)
+    again = call_inside(*COMMAND, *EARLY, *SHARED, cwd=folder)
     assert again.returncode == 0, again.stderr[-3000:]
     assert (folder / "run" / "pretrain" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
     assert "first step" not in again.stdout
@@ -71,6 +72,6 @@ def test_mistakes(done: tuple[Path, str], overrides: list[str], words: list[str]
     folder, _ = done
     checkpoint = torch.load(folder / "run" / "pretrain" / "checkpoints" / "last.ckpt", weights_only=True)
     torch.save(checkpoint, folder / "other.ckpt")
-    refused = call(*COMMAND[:-1], *EARLY, *overrides, "output=refused", cwd=folder)
+    refused = call_inside(*COMMAND[:-1], *EARLY, *overrides, "output=refused", cwd=folder)
     assert_one_line(refused, *words)
     assert not (folder / "refused" / "labels").exists()

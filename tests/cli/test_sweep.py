@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from ripu_lightning.cli import app, sweep_job, train
+from ripu_lightning.cli import sweep_job, train
 from ripu_lightning.cli.sweep import LONGEST, job_name
 from ripu_lightning.cli.sweep_job import Job, read_job
 from ripu_lightning.cli.sweep_table import Watch
@@ -46,11 +46,12 @@ class Runs:
         self.started: list[list[str]] = []
         self.configs: list[DictConfig] = []
         monkeypatch.setattr(sweep_job, "start_apart", self.start)
-        monkeypatch.setattr(app, "run_job", self.run_job)
+        self.real = sweep_job.run_job
+        monkeypatch.setattr(sweep_job, "run_job", self.run_job)
 
     def run_job(self, config: DictConfig, environment: dict[str, str]) -> float | None:
         self.configs.append(config)
-        return sweep_job.run_job(config, environment)
+        return self.real(config, environment)
 
     def start(self, overrides: list[str], environment: dict[str, str], log: BinaryIO) -> int:
         self.started.append(overrides)
