@@ -5,10 +5,13 @@ import re
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 import trees
+from ripu_lightning.cli.app import conf_dir
 from ripu_lightning.cli.train import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "reproduce.md"
@@ -57,7 +60,18 @@ def test_other_networks(
     assert 0 < json.loads((tmp_path / "run" / "result.json").read_text())["miou"] < 1
 
 
-@pytest.mark.parametrize("command", [*GTAV, *SYNTHIA])
+@pytest.mark.parametrize("command", [command for command in GTAV if " " in command])
+def test_what_a_row_changes_is_there(command: str, datasets: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in datasets.items():
+        monkeypatch.setenv(name, value)
+    experiment, *changes = command.split()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        before, after = (hydra.compose("train", [experiment, *more]) for more in ([], changes))
+    assert before != after
+    assert not OmegaConf.missing_keys(after)
+
+
+@pytest.mark.parametrize("command", [*(command for command in GTAV if " " not in command), *SYNTHIA])
 def test_recipe(command: str, datasets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, to spare each the seconds that importing torch takes."""
     source_free = "source_free" in command

@@ -9,7 +9,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "stress.py"
 
 
 def test_killed_runs_come_back_as_if_nothing_had_been(tmp_path: Path) -> None:
-    options = ["--kills", "2", "--ranks", "1", "3", "--seed", "3", "--variants", "ripu", "--folder", str(tmp_path)]
+    options = ["--kills", "1", "--ranks", "1", "3", "--seed", "3", "--variants", "ripu", "--folder", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCRIPT), *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
