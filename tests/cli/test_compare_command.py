@@ -17,7 +17,7 @@ from ripu_lightning.cli import compare, train
 from ripu_lightning.data import Streets, load_class_map
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.labels.store import roll_back
-from ripu_lightning.report.replay_drawing import Composites
+from ripu_lightning.report.replay.drawing import Composites
 
 STILL = ["schedule.first_round=0", "optimizer.lr=1e-30", "optimizer.freeze_batchnorm=true", "pictures=0"]
 """Rounds that are all bought with the initial network, the first of them before any step."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from run_folders import PROTOCOL
 
-from ripu_lightning.report.groups import group_runs
+from ripu_lightning.report.page.groups import group_runs
+from ripu_lightning.report.page.runs import Run, Stage
+from ripu_lightning.report.page.standings import Standings
 from ripu_lightning.report.result import Result
-from ripu_lightning.report.runs import Run, Stage
-from ripu_lightning.report.standings import Standings
 
 SEEDS = (1, 2, 3)
 

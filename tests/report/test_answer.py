@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from drawn_runs import SEEDS, drawn_run, references, seeds_of, standings_of
 
-from ripu_lightning.report.costs import AnnotationModel
-from ripu_lightning.report.page import Section
-from ripu_lightning.report.sheets import all_runs, labels_needed, summary
-from ripu_lightning.report.standings import Standings
-from ripu_lightning.report.verdict import answer
+from ripu_lightning.report.page.costs import AnnotationModel
+from ripu_lightning.report.page.html import Section
+from ripu_lightning.report.page.sheets import all_runs, labels_needed, summary
+from ripu_lightning.report.page.standings import Standings
+from ripu_lightning.report.page.verdict import answer
 
 BOUND = references("all", 0.60, 0.601, 0.602)
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from drawn_runs import drawn_run, seeds_of, standings_of
 from matplotlib.colors import to_hex
 
-from ripu_lightning.report.charts import Bars, Style, charts_of, styles
-from ripu_lightning.report.figures import draw
-from ripu_lightning.report.plots import plot
+from ripu_lightning.report.page.charts import Bars, Style, charts_of, styles
+from ripu_lightning.report.page.figures import draw
+from ripu_lightning.report.page.plots import plot
 
 AMOUNTS = (0.01, 0.022, 0.05)
 

@@ -6,11 +6,11 @@ import pytest
 from run_folders import made_run
 
 from ripu_lightning.report.entries import read_entries
-from ripu_lightning.report.groups import Group, group_runs
-from ripu_lightning.report.runs import read_run
-from ripu_lightning.report.sheets import summary
-from ripu_lightning.report.standings import Standings, curve, final, share
-from ripu_lightning.report.verdict import answer
+from ripu_lightning.report.page.groups import Group, group_runs
+from ripu_lightning.report.page.runs import read_run
+from ripu_lightning.report.page.sheets import summary
+from ripu_lightning.report.page.standings import Standings, curve, final, share
+from ripu_lightning.report.page.verdict import answer
 
 
 def groups_of(folder: Path) -> list[Group]:

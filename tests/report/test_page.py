@@ -19,13 +19,13 @@ from run_folders import add_pictures, made_run
 from ripu_lightning.cli.report import main
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.report.costs import AnnotationModel
 from ripu_lightning.report.entries import read_entries
-from ripu_lightning.report.gallery import exhibit, read_picture
 from ripu_lightning.report.ledger import read_ledger
-from ripu_lightning.report.page import write_report
-from ripu_lightning.report.runs import read_run
-from ripu_lightning.report.sheet import Column, Sheet
+from ripu_lightning.report.page.costs import AnnotationModel
+from ripu_lightning.report.page.gallery import exhibit, read_picture
+from ripu_lightning.report.page.html import write_report
+from ripu_lightning.report.page.runs import read_run
+from ripu_lightning.report.page.sheet import Column, Sheet
 
 HOSTILE = "<script>alert(1)</script>\"'&$\\%_"
 

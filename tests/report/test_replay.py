@@ -14,10 +14,10 @@ from rich.console import Console
 
 from ripu_lightning.annotation import Query
 from ripu_lightning.data.statistics import on_boundary
-from ripu_lightning.report.replay import asked_pixels
-from ripu_lightning.report.replay_counts import agreement, count, figures
-from ripu_lightning.report.replay_drawing import draw_agreement, draw_classes, errors
-from ripu_lightning.report.replay_files import Comparison, print_comparison, write_comparison
+from ripu_lightning.report.replay.callback import asked_pixels
+from ripu_lightning.report.replay.counts import agreement, count, figures
+from ripu_lightning.report.replay.drawing import draw_agreement, draw_classes, errors
+from ripu_lightning.report.replay.files import Comparison, print_comparison, write_comparison
 
 CLASSES = 4
 Maps = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -10,7 +10,14 @@ from scipy import stats
 
 from labels.store_samples import CLASSES, IMAGES, commit, draw_answers, writer
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.report.statistics import area_under, first_reached, kept_from, mean_of, overlaps, paired_difference
+from ripu_lightning.report.page.statistics import (
+    area_under,
+    first_reached,
+    kept_from,
+    mean_of,
+    overlaps,
+    paired_difference,
+)
 
 CURVES = st.lists(st.tuples(st.floats(0.01, 0.2), st.floats(0, 1)), min_size=2, max_size=8)
 

@@ -17,7 +17,7 @@ from ripu_lightning.annotation.annotators import Query
 from ripu_lightning.annotation.queries import write_queries
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
-from ripu_lightning.labels.files import explained, replacing, sync_folder
+from ripu_lightning.files import explained, replacing, sync_folder
 from ripu_lightning.labels.painting import box_pixels
 from ripu_lightning.labels.png import write_masks
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ripu_lightning.annotation.annotators import Query
+from ripu_lightning.files import explained, replacing, require_plain_file
 from ripu_lightning.labels.answers import Int32Array, box_sizes
-from ripu_lightning.labels.files import explained, replacing, require_plain_file
 from ripu_lightning.labels.footer import Footer, read_footer
 from ripu_lightning.labels.groups import require_boxes, require_size
 from ripu_lightning.labels.parquet import PAYLOAD, bytes_of, numbers_of, read_columns, readable, runs_of

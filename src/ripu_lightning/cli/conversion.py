@@ -14,7 +14,7 @@ from ripu_lightning.cli.checkpoints import BOUGHT, PREFIX, is_ours, network_stat
 from ripu_lightning.cli.targets import require_resolved, require_trusted
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import explained, replacing
+from ripu_lightning.files import explained, replacing
 from ripu_lightning.networks.batchnorm import with_eps_inside
 from ripu_lightning.networks.public import from_public, to_public
 from ripu_lightning.networks.weights import read_entries, require_fit

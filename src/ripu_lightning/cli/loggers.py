@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from ripu_lightning.acquisition import Budget, Strategy
 from ripu_lightning.cli.build import build
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import replacing
+from ripu_lightning.files import replacing
 from ripu_lightning.networks.extras import import_extra
 from ripu_lightning.report.result import code_version
 from ripu_lightning.untrusted import read_bounded

@@ -21,9 +21,9 @@ from ripu_lightning.cli.targets import require_resolved
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.report.replay import Replay
-from ripu_lightning.report.replay_drawing import Composites
-from ripu_lightning.report.replay_files import Comparison, print_comparison, write_comparison
+from ripu_lightning.report.replay.callback import Replay
+from ripu_lightning.report.replay.drawing import Composites
+from ripu_lightning.report.replay.files import Comparison, print_comparison, write_comparison
 from ripu_lightning.report.result import code_version
 from ripu_lightning.training.passes import require_dropout
 from ripu_lightning.training.plan import check_data

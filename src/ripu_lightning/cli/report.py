@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.report.costs import AnnotationModel
 from ripu_lightning.report.entries import print_results, read_entries, write_results
-from ripu_lightning.report.page import write_report
-from ripu_lightning.report.runs import read_run
+from ripu_lightning.report.page.costs import AnnotationModel
+from ripu_lightning.report.page.html import write_report
+from ripu_lightning.report.page.runs import read_run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

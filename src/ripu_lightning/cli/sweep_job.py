@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.cli.apart import PASSED_ON, lives, quoted, start_apart
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import explained, replacing
+from ripu_lightning.files import explained, replacing
 from ripu_lightning.report.result import NAME as RESULT
 from ripu_lightning.report.result import digest, read_result
 from ripu_lightning.untrusted import is_line, read_bounded

@@ -7,7 +7,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import explained
+from ripu_lightning.files import explained
 from ripu_lightning.untrusted import SMALL, read_bounded
 
 LONGEST_DIGEST = 128

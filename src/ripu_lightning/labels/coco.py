@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import explained, replacing
 from ripu_lightning.labels.answers import VOID, UInt8Array
-from ripu_lightning.labels.files import explained, replacing
 
 _NOTE = "the label store itself is untouched"
 

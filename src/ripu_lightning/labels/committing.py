@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ripu_lightning.files import explained, replacing, require_plain_file, sha256_of
 from ripu_lightning.labels.answers import NOT_ASKED, Answers
 from ripu_lightning.labels.entry import Round
-from ripu_lightning.labels.files import explained, replacing, require_plain_file, sha256_of
 from ripu_lightning.labels.footer import GROUP_ROWS
 from ripu_lightning.labels.groups import GroupCache, require_size
 from ripu_lightning.labels.parquet import PAYLOAD, readable

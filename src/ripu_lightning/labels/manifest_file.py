@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import explained, first_line, replacing, require_plain_file
 from ripu_lightning.labels.entry import Round
-from ripu_lightning.labels.files import explained, first_line, replacing, require_plain_file
 from ripu_lightning.labels.manifest import FORMAT, NAME, Manifest, digest, fingerprint
 
 LARGEST_FILE = 16 << 20

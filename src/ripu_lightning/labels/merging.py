@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import explained, sha256_of, sync_folder
 from ripu_lightning.labels.entry import Round
-from ripu_lightning.labels.files import explained, sha256_of, sync_folder
 from ripu_lightning.labels.manifest import Manifest
 from ripu_lightning.labels.manifest_file import write_manifest
 from ripu_lightning.labels.store import LabelStore

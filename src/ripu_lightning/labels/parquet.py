@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import first_line
+from ripu_lightning.files import first_line
 from ripu_lightning.labels.footer import Footer
 from ripu_lightning.labels.pages import FLAT, INDEXED, check_pages
 

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import explained, replacing
 from ripu_lightning.labels.answers import UInt8Array
-from ripu_lightning.labels.files import explained, replacing
 
 _NOTE = "the label store itself is untouched"
 

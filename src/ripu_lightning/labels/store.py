@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import WriterLock, explained, sha256_of
 from ripu_lightning.labels.answers import Answers
 from ripu_lightning.labels.committing import write_round
 from ripu_lightning.labels.entry import Round
-from ripu_lightning.labels.files import WriterLock, explained, sha256_of
 from ripu_lightning.labels.manifest import NAME, Manifest
 from ripu_lightning.labels.manifest_file import create_manifest, read_manifest, write_manifest
 from ripu_lightning.labels.view import LabelView

@@ -1,1 +1,1 @@
-"""What people look at: tables, a curve, pictures."""
+"""What people look at: a run's own records here, many runs in ``page``, strategies on one network in ``replay``."""

@@ -15,7 +15,7 @@ from PIL.ImageFilter import MaxFilter
 
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.dataset import UInt8Array
-from ripu_lightning.labels.files import replacing
+from ripu_lightning.files import replacing
 from ripu_lightning.report.views import grey
 
 PANEL = 768

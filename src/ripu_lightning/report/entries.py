@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import explained, replacing
+from ripu_lightning.files import explained, replacing
+from ripu_lightning.report.page.sheet import unspread
 from ripu_lightning.report.result import NAME, Result, read_result
-from ripu_lightning.report.sheet import unspread
 
 UNTOUCHED = "the runs themselves are untouched"
 """Said where a file of a report can not be written."""

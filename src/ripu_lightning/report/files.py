@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.evaluation import protocol_of
-from ripu_lightning.labels.files import replacing
+from ripu_lightning.files import replacing
 from ripu_lightning.report.counting import make_ledger
 from ripu_lightning.report.curve import save_curve
 from ripu_lightning.report.ledger import RoundCost

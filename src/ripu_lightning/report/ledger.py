@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import replacing
 from ripu_lightning.labels.entry import LARGEST, is_sha256
-from ripu_lightning.labels.files import replacing
 from ripu_lightning.untrusted import is_line, leaves, read_bounded
 
 NAME = "ledger.json"

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from ripu_lightning import __version__
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import replacing
+from ripu_lightning.files import replacing
 from ripu_lightning.untrusted import is_line, leaves, read_bounded
 
 NAME = "result.json"

@@ -14,8 +14,8 @@ from torch import Tensor
 from ripu_lightning.acquisition import functional as F
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.data.dataset import IGNORE, UInt8Array
+from ripu_lightning.files import explained, replacing
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.labels.files import explained, replacing
 from ripu_lightning.training.modes import evaluating
 from ripu_lightning.training.passes import Passes
 

@@ -11,7 +11,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from ripu_lightning.labels.files import explained, replacing
+from ripu_lightning.files import explained, replacing
 from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.training.interruption import Interruption
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
+from ripu_lightning.files import replacing
 from ripu_lightning.labels import Round
-from ripu_lightning.labels.files import replacing
 from ripu_lightning.training.loggers import BY_PIXELS, define_axes
 
 IOU_PREFIX = "val/iou/"

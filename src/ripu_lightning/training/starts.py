@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import explained
+from ripu_lightning.files import explained
 from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.training.checkpoints import WholeCheckpoints
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from ripu_lightning.report.costs import AnnotationModel
-from ripu_lightning.report.groups import Method
 from ripu_lightning.report.ledger import Ledger
-from ripu_lightning.report.runs import Run
-from ripu_lightning.report.sheet import Cell, Column, Sheet
-from ripu_lightning.report.standings import Standings, curve, final, share, told
-from ripu_lightning.report.statistics import Mean, mean_of
+from ripu_lightning.report.page.costs import AnnotationModel
+from ripu_lightning.report.page.groups import Method
+from ripu_lightning.report.page.runs import Run
+from ripu_lightning.report.page.sheet import Cell, Column, Sheet
+from ripu_lightning.report.page.standings import Standings, curve, final, share, told
+from ripu_lightning.report.page.statistics import Mean, mean_of
 
 PARTS = (0.90, 0.95, 0.99)
 """Of the bound, for which the labels needed are told."""

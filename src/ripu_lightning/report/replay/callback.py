@@ -17,8 +17,8 @@ from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.data.pools import EvalBatch
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.labels.painting import box_pixels
-from ripu_lightning.report.replay_counts import BoolArray, Counts, count
-from ripu_lightning.report.replay_drawing import Composites
+from ripu_lightning.report.replay.counts import BoolArray, Counts, count
+from ripu_lightning.report.replay.drawing import Composites
 from ripu_lightning.training.acquire import pick_queries
 from ripu_lightning.training.passes import Passes, PoolImage, require_features
 from ripu_lightning.training.ranks import Ranks

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ripu_lightning.labels.files import replacing
+from ripu_lightning.files import replacing
 from ripu_lightning.report.entries import WIDTH
-from ripu_lightning.report.replay_counts import Counts, Figures, agreement, figures
-from ripu_lightning.report.replay_drawing import draw_agreement, draw_classes
+from ripu_lightning.report.replay.counts import Counts, Figures, agreement, figures
+from ripu_lightning.report.replay.drawing import draw_agreement, draw_classes
 
 NOTE = "start the same command again"
 

@@ -2,9 +2,9 @@
 
 import math
 
-from ripu_lightning.report.groups import FEW_SEEDS, Method
-from ripu_lightning.report.standings import HIGHER, LOWER, SAME, Standings, final, finals, share, told, unequal
-from ripu_lightning.report.statistics import Mean, mean_of, paired_difference
+from ripu_lightning.report.page.groups import FEW_SEEDS, Method
+from ripu_lightning.report.page.standings import HIGHER, LOWER, SAME, Standings, final, finals, share, told, unequal
+from ripu_lightning.report.page.statistics import Mean, mean_of, paired_difference
 
 ENOUGH = 0.95
 """Part of the bound that is taken for enough labels."""

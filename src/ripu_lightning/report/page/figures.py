@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ripu_lightning.report.charts import Bars, Chart, Heat, Lines, Panel
+from ripu_lightning.report.page.charts import Bars, Chart, Heat, Lines, Panel
 
 _ACROSS = 4  # panels a row
 _DASHES = ("-", "--", ":", "-.")

@@ -6,9 +6,9 @@ from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
-from ripu_lightning.report.groups import Group, Method
-from ripu_lightning.report.runs import Run, Stage
-from ripu_lightning.report.statistics import Mean, area_under, first_reached, kept_from, mean_of, paired_difference
+from ripu_lightning.report.page.groups import Group, Method
+from ripu_lightning.report.page.runs import Run, Stage
+from ripu_lightning.report.page.statistics import Mean, area_under, first_reached, kept_from, mean_of, paired_difference
 
 LOWER, SAME, HIGHER = "lower", "not distinguishable", "higher on the shared seeds"
 UNEQUAL = 1.1

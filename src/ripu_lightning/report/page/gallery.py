@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import first_line, require_plain_file
 from ripu_lightning.labels import NOT_ASKED, VOID, Answers, LabelStore
 from ripu_lightning.labels.answers import Int32Array, UInt8Array, box_sizes
-from ripu_lightning.labels.files import first_line, require_plain_file
-from ripu_lightning.report.data_uri import class_uri, image_uri, score_uri
-from ripu_lightning.report.runs import Run
+from ripu_lightning.report.page.data_uri import class_uri, image_uri, score_uri
+from ripu_lightning.report.page.runs import Run
 from ripu_lightning.untrusted import read_bounded
 
 LARGEST_PICTURE = 2**26

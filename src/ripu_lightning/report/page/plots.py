@@ -5,7 +5,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from ripu_lightning.report.charts import Bars, Chart, Heat, Lines, Panel, Series
+from ripu_lightning.report.page.charts import Bars, Chart, Heat, Lines, Panel, Series
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _HATCHES = ("", "/", "x", ".")

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.report.groups import Group, Method
-from ripu_lightning.report.runs import Stage
-from ripu_lightning.report.sheet import Sheet
-from ripu_lightning.report.standings import Standings, curve, final, share
-from ripu_lightning.report.statistics import Mean, mean_of, overlaps
+from ripu_lightning.report.page.groups import Group, Method
+from ripu_lightning.report.page.runs import Stage
+from ripu_lightning.report.page.sheet import Sheet
+from ripu_lightning.report.page.standings import Standings, curve, final, share
+from ripu_lightning.report.page.statistics import Mean, mean_of, overlaps
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 """After Okabe and Ito: told apart by most eyes, on white and on dark."""

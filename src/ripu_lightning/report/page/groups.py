@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ripu_lightning.report.entries import budget_text, protocol_text
+from ripu_lightning.report.page.runs import Run
 from ripu_lightning.report.result import decisive
-from ripu_lightning.report.runs import Run
 
 FEW_SEEDS = 3
 """Below so many seeds a report says that they are too few."""
@@ -32,7 +32,7 @@ class Method:
     Attributes:
         label: what the tables call it; unique in its group.
         family: all that tells it from others but for the amount: methods of one family differ in that alone.
-        kind: see :attr:`~ripu_lightning.report.runs.Run.kind`.
+        kind: see :attr:`~ripu_lightning.report.page.runs.Run.kind`.
         runs: one a seed, in order of the seeds.
     """
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ripu_lightning.data.dataset import IGNORE, SegmentationDataset, UInt8Array
-from ripu_lightning.labels.files import replacing
+from ripu_lightning.files import replacing
 from ripu_lightning.report.drawing import bought_panel, class_panel, image_panel
 from ripu_lightning.report.pictures import spread
-from ripu_lightning.report.replay_counts import BoolArray
+from ripu_lightning.report.replay.counts import BoolArray
 
 COLUMNS = 4
 """Panels side by side."""

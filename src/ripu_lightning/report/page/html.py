@@ -12,20 +12,20 @@ from plotly.offline import get_plotlyjs
 
 from ripu_lightning import __version__
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels.files import explained, replacing
-from ripu_lightning.report.charts import Chart, charts_of
-from ripu_lightning.report.costs import AnnotationModel
-from ripu_lightning.report.data_uri import png_uri
+from ripu_lightning.files import explained, replacing
 from ripu_lightning.report.entries import UNTOUCHED
-from ripu_lightning.report.figures import saved
-from ripu_lightning.report.gallery import Exhibit, exhibit
-from ripu_lightning.report.groups import Group, about, differences, group_runs
-from ripu_lightning.report.plots import plot
-from ripu_lightning.report.runs import Run
-from ripu_lightning.report.sheet import Sheet
-from ripu_lightning.report.sheets import all_runs, class_iou, class_shares, costs, labels_needed, summary
-from ripu_lightning.report.standings import Standings
-from ripu_lightning.report.verdict import answer, bought
+from ripu_lightning.report.page.charts import Chart, charts_of
+from ripu_lightning.report.page.costs import AnnotationModel
+from ripu_lightning.report.page.data_uri import png_uri
+from ripu_lightning.report.page.figures import saved
+from ripu_lightning.report.page.gallery import Exhibit, exhibit
+from ripu_lightning.report.page.groups import Group, about, differences, group_runs
+from ripu_lightning.report.page.plots import plot
+from ripu_lightning.report.page.runs import Run
+from ripu_lightning.report.page.sheet import Sheet
+from ripu_lightning.report.page.sheets import all_runs, class_iou, class_shares, costs, labels_needed, summary
+from ripu_lightning.report.page.standings import Standings
+from ripu_lightning.report.page.verdict import answer, bought
 
 EXHIBITS, IMAGES = 6, 2
 """Methods of a group in the gallery, and images of each: more would not go by mail."""
@@ -139,7 +139,7 @@ def write_report(runs: Sequence[Run], folder: Path, model: AnnotationModel) -> P
 
 def render(sections: Sequence[Section], runs: Sheet) -> str:
     """The page."""
-    loader = PackageLoader("ripu_lightning.report", "templates")
+    loader = PackageLoader("ripu_lightning.report.page", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
