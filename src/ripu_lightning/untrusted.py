@@ -1,5 +1,6 @@
 """Files from elsewhere: no more is read than their kind can need, and YAML without tags, aliases or great depth."""
 
+import json
 import stat
 import unicodedata
 from collections.abc import Hashable, Iterator, Mapping
@@ -32,6 +33,27 @@ def read_bounded(path: Path, limit: int = SMALL) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from error
+
+
+def parse_json(content: bytes) -> Any:
+    """What a JSON file says, as plain containers and values.
+
+    Raises:
+        ValueError: no JSON, NaN or infinity by name, or a whole number that no count reaches.
+        RecursionError: nested without end.
+    """
+    return json.loads(content, parse_int=_count, parse_constant=_refuse)
+
+
+def _count(digits: str) -> int:
+    number = int(digits)
+    if abs(number) >= 2**63:
+        raise ValueError("larger than anything counted")
+    return number
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no figure")
 
 
 def parse_yaml(content: bytes) -> Any:

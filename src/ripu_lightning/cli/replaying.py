@@ -71,7 +71,7 @@ def compare_strategies(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         composites = Composites(folder / "pictures", datamodule.target, config.pictures)
         twice = config.parity.get("resize_twice") is True
-        replay = Replay(strategies, budget, store, trained["seed"], twice, composites)
+        replay = Replay(datamodule, strategies, budget, store, trained["seed"], twice, composites)
         tester(config, training, folder, [replay]).test(module, datamodule=datamodule, verbose=False)
         if replay.counts is not None:  # on rank 0
             about = {

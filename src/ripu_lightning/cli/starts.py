@@ -21,6 +21,7 @@ from ripu_lightning.report.files import RunFiles
 from ripu_lightning.report.result import decisive
 from ripu_lightning.training import SegmentationModule, Stages
 from ripu_lightning.training.checkpoints import WholeCheckpoints
+from ripu_lightning.training.loop import callbacks_of
 from ripu_lightning.training.starts import SharedStart
 
 STAGE = {"data", "network", "loss", "optimizer", "seed"}
@@ -68,7 +69,7 @@ def share_start(
         return
     step, last = stages.first_round - 1, folder / "checkpoints" / "last.ckpt"
     start = SharedStart(datamodule.cache.folder / "starts", key, step, last)
-    callbacks: list[Any] = getattr(trainer, "callbacks", [])
+    callbacks = callbacks_of(trainer)
     found = start.find(trainer, module)
     if found is not None:
         for callback in callbacks:

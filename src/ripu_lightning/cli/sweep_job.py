@@ -21,7 +21,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.files import explained, replacing
 from ripu_lightning.report.result import NAME as RESULT
 from ripu_lightning.report.result import digest, read_result
-from ripu_lightning.untrusted import is_line, read_bounded
+from ripu_lightning.untrusted import is_line, parse_json, read_bounded
 
 NAME, LOG = "job.json", "log.txt"
 SWEEP = "RIPU_SWEEP"
@@ -73,7 +73,7 @@ def read_job(folder: Path) -> Job | None:
     A job that runs according to a process that is no more, on this machine, was stopped.
     """
     try:
-        content = json.loads(read_bounded(folder / NAME))
+        content = parse_json(read_bounded(folder / NAME))
         job = Job(**{field.name: content[field.name] for field in fields(Job)})
     except (UserError, ValueError, KeyError, TypeError, RecursionError):
         return None

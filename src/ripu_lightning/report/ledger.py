@@ -12,7 +12,7 @@ from typing import Any
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import replacing
 from ripu_lightning.labels.entry import LARGEST, is_sha256
-from ripu_lightning.untrusted import is_line, leaves, read_bounded
+from ripu_lightning.untrusted import is_line, leaves, parse_json, read_bounded
 
 NAME = "ledger.json"
 LARGEST_FILE = 2**23
@@ -114,7 +114,7 @@ def read_ledger(path: Path) -> Ledger:
         UserError: it can not be read, or is no ledger.
     """
     try:
-        content = json.loads(read_bounded(path, LARGEST_FILE))
+        content = parse_json(read_bounded(path, LARGEST_FILE))
         ledger = Ledger(**_only(Ledger, content))
         pool = None if ledger.pool is None else Pool(**_only(Pool, content["pool"]))
         ledger = Ledger(

@@ -14,7 +14,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.report.drawing import bought_panel, class_panel, draw_panels, image_panel, map_panel, save_figure
 from ripu_lightning.report.round_logs import log_view
 from ripu_lightning.report.views import RoundView, view_of
-from ripu_lightning.training.loop import ActiveLearningLoop
+from ripu_lightning.training.loop import ActiveLearningLoop, callbacks_of
 from ripu_lightning.training.passes import Passes
 
 
@@ -93,8 +93,7 @@ def draw_view(view: RoundView, classes: ClassMap) -> Figure:
 
 
 def _loop(trainer: Trainer) -> ActiveLearningLoop:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for each in callbacks:
+    for each in callbacks_of(trainer):
         if isinstance(each, ActiveLearningLoop):
             return each
     raise UserError("RoundPictures needs an ActiveLearningLoop before it among the trainer's callbacks")

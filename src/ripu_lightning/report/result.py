@@ -17,7 +17,7 @@ from typing import Any, cast
 from ripu_lightning import __version__
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import replacing
-from ripu_lightning.untrusted import is_line, leaves, read_bounded
+from ripu_lightning.untrusted import is_line, leaves, parse_json, read_bounded
 
 NAME = "result.json"
 PROTOCOL = {"classes", "subsets", "images", "data", "input_size", "inference", "precision"}
@@ -83,7 +83,7 @@ def read_result(path: Path) -> Result:
         UserError: it can not be read, or is no result file.
     """
     try:
-        content = json.loads(read_bounded(path), parse_int=_whole, parse_constant=_refuse)
+        content = parse_json(read_bounded(path))
         result = Result(**{field.name: content[field.name] for field in fields(Result)})
         complete = _is_complete(result) and all(is_line(leaf) for leaf in leaves(content) if isinstance(leaf, str))
     except UserError:
@@ -93,17 +93,6 @@ def read_result(path: Path) -> Result:
     if not complete:
         raise UserError(f"{path}: not a whole result file; have ripu-train or ripu-evaluate write it anew")
     return result
-
-
-def _whole(digits: str) -> int:
-    number = int(digits)
-    if abs(number) >= 2**63:
-        raise ValueError("larger than anything counted")
-    return number
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no figure")
 
 
 def _is_complete(result: Result) -> bool:

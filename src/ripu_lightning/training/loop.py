@@ -247,6 +247,12 @@ class ActiveLearningLoop(Callback):
         self._known = list(state_dict["rounds"])
 
 
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """The trainer's own list, in the order in which they are called; Lightning does not declare it."""
+    found: list[Callback] = getattr(trainer, "callbacks", [])
+    return found
+
+
 def _datamodule(trainer: Trainer) -> ActiveDataModule:
     datamodule = getattr(trainer, "datamodule", None)
     if not isinstance(datamodule, ActiveDataModule):

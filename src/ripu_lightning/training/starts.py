@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.files import explained
 from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.training.checkpoints import WholeCheckpoints
+from ripu_lightning.training.loop import callbacks_of
 
 KEPT = 64
 """Starts in the cache; those that were not used for the longest time are removed.
@@ -59,7 +61,7 @@ class SharedStart(Callback):
         if found is None:
             return None
         self._release()
-        states = {callback.state_key: callback.state_dict() for callback in _callbacks(trainer)}
+        states = {callback.state_key: callback.state_dict() for callback in callbacks_of(trainer)}
         found["callbacks"] = {key: state for key, state in states.items() if state}
         found["hyper_parameters"] = dict(module.hparams)
         return found
@@ -109,19 +111,17 @@ class SharedStart(Callback):
 
     def _wait(self) -> int | None:
         """The lock, once no other run has it; None on a disk without locks."""
-        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        try:
+        with ExitStack() as unless_locked:
+            descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            unless_locked.callback(os.close, descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 print(f"waiting for the start that another run trains: {self.path}", flush=True)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
+            except OSError:
+                return None
+            unless_locked.pop_all()
         return descriptor
 
     def _release(self) -> None:
@@ -130,11 +130,6 @@ class SharedStart(Callback):
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             os.close(self._lock)
         self._lock, self._trains = None, False
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    found: list[Callback] = getattr(trainer, "callbacks", [])
-    return found
 
 
 def _fits(state: object, module: LightningModule) -> bool:

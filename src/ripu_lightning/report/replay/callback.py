@@ -1,10 +1,10 @@
 """What several strategies would buy with one network: a callback of a test run over the target's pool."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from functools import reduce
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class Replay(Callback):
     the first batch. Every process counts its own images.
 
     Args:
+        datamodule: of the test.
         strategies: by the name in tables.
         budget: how much, in which rounds.
         store: what was bought already; the round is the one that follows.
@@ -64,6 +65,7 @@ class Replay(Callback):
 
     def __init__(
         self,
+        datamodule: ActiveDataModule,
         strategies: Mapping[str, Strategy],
         budget: Budget,
         store: LabelStore,
@@ -71,6 +73,7 @@ class Replay(Callback):
         resize_twice: bool,
         composites: Composites,
     ) -> None:
+        self.datamodule = datamodule
         self.strategies, self.budget, self.store = strategies, budget, store
         self.seed, self.resize_twice, self.composites = seed, resize_twice, composites
         self.counts: Counts | None = None
@@ -80,7 +83,7 @@ class Replay(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Pick. Raises :class:`UserError` as a round of training does."""
-        datamodule: ActiveDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule = self.datamodule
         number = len(self.store.rounds) + 1
         self._ranks = Ranks(trainer)
         passes = {
@@ -109,7 +112,7 @@ class Replay(Callback):
         for index, size, label, predicted in zip(
             batch.indices, batch.sizes, batch.labels, outputs["predictions"], strict=True
         ):
-            image_id = trainer.datamodule.target.ids[index]  # type: ignore[attr-defined]
+            image_id = self.datamodule.target.ids[index]
             bought = {name: asked_pixels(queries.get(index), size) for name, queries in self._queries.items()}
             truth, guess = label.cpu().numpy(), predicted.to(torch.uint8).cpu().numpy()
             left, classes = self.store.asked(image_id) == 0, len(self.store.classes)
@@ -142,7 +145,7 @@ class _Timed:
         self._loader, self._seconds = loader, seconds
 
     def __len__(self) -> int:
-        return len(self._loader)  # type: ignore[arg-type]
+        return len(cast(Sized, self._loader))  # a DataLoader, which is no Sized by its type
 
     def __iter__(self) -> Iterator[EvalBatch]:
         batches = iter(self._loader)

@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import color_sequences
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -19,7 +19,7 @@ from ripu_lightning.report.replay.counts import BoolArray
 COLUMNS = 4
 """Panels side by side."""
 _RIGHT, _WRONG = "#e1e1e1", "#d62728"
-_COLOURS = [*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2]]  # type: ignore[attr-defined]
+_COLOURS = [*color_sequences["tab20"][::2], *color_sequences["tab20"][1::2]]
 
 
 def draw_agreement(names: Sequence[str], values: Sequence[Sequence[float]]) -> bytes:
