@@ -31,7 +31,7 @@ class Comparison:
         strategies: figures by name.
         pool: figures of all that could be bought; random expects its shares.
         agreement: ``[S][S]`` intersection over union of what two strategies buy; null where neither buys.
-        seconds: by strategy, see :class:`~ripu_lightning.report.replay.Replay`.
+        seconds: by strategy, see :class:`~ripu_lightning.report.replay.callback.Replay`.
     """
 
     about: Mapping[str, Any]
