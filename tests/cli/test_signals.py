@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from processes import SHORT, end, start, wait_for
 from test_train_command import assert_one_line
@@ -75,12 +76,13 @@ def test_ctrl_c_while_the_ranks_start(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_second_ctrl_c_ends_a_run_that_waits_for_a_rank(tmp_path: Path) -> None:
+@pytest.mark.parametrize("busy", [True, False], ids=["while it ends", "while it waits for a rank"])
+def test_a_second_ctrl_c(tmp_path: Path, busy: bool) -> None:
     script = Path(__file__).with_name("planted.py")
     command = (sys.executable, str(script), "rank_1_is_slow")
     process = start(tmp_path, *SHORT, "output=run", "trainer.devices=2", command=command)
     wait_for(tmp_path / "slow", process)
-    time.sleep(1)
+    time.sleep(0 if busy else 1)  # rank 0 has images of its own to score
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(1.5)

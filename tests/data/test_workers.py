@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ripu_lightning.data import ActiveDataModule, datamodule
+from ripu_lightning.data import ActiveDataModule, workers
 from ripu_lightning.data.workers import work_through, worker_start
 
 WORKERS, PATIENCE = 2, 15.0
@@ -48,7 +48,10 @@ def main(folder: Path, state: str) -> None:
         results = work_through(large, range(100), WORKERS, "x")
     else:
         if RANKS in state:
-            datamodule.worker_start = lambda processes: worker_start(2)
+            workers.dist = SimpleNamespace(
+                is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 2
+            )
+            signal.signal(signal.SIGTERM, lambda *_: None)  # a run finishes its step
             state = state.removesuffix(RANKS)
         data = ActiveDataModule(None, Told(folder, state), None, num_workers=WORKERS)
         results = iter(data.pool_dataloader())
@@ -81,22 +84,29 @@ def test_workers_die_with_their_parent(tmp_path: Path, state: str) -> None:
         [sys.executable, __file__, str(tmp_path), state],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    workers: list[int] = []
+    working: list[int] = []
     try:
         wait_until = time.monotonic() + 120  # imports take long on a loaded machine
-        while len(workers) < WORKERS and time.monotonic() < wait_until:
+        while len(working) < WORKERS and time.monotonic() < wait_until:
             time.sleep(0.1)
-            workers = [int(file.name) for file in tmp_path.iterdir()]
-        assert len(workers) == WORKERS
+            working = [int(file.name) for file in tmp_path.iterdir()]
+        assert len(working) == WORKERS
         time.sleep(1)  # they have prepared all they may by now
-        assert all(alive(worker) for worker in workers)
+        if RANKS in state:  # a system asks all processes to end, but the run finishes its step
+            helpers = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+            os.killpg(parent.pid, signal.SIGTERM)
+            time.sleep(0.5)
+            assert helpers
+            assert all(alive(int(helper)) for helper in helpers)
+        assert all(alive(worker) for worker in working)
         parent.send_signal(signal.SIGKILL)
-        assert wait_for(lambda: not any(alive(worker) for worker in workers))
+        assert wait_for(lambda: not any(alive(worker) for worker in working))
     finally:
         parent.kill()
         parent.wait()
-        for worker in filter(alive, workers):
+        for worker in filter(alive, working):
             os.kill(worker, signal.SIGKILL)
 
 
@@ -110,8 +120,12 @@ def test_workers_are_forked_among_ranks_where_python_can(
     major, minor, micro = version
     found = SimpleNamespace(version_info=SimpleNamespace(major=major, minor=minor, micro=micro))
     monkeypatch.setattr("ripu_lightning.data.workers.sys", found)
-    assert worker_start(2) == (None if safe else "forkserver")
     assert worker_start(1) is None
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    for world, started in ((1, None), (2, None if safe else "forkserver")):
+        monkeypatch.setattr("torch.distributed.get_world_size", lambda world=world: world)
+        assert worker_start(1) == started
+        assert worker_start(0) is None
 
 
 if __name__ == "__main__":

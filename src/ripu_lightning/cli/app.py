@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -54,14 +55,14 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
     def fail(error: Exception | KeyboardInterrupt) -> None:
         if isinstance(error, KeyboardInterrupt):
             print("\ninterrupted", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
+            _leave(128 + signal.SIGINT)
         line = explain(error, config_name)
         if line is None or wants_traceback:
             raise error
         code = next((cause.exit_code for cause in _causes(error) if isinstance(cause, UserError)), 1)
         # On a line of its own, below a progress bar. A run that waits has not failed.
         print(f"\nerror: {line}" if code == 1 else line, file=sys.stderr if code == 1 else sys.stdout)
-        sys.exit(code)
+        _leave(code)
 
     def checked(config: DictConfig) -> float | None:
         settings = HydraConfig.get()
@@ -95,6 +96,12 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
         fail(error)
     finally:
         os.environ["HYDRA_FULL_ERROR"] = outside
+
+
+def _leave(code: int) -> NoReturn:
+    if code > 128:  # asked to end, which it does: a Ctrl-C that comes again shall not change how
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _exit_code(error: SystemExit) -> int | str | None:

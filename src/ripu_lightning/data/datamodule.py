@@ -242,7 +242,7 @@ class ActiveDataModule(LightningDataModule):
     def _loader_options(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
-            "multiprocessing_context": worker_start(self._shard()[1]) if self.num_workers else None,
+            "multiprocessing_context": worker_start(self.num_workers),
             "pin_memory": torch.cuda.is_available(),
             "worker_init_fn": end_with_parent,
         }

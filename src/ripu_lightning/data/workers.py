@@ -6,8 +6,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from typing import Generic, TypeVar
 
+import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -33,6 +35,7 @@ def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: 
         num_workers=workers,
         collate_fn=_as_it_is,
         worker_init_fn=end_with_parent,
+        multiprocessing_context=worker_start(workers),
     )
     yield from tqdm(results, desc=title, unit="image")
 
@@ -43,17 +46,26 @@ def all_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def worker_start(processes: int) -> str | None:
-    """How the workers of a loader begin in a run of so many processes: None leaves it to the system.
+def worker_start(workers: int) -> str | None:
+    """How so many workers of a loader begin: None leaves it to the system.
 
     Before Python 3.10.15 and 3.11.10 a forked process waits for ever where a thread of another language enters Python
-    in that moment (python/cpython#112275), as those do that carry the messages between ranks.
+    in that moment (python/cpython#112275), as those do that carry the messages between ranks: there they are started by
+    a process of their own.
     """
     fixed = {10: 15, 11: 10}.get(sys.version_info.minor, 0)
     forks = multiprocessing.get_start_method() == "fork"
-    if processes == 1 or not forks or sys.version_info.micro >= fixed:
+    alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+    if not workers or alone or not forks or sys.version_info.micro >= fixed:
         return None
     multiprocessing.set_forkserver_preload([__name__, "ripu_lightning.data"])
+    # What a system sends to all processes of a run would end it, and with it, for their parent, its workers.
+    resource_tracker.ensure_running()  # which else it starts itself, and unblocks signals with
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
 
 

@@ -8,6 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
 from ripu_lightning.errors import UserError
 
@@ -34,7 +35,7 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
 
     Inside a stage that is after the step, see :class:`~ripu_lightning.training.checkpoints.RunCheckpoint`; in
     validation and in a round it is the next image, as the checkpoint is but one step old. Use it around ``fit``, and
-    give it to the trainer: Lightning's own handlers, which talk to other ranks in the midst of a step, are replaced.
+    give it to the trainer, which then has no handlers of its own.
     """
 
     def __init__(self) -> None:
@@ -44,8 +45,7 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
         self._trainer: Trainer | None = None
 
     def __enter__(self) -> "Interruption":
-        self._before = {each: signal.getsignal(each) for each in SIGNALS}
-        self._listen()
+        self._before = {each: signal.signal(each, self._note) for each in SIGNALS}
         return self
 
     def __exit__(
@@ -70,23 +70,12 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Know the other processes."""
         self._trainer = trainer
-
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning has put its handlers in the place of ours by now."""
-        self._listen()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As :meth:`on_sanity_check_start`."""
-        self._listen()
+        if self._before:
+            trainer._signal_connector = _NoHandlers(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         """See :meth:`check`."""
         self.check()
-
-    def _listen(self) -> None:
-        if self._before:
-            for each in SIGNALS:
-                signal.signal(each, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:
@@ -103,6 +92,13 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
         launcher = self._trainer.strategy.launcher if self._trainer else None
         for process in getattr(launcher, "procs", ()):
             process.send_signal(signum)
+
+
+class _NoHandlers(_SignalConnector):
+    """In the place of Lightning's handlers, which talk to other ranks in the midst of a step: there is no switch."""
+
+    def register_signal_handlers(self) -> None:
+        pass
 
 
 def check_interruption(trainer: Trainer) -> None:
