@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_process import call_inside
 from test_train_command import SMALL, assert_one_line, call
 
 from ripu_lightning.acquisition import get_strategy, list_strategies
@@ -74,9 +75,9 @@ def test_runs_by_name(site: str, tmp_path: Path) -> None:
     bought(tmp_path / "run", "boundary")
 
 
-def test_runs_by_target_without_being_installed(copy: Path, tmp_path: Path) -> None:
-    source = str(copy / "src")
-    done = call("ripu-train", *ONE_ROUND, *BY_TARGET, "output=run", cwd=tmp_path, PYTHONPATH=source)
+def test_runs_by_target_without_being_installed(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(copy / "src")
+    done = call_inside("ripu-train", *ONE_ROUND, *BY_TARGET, "output=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     bought(tmp_path / "run", "boundary")
 
@@ -95,8 +96,11 @@ def test_the_readme_tells_both_commands() -> None:
         (["~strategy", "+strategy._target_=ripu_edges.bounds"], ["strategy", "ripu_edges.bounds"]),
     ],
 )
-def test_mistakes_on_the_command_line(site: str, tmp_path: Path, overrides: list[str], words: list[str]) -> None:
-    done = call("ripu-train", *ONE_ROUND, *overrides, "output=run", cwd=tmp_path, PYTHONPATH=site)
+def test_mistakes_on_the_command_line(
+    site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], words: list[str]
+) -> None:
+    monkeypatch.syspath_prepend(site)
+    done = call_inside("ripu-train", *ONE_ROUND, *overrides, "output=run", cwd=tmp_path)
     assert_one_line(done, *words)
     assert list(tmp_path.iterdir()) == []
 

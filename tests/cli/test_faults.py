@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from in_process import call_inside
 from PIL import Image
-from processes import SHORT, end, planted, start
+from processes import SHORT, planted
 from test_train_command import SMALL, assert_one_line
 
 from ripu_lightning.labels import LabelStore
+
+
+def run(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """A run without a fault of its own, inside this process."""
+    return call_inside("ripu-train", *SMALL, *options, cwd=folder)
 
 
 @pytest.mark.parametrize(
@@ -68,21 +74,21 @@ def test_a_full_disk_costs_the_checkpoint_of_that_moment_alone(tmp_path: Path) -
     assert_one_line(done, "no space left", "last.ckpt", "free some space")
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
-    again = end(start(tmp_path, *options))
+    again = run(tmp_path, *options)
     assert again.returncode == 0, again.stderr[-2000:]
     assert len(LabelStore.open(tmp_path / "run" / "labels").rounds) == 2
 
 
 def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    assert_one_line(end(start(tmp_path, *SHORT, "output=file/run")), "file/run", "check the path")
+    assert_one_line(run(tmp_path, *SHORT, "output=file/run"), "file/run", "check the path")
 
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that is through."""
     folder = tmp_path_factory.mktemp("complete")
-    assert end(start(folder, *SHORT, "output=run")).returncode == 0
+    assert run(folder, *SHORT, "output=run").returncode == 0
     return folder / "run"
 
 
@@ -92,10 +98,10 @@ def test_a_damaged_checkpoint_is_named_and_the_labels_are_used_again(complete: P
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert_one_line(end(start(tmp_path, *SHORT, "output=run")), str(path), "damaged")
+    assert_one_line(run(tmp_path, *SHORT, "output=run"), str(path), "damaged")
     path.unlink()
     before = rounds(tmp_path / "run")
-    assert end(start(tmp_path, *SHORT, "output=run")).returncode == 0
+    assert run(tmp_path, *SHORT, "output=run").returncode == 0
     assert rounds(tmp_path / "run") == before
     assert len(before) == 2
 
@@ -109,7 +115,7 @@ def test_a_round_that_was_set_aside_answers_what_is_asked_again(complete: Path, 
     before = rounds(tmp_path / "run")
     labels = [sys.executable, "-m", "ripu_lightning.cli.labels"]
     subprocess.run([*labels, "rollback", "run", "1"], cwd=tmp_path, check=True, capture_output=True)
-    refused = end(start(tmp_path, *SHORT, "output=run"))
+    refused = run(tmp_path, *SHORT, "output=run")
     assert_one_line(refused, "holds 1 rounds of labels, but the checkpoint was trained on 2", "ripu-labels rollback")
     (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
     again = planted(tmp_path, "nobody_answers", *SHORT, "output=run")

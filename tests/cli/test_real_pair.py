@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_train_command import call
+from in_process import call_inside
 
 from ripu_lightning.labels import LabelStore
 
@@ -15,7 +15,7 @@ DATA = Path(os.environ.get("RIPU_DATA", "../shared/data")).resolve()
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the real pair is not at {DATA}; name its folder in RIPU_DATA")
 def test_roads_experiment_goes_through(tmp_path: Path) -> None:
     small = ["debug=quick", "budget.rounds=1", "data.source_size=[72,96]", "data.target_size=[72,96]", "pictures=1"]
-    done = call("ripu-train", "experiment=roads", *small, "output=run", cwd=tmp_path, RIPU_DATA=str(DATA))
+    done = call_inside("ripu-train", "experiment=roads", *small, "output=run", cwd=tmp_path, RIPU_DATA=str(DATA))
     assert done.returncode == 0, done.stderr[-3000:]
     store = LabelStore.open(tmp_path / "run" / "labels")
     assert store.rounds[0].queries == 367 * 271  # ceil(288 * 384 * 0.022 / 9) squares on every training image
