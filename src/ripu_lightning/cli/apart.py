@@ -14,10 +14,10 @@ from typing import IO, Any
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 
+from ripu_lightning.signals import SIGNALS
+
 PARENT = "RIPU_PARENT"
 """Environment variable: the id of the process of ours that started this one."""
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""By these a run is asked to stop; it ends with 128 + the signal's number."""
 POLL = 0.05
 """Seconds between two looks at a child."""
 DEATH_SIGNAL = 1
@@ -61,7 +61,7 @@ def run_child(command: Sequence[str], environment: Mapping[str, str], log: IO[by
         if child is not None:
             child.send_signal(number)
 
-    handlers = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    handlers = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
         # In a session of its own a Ctrl-C reaches it once, by way of this process, and it can go on to its checkpoint.
         mine = {**environment, PARENT: str(os.getpid())}
@@ -81,7 +81,7 @@ def run_child(command: Sequence[str], environment: Mapping[str, str], log: IO[by
         for number, handler in handlers.items():
             signal.signal(number, handler)
     stopped = 128 - code if code < 0 else code
-    if stopped in {128 + number for number in PASSED_ON}:
+    if stopped in {128 + number for number in SIGNALS}:
         raise SystemExit(stopped)
     if asked:  # at its very end, or too early to understand: the user wants no more all the same
         raise SystemExit(128 + asked[0])

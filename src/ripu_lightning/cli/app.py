@@ -17,10 +17,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ripu_lightning.cli.apart import PASSED_ON, follow_parent
+from ripu_lightning.cli.apart import follow_parent
 from ripu_lightning.cli.launching import explain_submission, launcher, require_fitting_launch
 from ripu_lightning.cli.values import check_values
 from ripu_lightning.errors import DISK_FULL, UserError, suggest
+from ripu_lightning.signals import SIGNALS, let_through
 
 WAITS = 3
 """Exit code of a run that waits for answers."""
@@ -85,8 +86,9 @@ def run(config_name: str, job: Callable[[DictConfig], None], part: Callable[[Dic
 
     follow_parent()
     if int(os.environ.get("LOCAL_RANK", 0)) and launcher() is None:
-        for signum in PASSED_ON:  # the first rank decides, and would be killed by Lightning if this one just ended
+        for signum in SIGNALS:  # the first rank decides, and would be killed by Lightning if this one just ended
             signal.signal(signum, signal.SIG_IGN)
+        let_through()
     from ripu_lightning.cli.sweep import watched  # imports take a while, in which a signal would end this process
 
     try:

@@ -115,6 +115,7 @@ def _fit(
     """Train from the checkpoint ``last``, if there is one; False where rank 0 tells that the run was interrupted."""
     start = str(last) if last.is_file() else None
     try:
+        interruption.lead(trainer)
         with interruption:
             trainer.fit(module, datamodule=datamodule, ckpt_path=start, weights_only=True)
     except (Exception, SystemExit) as error:

@@ -16,17 +16,18 @@ from typing import Any, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ripu_lightning.cli.apart import PASSED_ON, lives, quoted, start_apart
+from ripu_lightning.cli.apart import lives, quoted, start_apart
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import explained, replacing
 from ripu_lightning.report.result import NAME as RESULT
 from ripu_lightning.report.result import digest, read_result
+from ripu_lightning.signals import SIGNALS
 from ripu_lightning.untrusted import is_line, parse_json, read_bounded
 
 NAME, LOG = "job.json", "log.txt"
 SWEEP = "RIPU_SWEEP"
 """Environment variable: the name of the sweep's folder, for the process of a job."""
-STATES = {0: "complete", 3: "waiting", **{128 + number: "stopped" for number in PASSED_ON}}
+STATES = {0: "complete", 3: "waiting", **{128 + number: "stopped" for number in SIGNALS}}
 """By exit code; any other one is a failure."""
 MOST = 2**53
 """Above all times, codes and steps; infinity and NaN are not below it."""

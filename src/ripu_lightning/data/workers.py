@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ripu_lightning.signals import held_back
+
 Result = TypeVar("Result")
 
 
@@ -61,11 +63,8 @@ def worker_start(workers: int) -> str | None:
     multiprocessing.set_forkserver_preload([__name__, "ripu_lightning.data"])
     # What a system sends to all processes of a run would end it, and with it, for their parent, its workers.
     resource_tracker.ensure_running()  # which else it starts itself, and unblocks signals with
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
-    try:
+    with held_back():
         forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
 
 

@@ -8,12 +8,12 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.signals import SIGNALS, held_back, let_through
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""From the keyboard; from a system or a cluster that needs the machine; from a cluster whose time limit comes near."""
 AGAIN = 1.0
 """Seconds within which a signal that comes again is the same one: a cluster and a parent may both send it."""
 
@@ -34,8 +34,8 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
     """Notes the first signal of a block, which ends the run where nothing is lost; a second Ctrl-C ends it at once.
 
     Inside a stage that is after the step, see :class:`~ripu_lightning.training.checkpoints.RunCheckpoint`; in
-    validation and in a round it is the next image, as the checkpoint is but one step old. Use it around ``fit``, and
-    give it to the trainer, which then has no handlers of its own.
+    validation and in a round it is the next image, as the checkpoint is but one step old. Give it to the trainer, let
+    it :meth:`lead` that trainer, and use it around ``fit``.
     """
 
     def __init__(self) -> None:
@@ -46,6 +46,7 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
 
     def __enter__(self) -> "Interruption":
         self._before = {each: signal.signal(each, self._note) for each in SIGNALS}
+        let_through()
         return self
 
     def __exit__(
@@ -53,6 +54,20 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
     ) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
+
+    def lead(self, trainer: Trainer) -> None:
+        """Take the signals of a trainer's processes, those that it will start too; before ``fit``."""
+        self._trainer = trainer
+        trainer._signal_connector = _NoHandlers(trainer)
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            start = launcher._call_children_scripts
+
+            def start_held_back() -> None:
+                with held_back():
+                    start()
+
+            vars(launcher)["_call_children_scripts"] = start_held_back
 
     def agreed(self, trainer: Trainer) -> bool:
         """Whether any rank was asked to end; to be called by all of them after the same step."""
@@ -66,12 +81,6 @@ class Interruption(Callback, AbstractContextManager["Interruption"]):
         """Between the images of a validation or a round. Raises Interrupted where a signal asked for it."""
         if self.signum is not None:
             self.end_run("between two stages, after its last checkpoint")
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Know the other processes."""
-        self._trainer = trainer
-        if self._before:
-            trainer._signal_connector = _NoHandlers(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         """See :meth:`check`."""
