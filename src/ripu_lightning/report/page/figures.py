@@ -13,6 +13,7 @@ _ACROSS = 4  # panels a row
 _DASHES = ("-", "--", ":", "-.")
 _HATCHES = ("", "//", "xx", "..")
 _MARKS = ("o", "s", "D", "^", "X")
+_HANDLE, _LETTER, _LINE = 0.7, 0.065, 0.17  # inches that an entry of a legend takes
 
 
 def draw(chart: Chart) -> Figure:
@@ -34,7 +35,7 @@ def saved(chart: Chart, kind: str) -> bytes:
 def _lines(chart: Lines) -> Figure:
     across = min(_ACROSS, len(chart.panels))
     down = -(-len(chart.panels) // across)
-    size = (7.0, 4.5) if down * across == 1 else (3.2 * across, 2.6 * down + 0.8)
+    size = (7.0, 3.6) if down * across == 1 else (3.2 * across, 2.6 * down)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes in grid[len(chart.panels) :]:
@@ -43,10 +44,12 @@ def _lines(chart: Lines) -> Figure:
         _draw_panel(axes, panel)
         if len(chart.panels) > 1:
             axes.set_title(_plain(panel.title), fontsize=9)
-    figure.supxlabel(chart.x, fontsize=9)
-    figure.supylabel(chart.y, fontsize=9)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8, handlelength=3.5)
+    if len(chart.panels) > 1:
+        figure.supxlabel(chart.x, fontsize=9)
+        figure.supylabel(chart.y, fontsize=9)
+    else:
+        grid[0].set(xlabel=chart.x, ylabel=chart.y)
+    _legend(figure, grid[0])
     return figure
 
 
@@ -69,7 +72,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _bars(chart: Bars) -> Figure:
-    figure = Figure(figsize=(max(6.0, 0.6 * len(chart.categories) + 2), 4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(max(6.0, 0.6 * len(chart.categories) + 2), 3.6), dpi=150, layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(chart.series)
     for index, (label, style, values) in enumerate(chart.series):
@@ -79,7 +82,7 @@ def _bars(chart: Bars) -> Figure:
             bar.set(hatch=_HATCHES[style.texture], edgecolor="white", linewidth=0)
     axes.set_xticks(range(len(chart.categories)), list(map(_plain, chart.categories)), rotation=40, ha="right")
     axes.set_ylabel(chart.y)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(figure, axes)
     _tidy(axes)
     return figure
 
@@ -96,6 +99,17 @@ def _heat(chart: Heat) -> Figure:
         text = "–" if math.isnan(value) else f"{value:.2f}"
         axes.text(column, row, text, ha="center", va="center", color="black" if value > 0.6 else "white")
     return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Above the panels, in as many columns as its longest label lets stand there; the figure grows by its lines."""
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max(map(len, labels), default=0)
+    columns = int(np.clip(figure.get_figwidth() // (_HANDLE + _LETTER * longest), 1, 3))
+    figure.set_figheight(figure.get_figheight() + _LINE * -(-len(labels) // columns))
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=8, handlelength=3.5
+    )
 
 
 def _tidy(axes: Axes) -> None:

@@ -166,7 +166,7 @@ def _labels(firsts: Sequence[tuple[str, Run]], settings: Mapping[int, dict[str, 
     for name, (kind, _), own in zip(names, firsts, told, strict=True):
         namesakes = [other for same, other in zip(names, told, strict=True) if same == name]
         keys = [key for key in _differing(namesakes) if _names_method(key, kind)]
-        texts = [f"{key.rpartition('.')[2]} {own.get(key, 'none')}" for key in keys]
+        texts = [_said(key, own[key]) for key in keys if key in own]  # what it does not have is as published
         families.append(f"{name} ({', '.join(texts)})" if texts else name)
         shown = [*texts[:_SHOWN], *(["..."] if len(texts) > _SHOWN else [])]
         labels.append(f"{name} ({', '.join(shown)})" if texts else name)
@@ -175,6 +175,16 @@ def _labels(firsts: Sequence[tuple[str, Run]], settings: Mapping[int, dict[str, 
     numbered = enumerate(labels, start=1)
     unique = [f"{label} #{number}" if labels.count(label) > 1 else label for number, label in numbered]
     return list(zip(unique, families, strict=True))
+
+
+def _said(key: str, value: str) -> str:
+    """A setting as part of a label; of an object, the part it plays and its class.
+
+    >>> _said("geometry._target_", "ripu_lightning.acquisition.WholeImage"), _said("strategy.radius", "2")
+    ('geometry WholeImage', 'radius 2')
+    """
+    owner, _, name = key.rpartition(".")
+    return f"{owner.rpartition('.')[2]} {value.rpartition('.')[2]}" if name == "_target_" else f"{name} {value}"
 
 
 def _names_method(key: str, kind: str) -> bool:
