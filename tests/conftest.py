@@ -4,7 +4,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("suite", deadline=None)  # no test is timed: the machine may be busy
+settings.load_profile("suite")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: test files run side by side, one a core
 
 

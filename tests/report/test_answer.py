@@ -221,4 +221,4 @@ def test_families_differ_where_their_labels_had_to_be_cut() -> None:
     assert len({method.label for method in methods}) == 6
     assert all(", ...)" in method.label for method in methods)
     assert len({method.family for method in methods}) == 3
-    assert methods[4].family == methods[5].family == "a (w0 2, w1 2, w2 2, w3 2, w4 2)"
+    assert [method.family for method in methods].count("a (w0 2, w1 2, w2 2, w3 2, w4 2)") == 2

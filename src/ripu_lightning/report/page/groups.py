@@ -126,7 +126,7 @@ def _group(
     finished = [run for run in members if run.kind not in _LEFT_OUT]
     methods, repeats = _methods(finished, settings)
     order = {"bought": 0, "all": 1, "none": 2}
-    methods.sort(key=lambda method: order[method.kind])
+    methods.sort(key=lambda method: (order[method.kind], *_purchase(method.runs[0]), method.label))
     protocol = {part.replace("_", " "): str(value) for part, value in members[0].result.protocol.items()}
     unfinished = [run for run in members if run.kind in _LEFT_OUT]
     cautions = _cautions(methods, finished, repeats, bool(common))
@@ -195,6 +195,10 @@ def _names_method(key: str, kind: str) -> bool:
 
 def _name(kind: str, run: Run) -> str:
     return {"all": "all labels", "none": "source only"}.get(kind, str(run.result.strategy))
+
+
+def _purchase(run: Run) -> tuple[str, float]:
+    return str(run.result.budget["unit"]), run.result.budget["amount"] or 0.0
 
 
 def _amount(run: Run) -> str:
