@@ -34,7 +34,7 @@ from ripu_lightning.report.result import UNKNOWN_PURCHASE, Result
 from ripu_lightning.untrusted import leaves, parse_yaml, read_config
 from tiny import Blocks, Stamped
 
-fuzzed = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @contextmanager
@@ -266,7 +266,7 @@ def test_damaged_files_of_a_data_set(tmp_path: Path, kind: str) -> None:
     path.write_bytes(content)
     expected = read(path)
 
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=120)
     @given(damaged(content))
     def check(changed: bytes) -> None:
         path.write_bytes(changed)
@@ -413,7 +413,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.text(max_size=5), plain, min_size=1, max_size=4))
 def test_a_config_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, config: dict) -> None:
     path = tmp_path_factory.getbasetemp() / "written.yaml"
@@ -422,7 +422,7 @@ def test_a_config_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFac
 
 
 @given(plain)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_leaves_are_all_that_is_no_container(content: object) -> None:
     def walk(part: object) -> list[object]:
         if isinstance(part, dict):
@@ -529,7 +529,7 @@ def saved(content: object, legacy: bool = False) -> bytes:
 def test_damaged_checkpoints(tmp_path: Path, legacy: bool) -> None:
     path = tmp_path / "a.ckpt"
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(damaged(saved(WEIGHTS, legacy)))
     def check(content: bytes) -> None:
         path.write_bytes(content)

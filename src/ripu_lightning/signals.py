@@ -11,10 +11,10 @@ A run that was asked to end ends with 128 + the signal's number."""
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Hold :data:`SIGNALS` back from this thread; a process that is started in the block never gets them.
+    """Hold :data:`SIGNALS` back from this thread, and from a process started in the block until it lets them through.
 
-    Until :func:`let_through` is called in it: a terminal or a system sends them to all processes of a run, also to one
-    that cannot yet know what to do about them and would end the run with it.
+    A terminal or a system sends them to all processes of a run, also to one that has only just been started: it cannot
+    know yet what to do about them, would end, and the run with it. See :func:`let_through`.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

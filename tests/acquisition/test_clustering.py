@@ -76,7 +76,7 @@ def plain_densities(point: list[float], mixture: GaussianMixture) -> list[float]
     return result
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(0, 12),
@@ -105,7 +105,7 @@ def test_k_centre_picks_every_equal_point_once() -> None:
     assert k_centre(points, 9, points[:1]) == [0, 1, 2, 3]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(1, 30),
@@ -145,7 +145,7 @@ def test_k_means_stops_by_itself() -> None:
     assert torch.equal(k_means(points, 4, seed=1, iterations=10**9), k_means(points, 4, seed=1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(1, 25),
@@ -209,7 +209,7 @@ def test_another_seed_draws_another_start() -> None:
     assert len({k_means(points, 3, seed, iterations=0).sum().item() for seed in range(10)}) > 5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), components=st.integers(1, 4), features=st.integers(1, 4))
 def test_log_density_is_the_log_of_the_plain_sum(seed: int, components: int, features: int) -> None:
     mixture = GaussianMixture(
@@ -231,7 +231,7 @@ def test_log_density_of_a_far_point_is_finite() -> None:
     assert near > far > farther > -math.inf
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), components=st.integers(1, 4), features=st.integers(1, 3))
 def test_fit_takes_the_plain_steps(seed: int, components: int, features: int) -> None:
     points = normal(seed, 25, features)
@@ -260,7 +260,7 @@ def test_fit_starts_from_the_clusters() -> None:
     assert mixture.variances[order].flatten().tolist() == pytest.approx([1, smallest, smallest, 32 / 3])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 30), features=st.integers(1, 3), grid=st.booleans())
 def test_likelihood_of_the_fit_grows_and_beats_one_gaussian(seed: int, size: int, features: int, grid: bool) -> None:
     points = on_grid(seed, size, features, 3) if grid else normal(seed, size, features)

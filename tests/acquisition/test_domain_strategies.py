@@ -34,7 +34,7 @@ PIXELS = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)]
 REGIONS = 6
 
 seeds = given(seed=st.integers(0, 10_000))
-few_examples = settings(max_examples=8, deadline=None)
+few_examples = settings(max_examples=8)
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -201,7 +201,7 @@ def test_core_set_scores_the_distance_to_the_nearest_source_image(seed: int) -> 
         assert result[index].reshape(-1).tolist() == pytest.approx([expected] * len(PIXELS), rel=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(1, 12),
@@ -435,7 +435,7 @@ def plain_d2ada(
     return picks
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(1, 25),

@@ -91,7 +91,7 @@ def best(values: list[float], free: list[bool]) -> list[int]:
     return sorted((number for number, is_free in enumerate(free) if is_free), key=lambda number: -values[number])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=SEEDS,
     shape=SHAPES,
@@ -121,7 +121,7 @@ def test_walk_of_squares_blocks_around_each_pick(
     assert geometry.positions(numbers).tolist() == numbers.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, shape=SHAPES, radius=st.integers(0, 3), count=st.integers(0, 5))
 def test_members_and_outline_of_squares_are_clipped(seed: int, shape: tuple[int, int], radius: int, count: int) -> None:
     positions = torch.randint(0, shape[0] * shape[1], (count,), generator=drawn(seed))
@@ -165,7 +165,7 @@ def test_squares_cost_their_whole_area_and_just_do_not_overlap() -> None:
     assert len(pixels) == len(pixels.unique())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=SEEDS,
     shape=SHAPES,

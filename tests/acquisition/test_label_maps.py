@@ -32,7 +32,7 @@ def border(regions: Tensor) -> int:
     return int((regions[1:] != regions[:-1]).sum() + (regions[:, 1:] != regions[:, :-1]).sum())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     height=st.integers(1, 24),

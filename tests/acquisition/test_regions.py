@@ -26,7 +26,7 @@ def drawn(seed: int, depth: int, shape: tuple[int, int]) -> Tensor:
     return torch.randn((depth, *shape), generator=torch.Generator().manual_seed(seed + 1))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 1000),
     shape=SHAPES,
@@ -53,7 +53,7 @@ def test_the_lower_class_of_equals_is_dominant() -> None:
     assert dominant_classes(logits, (torch.tensor([0, 1]), torch.tensor([0, 0])), 1).tolist() == [1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), shape=SHAPES, radius=st.integers(0, 2), count=st.integers(0, 6))
 def test_mean_over(seed: int, shape: tuple[int, int], radius: int, count: int) -> None:
     values, of = drawn(seed, 3, shape), members(seed, shape, radius, count)
@@ -66,7 +66,7 @@ def test_mean_over(seed: int, shape: tuple[int, int], radius: int, count: int) -
             assert float(found[row, name]) == pytest.approx(expected, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), shape=SHAPES, coarse=SHAPES, radius=st.integers(0, 3), count=st.integers(0, 6))
 def test_mean_features_of_the_cells_that_pixels_lie_in(
     seed: int, shape: tuple[int, int], coarse: tuple[int, int], radius: int, count: int

@@ -47,7 +47,7 @@ def sorted_loop(
     return picks, available, region
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 10_000),
     height=st.integers(1, 14),
@@ -200,7 +200,7 @@ def test_more_picks_than_fit_into_a_huge_map(levels: int) -> None:
     assert not picked.available.any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     length=st.integers(1, 200),

@@ -78,7 +78,7 @@ def farthest_first(points: list[list[float]], count: int, known: list[list[float
     return picks
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, count=st.integers(0, 30), dearest=st.sampled_from([1, 7]), amount=st.integers(0, 60))
 def test_greedy_buys_the_best(seed: int, count: int, dearest: int, amount: int) -> None:
     rows = candidates(seed, count, dearest)
@@ -87,7 +87,7 @@ def test_greedy_buys_the_best(seed: int, count: int, dearest: int, amount: int) 
         assert mode.order(rows, amount).tolist() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, count=st.integers(1, 60), share=st.sampled_from([0.01, 0.25, 1.0]), free=st.sampled_from([0.5, 1.0]))
 def test_top_random_draws_among_the_best_then_goes_best_first(seed: int, count: int, share: float, free: float) -> None:
     given_units = units(seed, count, free)
@@ -133,7 +133,7 @@ def test_top_random_draws_from_the_free_alone() -> None:
     assert TopRandom(0.3).prepare(one, 0).values[2] > 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=SEEDS,
     count=st.integers(0, 30),
@@ -155,7 +155,7 @@ def test_classes_get_equal_shares_while_they_last() -> None:
     assert [len(list(group)) for _, group in groupby(names)] == [10, 10, 10, 10]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     seed=SEEDS,
     count=st.integers(0, 25),

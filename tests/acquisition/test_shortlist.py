@@ -147,7 +147,7 @@ def numbers_of(pool: Pool, asked: Asked) -> Asked:
     return {index: regions.view(-1)[asked[index]].tolist() for index, regions in maps.items() if regions is not None}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=SEEDS,
     owners=st.lists(st.integers(0, 3), min_size=1, max_size=6),
@@ -173,7 +173,7 @@ def test_a_pool_is_one_greedy_loop_over_all_images(
         pool.buy(asked, geometry)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=SEEDS,
     owners=st.lists(st.integers(0, 2), min_size=1, max_size=5),
@@ -203,7 +203,7 @@ def test_a_pool_of_whole_images(options: dict) -> None:
     assert pool.ask(strategy, budget, 1, [0, 1, 0, 1, 2]) == {index: [0] for index in sorted(best)}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=SEEDS, clicks=st.integers(1, 12), levels=st.sampled_from([1, 3, 1000]))
 def test_what_is_kept_does_not_grow_with_the_pool(seed: int, clicks: int, levels: int) -> None:
     pool, shortlist = (
@@ -235,7 +235,7 @@ def test_shortlists_are_trimmed_to_what_could_be_bought(geometry: Geometry, opti
     assert len(second.parts) == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=SEEDS,
     owners=st.lists(st.integers(0, 2), min_size=2, max_size=5),
@@ -255,7 +255,7 @@ def test_no_mode_depends_on_who_scored_what(
         pool.buy(asked, geometry)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=SEEDS,
     levels=st.sampled_from([1, 3, 1000]),

@@ -15,7 +15,7 @@ from ripu_lightning.errors import UserError
 CLASSES, HEIGHT, WIDTH = 4, 7, 8
 
 seeds = given(seed=st.integers(0, 10_000))
-few_examples = settings(max_examples=8, deadline=None)
+few_examples = settings(max_examples=8)
 
 
 def draw(seed: int, *shape: int) -> Tensor:

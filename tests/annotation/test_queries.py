@@ -48,7 +48,6 @@ IMAGES = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(IMAGES, st.integers(1, 9))
 def test_bit_for_bit(images: dict[int, tuple[int, bool, int]], rows: int) -> None:
     queries = [query(index, *arguments) for index, arguments in sorted(images.items())]
@@ -161,7 +160,7 @@ def test_a_small_file_does_not_become_a_large_one(tmp_path: Path) -> None:
         read_queries(path, {"town/3": (1, 1)})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(place=st.floats(0, 1, exclude_max=True), length=st.integers(0, 30), content=st.binary(max_size=8))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, place: float, length: int, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.parquet"

@@ -77,7 +77,7 @@ PICKS = st.fixed_dictionaries({image: st.lists(st.integers(0, 3), unique=True, m
 ROUNDS = st.lists(st.tuples(PICKS, st.booleans(), st.integers(0, 2)), min_size=1, max_size=5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ROUNDS, st.booleans())
 def test_against_a_plain_dictionary(rounds: list[tuple[dict[str, list[int]], bool, int]], turned: bool) -> None:
     person = Person(turned)

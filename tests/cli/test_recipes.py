@@ -17,8 +17,8 @@ from ripu_lightning.cli.train import main
 PAGE = Path(__file__).parents[2] / "docs" / "reproduce.md"
 TABLES = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
 GTAV = [found.group(1) for line in TABLES if (found := re.search(r"`ripu-train (experiment=gtav/[^`]*)`", line))]
-# Those of SYNTHIA are the ones of GTAV with other data, which tests/test_published_recipe.py compares: one is run.
-SYNTHIA = ["experiment=synthia/ripu_ra"]
+# Those of SYNTHIA are the ones of GTAV with other data, which tests/test_published_recipe.py compares: a few are run.
+SYNTHIA = [f"experiment=synthia/{name}" for name in ("ripu_ra", "ripu_pa", "source_free", "source_only", "supervised")]
 CONF = Path(__file__).parents[2] / "conf" / "experiment"
 
 

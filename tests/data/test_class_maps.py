@@ -182,7 +182,7 @@ def derive(folder: Path, text: str) -> ClassMap:
     return load_class_map(str(path))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sets(st.sampled_from(load_class_map("cityscapes_19").names), max_size=17), st.sets(st.integers(35, 255)))
 def test_derived_maps_against_plain_loops(
     tmp_path_factory: pytest.TempPathFactory, without: set[str], ignore: set[int]

@@ -99,7 +99,7 @@ def test_pickles_light_and_whole() -> None:
     assert [digest(pickle.loads(data), i) for i in range(3)] == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     domain=st.sampled_from(DOMAINS),
     height=st.integers(32, 150),
@@ -166,7 +166,7 @@ def test_labels_line_up_with_the_image(domain: Domain) -> None:
         np.testing.assert_array_equal(image[..., 0] - 10, label)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     points=st.lists(st.tuples(st.floats(-40, 90), st.floats(-40, 90)), min_size=3, max_size=8),
     width=st.floats(0.1, 6),

@@ -46,7 +46,7 @@ def outcomes(names: tuple[str, ...], count: int = 40) -> Iterator[tuple[Bytes, B
         yield denormalize(image), mask.numpy()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**63 - 1), st.integers(3, 40), st.integers(3, 40))
 def test_masks_keep_their_values(seed: int, height: int, width: int) -> None:
     image, mask = sample(seed % 97, height, width)

@@ -1,5 +1,6 @@
 """Loader workers die with the process that started them, whatever they are doing at that moment."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -108,6 +109,16 @@ def test_workers_die_with_their_parent(tmp_path: Path, state: str) -> None:
         parent.wait()
         for worker in filter(alive, working):
             os.kill(worker, signal.SIGKILL)
+
+
+def test_a_worker_that_its_parent_ends_has_not_failed(tmp_path: Path) -> None:
+    data = ActiveDataModule(None, Told(tmp_path, "waiting for work"), None, num_workers=1)
+    results = iter(data.pool_dataloader())
+    next(results)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(PATIENCE)
+    assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def starts(length, window, overlap):
     return [*found, length - window]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(4, 14),
     width=st.integers(4, 14),
@@ -128,7 +128,7 @@ def test_each_pixel_has_the_mean_over_the_windows_that_hold_it(height, width, wi
     assert torch.allclose(found, total / count, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     window=st.tuples(st.integers(1, 25), st.integers(1, 25)),
@@ -148,7 +148,7 @@ def test_what_windows_saw_is_brought_to_the_labels_size():
     assert torch.allclose(next(inference.probabilities(model, images, [size])), resized(small, size)[0], atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(length=st.integers(1, 60), window=st.integers(1, 30), overlap=st.floats(0, 0.95))
 def test_windows_stay_inside_and_share_what_they_should(length, window, overlap):
     seen = []

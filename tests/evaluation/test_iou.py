@@ -51,7 +51,7 @@ def draw_pairs(seed, classes, images, used):
     return pairs
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), classes=st.integers(2, 19), images=st.integers(1, 3), data=st.data())
 def test_iou_is_that_of_pixel_sets_over_the_whole_set(seed, classes, images, data):
     pairs = draw_pairs(seed, classes, images, data.draw(st.integers(1, classes)))
@@ -63,7 +63,7 @@ def test_iou_is_that_of_pixel_sets_over_the_whole_set(seed, classes, images, dat
     assert mean_iou(confusion) == pytest.approx(mean, nan_ok=True)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31), classes=st.integers(2, 6))
 def test_confusion_counts_like_a_loop(seed, classes):
     pairs = draw_pairs(seed, classes, 2, classes)
@@ -132,7 +132,7 @@ def mean_of(values):
     return sum(present) / len(present) if present else math.nan
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), classes=st.integers(2, 8), images=st.integers(1, 3), data=st.data())
 def test_figures_are_those_of_loops_over_pixels(seed, classes, images, data):
     pairs = draw_pairs(seed, classes, images, data.draw(st.integers(1, classes)))

@@ -99,7 +99,7 @@ def contents(store: LabelStore) -> list[tuple[bytes, ...]]:
     return [tuple(images), *columns]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(damage=damages())
 def test_any_manifest(sample: Path, pristine: LabelStore, damage: Callable[[bytes], bytes]) -> None:
     path = sample / "manifest.json"
@@ -116,7 +116,7 @@ def test_any_manifest(sample: Path, pristine: LabelStore, damage: Callable[[byte
         path.write_bytes(whole)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(damage=damages())
 def test_any_round_under_its_manifest(single: Path, damage: Callable[[bytes], bytes]) -> None:
     path = single / "round_001.parquet"
@@ -152,7 +152,7 @@ def read_all(folder: Path, **options: Any) -> None:
         store.file(entry.number).tally()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(damage=damages(), known=st.booleans())
 def test_any_round_that_its_manifest_believes(
     single: Path, tmp_path_factory: pytest.TempPathFactory, damage: Callable[[bytes], bytes], known: bool

@@ -64,7 +64,7 @@ def apply(store: LabelStore, model: Model, ids: list[str], kind: str, value: int
         model.head = value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STEPS)
 def test_against_a_plain_tree(steps: list[tuple[str, int]]) -> None:
     model, ids = Model([]), list[str]()

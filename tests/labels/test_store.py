@@ -20,7 +20,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_ASKED, VOID, Answers, LabelStore, groups, painting, reading, rounds
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_images_match_painting_pixel_by_pixel(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))

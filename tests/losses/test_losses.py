@@ -126,7 +126,7 @@ def test_local_consistency_equals_loops(norm, boundary, label_dtype):
 
 
 @given(arrays(np.uint8, (1, 4, 5), elements=st.sampled_from([0, 1, 2, 255])))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_boundaries_equal_loops(labels):
     for boundary in BOUNDARIES:
         mask = L.boundary_mask(torch.from_numpy(labels), boundary)
@@ -250,7 +250,7 @@ seeds = st.integers(0, 2**31 - 1)
 
 
 @given(seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_l1_is_bounded_and_all_are_invariant_to_a_shift_of_logits(seed):
     logits, labels = make_case(seed)
     assert 0 <= L.local_consistency(logits, labels) <= 2
@@ -259,7 +259,7 @@ def test_l1_is_bounded_and_all_are_invariant_to_a_shift_of_logits(seed):
 
 
 @given(seeds, st.permutations(range(4)))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_renaming_classes_changes_nothing_but_the_official_boundary(seed, order):
     logits, labels = make_case(seed)
     renamed_labels = labels.clone()
@@ -271,7 +271,7 @@ def test_renaming_classes_changes_nothing_but_the_official_boundary(seed, order)
 
 
 @given(seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_mirroring_changes_nothing(seed):
     logits, labels = make_case(seed)
     for loss in LOSSES.values():

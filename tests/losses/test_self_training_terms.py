@@ -114,7 +114,7 @@ def test_gradients_reach_the_student_alone_and_are_those_of_its_cross_entropy() 
 
 
 @given(st.integers(0, 2**31 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_bought_label_silences_the_teacher_there(seed: int) -> None:
     teacher, bought = make_logits(seed), make_labels(seed, known=0.5)
     other = torch.where((bought != 255)[:, None], make_logits(seed + 1), teacher)

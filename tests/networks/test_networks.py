@@ -214,7 +214,7 @@ def test_dilated_resnet_equals_torchvisions(output_stride, replace):
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([3, 5]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_same_padding(height, width, kernel):
     conv = SameConv2d(2, 3, kernel, stride=2)
     images = noise(1, 2, height, width)

@@ -125,7 +125,7 @@ def random_picture(seed, height=8, width=12):
     return image, labels.astype(np.uint8), asked
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), newest=st.integers(1, 4))
 def test_bought_pixels_have_their_colours_and_outlines(seed, newest):
     image, labels, asked = random_picture(seed)

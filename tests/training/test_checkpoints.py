@@ -43,7 +43,7 @@ def test_what_the_disk_refuses_leaves_the_old_one(tmp_path: Path, monkeypatch: p
     assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, position: int, bit: int

@@ -22,7 +22,7 @@ def batch(seed: int, height: int = 8, width: int = 10, known: float = 0.9) -> Tr
 
 
 @given(label_maps, seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_half_of_the_classes_rounded_up_and_never_void(labels: np.ndarray, seed: int) -> None:
     chosen = choose_classes(torch.from_numpy(labels), seed)
     for row, label in zip(chosen, labels, strict=True):

@@ -24,7 +24,7 @@ def plain_radius(vector: list[float], curvature: float) -> float:
     return 2 / root * math.atanh(root * min(norm, (1 - 1e-3) / root))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([0.01, 0.3, 1.0, 4.0]), curvature=st.floats(0.1, 5.0))
 def test_radius_is_the_plain_chain(seed: int, scale: float, curvature: float) -> None:
     features = random_features(seed, scale)

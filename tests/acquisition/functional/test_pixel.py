@@ -22,7 +22,7 @@ def plain_shares(values: list[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), classes=st.integers(2, 6), eps=st.sampled_from([0.0, F.PUBLIC_EPS, 0.1]))
 def test_scores_are_the_plain_formulas(seed: int, classes: int, eps: float) -> None:
     logits = random_logits(seed, classes, 3, 4, batch=2)
@@ -52,7 +52,7 @@ def test_ends_of_the_range(score: Callable[[Tensor], Tensor], classes: int) -> N
     assert (score(certain) == 0).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), shift=st.floats(-50, 50), order=st.permutations(range(5)))
 def test_neither_order_of_classes_nor_a_constant_matters(seed: int, shift: float, order: list[int]) -> None:
     logits = random_logits(seed, 5, 4, 4)

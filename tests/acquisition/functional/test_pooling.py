@@ -23,7 +23,7 @@ def random_scores(seed: int, batch: int, height: int, width: int) -> Tensor:
     return torch.randn((batch, height, width), generator=generator, dtype=torch.float64) - 1.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     height=st.integers(7, 10),
@@ -48,7 +48,7 @@ def test_large_square_keeps_five_digits(reduce: str) -> None:
     torch.testing.assert_close(result, F.pool_square(scores, 32, reduce), atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), regions=st.integers(1, 6), reduce=st.sampled_from(list(REDUCE)))
 def test_regions_are_the_plain_loop(seed: int, regions: int, reduce: str) -> None:
     scores = random_scores(seed, 3, 5, 6)

@@ -42,7 +42,7 @@ def plain_uncertainty(logits: Tensor, row: int, column: int, radius: int, eps: f
     return sum(values) / len(values)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     classes=st.integers(2, 5),

@@ -27,7 +27,7 @@ def plain_entropy(shares: list[float]) -> float:
     return -sum(p * math.log(p) for p in shares)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), count=st.integers(1, 4), classes=st.integers(2, 5))
 def test_scores_are_the_plain_formulas(seed: int, count: int, classes: int) -> None:
     samples = random_samples(seed, count, classes)
@@ -41,7 +41,7 @@ def test_scores_are_the_plain_formulas(seed: int, count: int, classes: int) -> N
         assert disagreement[at].item() == pytest.approx((h - expected) / math.log(classes), abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), classes=st.integers(2, 5))
 def test_mirror_disagreement_is_the_jensen_shannon_divergence(seed: int, classes: int) -> None:
     straight, mirrored = random_samples(seed, 2, classes)
@@ -79,7 +79,7 @@ def test_disagreement_reaches_one() -> None:
     assert (F.mirror_disagreement(certain[0], certain[0]) == 0).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), order=st.permutations(range(4)))
 def test_order_of_samples_does_not_matter(seed: int, order: list[int]) -> None:
     samples = random_samples(seed, 4, 3)
