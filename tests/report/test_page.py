@@ -125,6 +125,7 @@ def test_the_answer_comes_first_with_one_table(report: Path) -> None:
     assert "distinguishably better than random" in start
     head, *rows = page.tables[0]
     assert head[:4] == ["method", "labels bought, % of the pool's pixels", "mIoU %", "± (95%)"]
+    assert len(set(head)) == len(head)  # the CSV is read by these names
     figures = {row[0]: row[2:4] for row in rows}
     assert figures["ripu"] == ["51.0", "1.2"]  # 0.505, 0.51, 0.515: t(2) * 0.005 / sqrt(3)
     assert figures["source only"] == ["21.0", "0.0"]

@@ -30,8 +30,8 @@ def summary(standings: Standings) -> Sheet:
         figures = (100 * reached.value, _half(reached), part, *compared)
         verdict = _verdict(standings, method, difference)
         rows.append([method.label, 100 * share(method), *figures, verdict, len(method.seeds), method.budget])
-    columns = ["method", _LABELLED, "mIoU %", _HALF, "% of the bound", "minus the best of its budget", _HALF]
-    columns += ["told apart?", "seeds", "budget"]
+    columns = ["method", _LABELLED, "mIoU %", _HALF, "% of the bound", "minus the best of its budget"]
+    columns += [f"difference {_HALF}", "told apart?", "seeds", "budget"]
     digits = {_LABELLED: 2}
     return Sheet(
         "summary",
