@@ -167,7 +167,7 @@ def check_equal(module: SegmentationModule, network: nn.Module, batch: Batch) ->
     )
     with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
         source, target = (resize_logits(module(inputs).logits, inputs.shape[-2:]) for inputs in (images, target_images))
-        ours = module.losses(StepOutputs(source, labels, target, target_labels))[1]
+        ours = module.losses(StepOutputs(source, labels, *(target, target_labels) * 2))[1]
         plain = (
             *source_losses(full_logits(network, images), labels.long()),
             *target_losses(full_logits(network, target_images), target_labels.long()),

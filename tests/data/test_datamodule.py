@@ -70,6 +70,12 @@ def build(target: SegmentationDataset | None = None, **options: Any) -> ActiveDa
     return data
 
 
+def build_on(store: LabelStore, **options: Any) -> ActiveDataModule:
+    data = build(**options)
+    data.store = store
+    return data
+
+
 def at(data: ActiveDataModule, epoch: int, step: int, rank: int = 0, world_size: int = 1) -> ActiveDataModule:
     """The datamodule as a trainer in this state would ask it."""
     state = {"current_epoch": epoch, "global_step": step, "global_rank": rank, "world_size": world_size}
@@ -131,13 +137,16 @@ def test_labels_follow_from_the_store(tmp_path: Path, num_workers: int) -> None:
         for epoch, (start, stop) in enumerate(data.spans):
             batches = train_batches(at(data, epoch, start))
             assert len(batches) == stop - start
-            for batch in batches:
-                image, label = batch["target"]["image"], batch["target"]["label"]
+            parts = [(name, part) for batch in batches for name, part in batch.items() if name != "source"]
+            assert {name for name, _ in parts} == ({"target", "labelled"} if epoch else {"target"})
+            for name, part in parts:
+                image, label = part["image"], part["label"]
                 assert image.dtype == torch.float32
                 assert label.dtype == torch.uint8
                 for index, mask in zip(indices(image), label, strict=True):
                     tops = [1, 5][:epoch] if index % 2 == 0 else []
                     np.testing.assert_array_equal(mask.numpy(), expected_mask(tops))
+                    assert tops or name == "target"
                     seen[index] += 1
             buy(store, [data.target.ids[index] for index in (0, 2, 4)], top=[1, 5, 7][epoch])
         assert set(seen) == set(range(5))
@@ -145,6 +154,46 @@ def test_labels_follow_from_the_store(tmp_path: Path, num_workers: int) -> None:
         for batch in train_batches(at(data, 1, 6)):
             for index, mask in zip(indices(batch["target"]["image"]), batch["target"]["label"], strict=True):
                 np.testing.assert_array_equal(mask.numpy(), expected_mask([1] if index % 2 == 0 else []))
+
+
+def labelled_draws(data: ActiveDataModule) -> list[list[int]]:
+    return [indices(batch["labelled"]["image"]) for batch in train_batches(data)]
+
+
+@pytest.mark.parametrize("bought", [[3], [0, 4], [0, 1, 3, 4]])
+def test_labelled_images_are_drawn_evenly_on_any_number_of_ranks(tmp_path: Path, bought: list[int]) -> None:
+    data = build(batch_size=2)
+    with open_store(data, tmp_path) as store:
+        buy(store, [data.target.ids[index] for index in bought], top=1)
+        alone = labelled_draws(at(data, 2, 10))  # the second round is not there yet
+        drawn = Counter(index for batch in alone for index in batch)
+        assert set(drawn) == set(bought)
+        assert max(drawn.values()) - min(drawn.values()) <= 2  # a pass that began before, and one that goes on
+        ranks = [labelled_draws(at(build_on(store, batch_size=1), 2, 10, rank, 2)) for rank in range(2)]
+        assert [[*left, *right] for left, right in zip(*ranks, strict=True)] == alone
+        assert labelled_draws(at(data, 2, 13)) == alone[3:]  # goes on amid the stage
+
+
+def test_where_all_images_have_labels_the_target_batch_is_the_labelled_one(tmp_path: Path) -> None:
+    data = build(batch_size=2)
+    with open_store(data, tmp_path) as store:
+        before = train_batches(at(data, 1, 6))
+        buy(store, list(data.target.ids), top=1)
+        after = train_batches(at(data, 1, 6))
+    assert all(set(batch) == {"source", "target"} for batch in [*before, *after])
+    for one, other in zip(before, after, strict=True):
+        assert torch.equal(one["target"]["image"], other["target"]["image"])
+        assert bool((one["target"]["label"] == 255).all())
+        assert bool((other["target"]["label"] != 255).any(dim=(1, 2)).all())
+
+
+def test_without_terms_for_unlabelled_images_these_are_not_read(tmp_path: Path) -> None:
+    data = build(Broken(3, kind=1), batch_size=1)
+    data.domains = frozenset({"source", "labelled"})
+    with open_store(data, tmp_path) as store:
+        buy(store, [data.target.ids[index] for index in (0, 2)], top=1)
+        batches = train_batches(at(data, 1, 6))
+    assert [set(batch) for batch in batches] == [{"source", "labelled"}] * 4
 
 
 def test_without_a_store_nothing_is_labelled() -> None:

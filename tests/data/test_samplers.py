@@ -23,7 +23,7 @@ def batches(
     world_size: int = 1,
     resume: int = 0,
 ) -> list[list[tuple[int, int]]]:
-    order = UniformOrder(size, seed, purpose)
+    order = UniformOrder(range(size), seed, purpose)
     return list(StepBatchSampler(order, batch_size, start, stop, rank, world_size, resume))
 
 
@@ -59,7 +59,7 @@ def test_cuts_and_resumes_change_nothing(
 
 
 def test_length_counts_the_whole_span_also_after_a_resume() -> None:
-    sampler = StepBatchSampler(UniformOrder(5, 0, "source"), 2, 10, 16, 0, 1, resume=14)
+    sampler = StepBatchSampler(UniformOrder(range(5), 0, "source"), 2, 10, 16, 0, 1, resume=14)
     assert len(sampler) == 6
     assert len(list(sampler)) == 2
 

@@ -323,7 +323,7 @@ def test_import_needs_torch_alone():
 
 @pytest.fixture
 def outputs() -> StepOutputs:
-    return StepOutputs(*make_case(seed=31), *make_case(seed=37))
+    return StepOutputs(*make_case(seed=31), *make_case(seed=37), *make_case(seed=39))
 
 
 def all_terms() -> dict[str, LossTerm]:
@@ -343,7 +343,7 @@ def test_total_is_the_weighted_sum_of_the_functions(outputs):
     source = outputs.source_logits, outputs.source_labels
     expected = {
         "source_ce": L.cross_entropy(*source),
-        "target_ce": L.cross_entropy(outputs.target_logits, outputs.target_labels),
+        "target_ce": L.cross_entropy(outputs.labelled_logits, outputs.labelled_labels),
         "local_consistency": L.local_consistency(*source, "kl", "official"),
         "negative_learning": L.negative_learning(outputs.target_logits, 0.2),
     }
@@ -361,8 +361,9 @@ def test_values_are_detached_and_the_total_is_not(outputs):
 @pytest.mark.parametrize(
     ("weights", "domains"),
     [
-        (WEIGHTS, {"source", "target"}),
-        (WEIGHTS | {"source_ce": 0, "local_consistency": 0}, {"target"}),
+        (WEIGHTS, {"source", "target", "labelled"}),
+        (WEIGHTS | {"source_ce": 0, "local_consistency": 0}, {"target", "labelled"}),
+        (WEIGHTS | {"target_ce": 0}, {"source", "target"}),
         (WEIGHTS | {"target_ce": 0, "negative_learning": 0}, {"source"}),
     ],
 )
@@ -407,7 +408,7 @@ def test_a_term_must_tell_its_domain():
     class Mine(LossTerm):
         pass
 
-    with pytest.raises(UserError, match=r"loss\.terms\.mine: set Mine\.domain to 'source', 'target' or 'mixed'"):
+    with pytest.raises(UserError, match=r"loss\.terms\.mine: .*Mine\.domain to one of source, target, labelled, mixed"):
         WeightedLosses({"mine": Mine()}, {"mine": 1.0})
 
 

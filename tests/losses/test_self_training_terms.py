@@ -150,10 +150,10 @@ def weighted(**weights: float) -> WeightedLosses:
 @pytest.mark.parametrize(
     ("weights", "domains", "teacher", "images"),
     [
-        ({"source_ce": 1, "target_ce": 1}, {"source", "target"}, False, {"source", "target"}),
-        ({"target_ce": 1, "negative": 1}, {"target"}, False, {"target"}),
+        ({"source_ce": 1, "target_ce": 1}, {"source", "labelled"}, False, {"source", "labelled"}),
+        ({"target_ce": 1, "negative": 1}, {"target", "labelled"}, False, {"target", "labelled"}),
         ({"source_ce": 1, "pseudo": 0, "mix": 0}, {"source"}, False, {"source"}),
-        ({"target_ce": 1, "pseudo": 1}, {"target"}, True, {"target"}),
+        ({"target_ce": 1, "pseudo": 1}, {"target", "labelled"}, True, {"target", "labelled"}),
         ({"mix": 1}, {"mixed"}, True, {"source", "target"}),
     ],
 )
@@ -163,7 +163,8 @@ def test_needs(weights: dict, domains: set, teacher: bool, images: set) -> None:
     assert losses.needs_teacher == teacher
     losses.require(images)
     for missing in images:
-        with pytest.raises(UserError, match=rf"^loss\.terms\.\w+: needs {missing} images, .*data\.{missing}"):
+        key = {"labelled": "target"}.get(missing, missing)
+        with pytest.raises(UserError, match=rf"^loss\.terms\.\w+: needs {key} images, .*data\.{key}"):
             losses.require(images - {missing})
 
 

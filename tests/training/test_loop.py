@@ -39,6 +39,25 @@ def test_labels_are_used_from_the_very_next_step(tmp_path: Path, workers: int) -
     assert min(second) > max(first)
 
 
+def test_two_whole_images_of_twelve_are_trained_on_at_every_step(tmp_path: Path) -> None:
+    class Bought(Callback):
+        def __init__(self) -> None:
+            self.counts: list[tuple[int, int]] = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            masks = batch.get("labelled", batch["target"])["label"]
+            self.counts.append((trainer.current_epoch, int((masks != 255).any(dim=(1, 2)).sum())))
+
+    data, seen = tiny.datamodule(length=12), Bought()
+    stages = Stages(steps=8, first_round=3, interval=2, rounds=2)
+    budget = Budget(images=2, rounds=2, per="pool")
+    whole, truth = get_strategy("random", geometry=WholeImage()), GroundTruth(data.target)
+    active = ActiveLearningLoop(whole, budget, truth, stages, tmp_path / "labels", seed=0)
+    tiny.trainer(tmp_path, active, seen).fit(tiny.module(), datamodule=data)
+    assert [record.pixels for record in active.history] == [0, 24 * 32, 2 * 24 * 32]
+    assert seen.counts == [(0, 0)] * 3 + [(1, 2)] * 2 + [(2, 2)] * 3
+
+
 def test_budget_is_exact_and_nothing_is_asked_twice(tmp_path: Path) -> None:
     data = tiny.datamodule()
     active = tiny.loop(tmp_path / "labels", data)

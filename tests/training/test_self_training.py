@@ -211,6 +211,25 @@ def test_target_terms_need_no_source() -> None:
 
 
 @pytest.mark.usefixtures("quiet")
+def test_labelled_images_have_a_pass_of_their_own_unless_they_are_the_targets() -> None:
+    network = module(target=TargetCrossEntropy(), negative=NegativeLearning()).eval()
+    target, labelled = part(4, bought=0.5), part(5, bought=0.5)
+    seen: list[Tensor] = []
+    network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    def alone(term: LossTerm, batch: dict[str, Tensor]) -> float:
+        return float(module(term=term).eval().training_step({"target": batch}, 0))
+
+    for batch, ours in (({"target": target}, target), ({"target": target, "labelled": labelled}, labelled)):
+        seen.clear()
+        expected = alone(TargetCrossEntropy(), ours) + alone(NegativeLearning(), target)
+        assert float(network.training_step(batch, 0)) == pytest.approx(expected, rel=1e-6)
+        assert len(seen) == len(batch)
+        assert all(torch.equal(images, each["image"]) for images, each in zip(seen, batch.values(), strict=True))
+    assert alone(TargetCrossEntropy(), target) != pytest.approx(alone(TargetCrossEntropy(), labelled), rel=1e-3)
+
+
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("terms", [{"ce": SourceCrossEntropy()}, {"ce": ClassMix()}])
 def test_a_batch_without_source_is_refused_where_a_term_needs_it(terms: dict[str, LossTerm]) -> None:
     with pytest.raises(UserError, match=r"loss\.terms\.ce: needs source images"):

@@ -35,9 +35,10 @@ from ripu_lightning.labels import LabelStore
 class ActiveDataModule(LightningDataModule):
     """Pools of a domain pair; what is labelled on the target follows from the label store alone.
 
-    A training batch is ``{"source": TrainBatch, "target": TrainBatch}``, or one of them where no loss looks at the
-    other (:attr:`domains`). The target batch is drawn from all target images: its labels hold what was bought
-    (255 elsewhere), its images serve the terms that need no labels.
+    A training batch is ``{"source": TrainBatch, "target": TrainBatch, "labelled": TrainBatch}``, without those that no
+    loss looks at (:attr:`domains`). The target batch is drawn from all target images, for the terms that need no
+    labels; the labelled one from those with labels, however few they are. Where every target image has labels, or none
+    has, the target batch is both. Masks hold what was bought, 255 elsewhere.
 
     Args:
         source: labelled source domain, for training; None where it is out of reach (source-free).
@@ -99,7 +100,7 @@ class ActiveDataModule(LightningDataModule):
         self.spans: Sequence[tuple[int, int]] = ()
         self.early = 0
         # What a training batch holds: all there is, or less where the losses look at less.
-        self.domains: frozenset[str] = frozenset({"target"} if source is None else {"source", "target"})
+        self.domains: frozenset[str] = frozenset({"target", "labelled"} | (set() if source is None else {"source"}))
 
     def hide_truth(self) -> None:
         """Put the labels of the target's training images out of everybody's reach.
@@ -161,10 +162,11 @@ class ActiveDataModule(LightningDataModule):
         loaders = {}
         if self.source is not None and "source" in self.domains:
             source = self._resized("source", self.source)
-            loaders["source"] = self._train_loader("source", source, source.label, *span)
-        if "target" in self.domains:
+            loaders["source"] = self._train_loader("source", source, source.label, self._source_order, *span)
+        for purpose, images in self._target_pools(epoch).items():
             target = self._resized("target", self.target)
-            loaders["target"] = self._train_loader("target", target, self._target_masks(target, epoch), *span)
+            masks, order = self._target_masks(target, epoch), UniformOrder(images, self.seed, purpose)
+            loaders[purpose] = self._train_loader(purpose, target, masks, order, *span)
         return CombinedLoader(loaders, mode="min_size")  # each holds exactly the span's batches
 
     def val_dataloader(self) -> DataLoader[EvalBatch] | list[Any]:
@@ -204,6 +206,24 @@ class ActiveDataModule(LightningDataModule):
     def _resized(self, domain: str, dataset: SegmentationDataset) -> Resized:
         return Resized(dataset, self._sizes[domain], self.cache)
 
+    def _target_pools(self, epoch: int) -> dict[str, Sequence[int]]:
+        """The target's parts of a training batch, and the images that each is drawn from."""
+        every, labelled = range(len(self.target)), self._labelled(epoch)
+        apart = 0 < len(labelled) < len(every)
+        pools: dict[str, Sequence[int]] = {}
+        if "target" in self.domains or ("labelled" in self.domains and not apart):
+            pools["target"] = every
+        if "labelled" in self.domains and apart:
+            pools["labelled"] = labelled
+        return pools
+
+    def _labelled(self, epoch: int) -> Sequence[int]:
+        """The target images that have labels to train on in this epoch."""
+        if self.target_labels == "all" or self.store is None:
+            return range(len(self.target))
+        touched = set(self.store.touched_through(epoch + self.early))
+        return [index for index, image_id in enumerate(self.target.ids) if image_id in touched]
+
     def _target_masks(self, target: Resized, epoch: int) -> MaskReader:
         if self.target_labels == "all":
             return target.label
@@ -214,16 +234,15 @@ class ActiveDataModule(LightningDataModule):
     def _source_order(self) -> Order:
         assert self.source is not None
         if self.source_sampling == "uniform":
-            return UniformOrder(len(self.source), self.seed, "source")
+            return UniformOrder(range(len(self.source)), self.seed, "source")
         pixels = load_statistics(self.source, self.cache, self.num_workers).pixels
         return BalancedOrder(pixels, self.seed, "source")
 
     def _train_loader(
-        self, purpose: str, pictures: Resized, masks: MaskReader, start: int, stop: int
+        self, purpose: str, pictures: Resized, masks: MaskReader, order: Order, start: int, stop: int
     ) -> DataLoader[Any]:
         rank, world_size = self._shard()
         resume = self.trainer.global_step if self.trainer else 0  # inside the span after a checkpoint amid a stage
-        order = self._source_order if purpose == "source" else UniformOrder(len(self.target), self.seed, purpose)
         sampler = StepBatchSampler(order, self.batch_size, start, stop, rank, world_size, resume)
         pool = TrainPool(pictures, masks, self._train_transform, self.seed, purpose)
         return StepLoader(pool, batch_sampler=sampler, collate_fn=collate_train, **self._loader_options())

@@ -1,6 +1,6 @@
 """Samplers without state: which image is drawn is a function of (seed, purpose, draw) and the data alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -18,21 +18,23 @@ RECOUNT = 3000
 
 
 class UniformOrder:
-    """Shuffled passes over the data, one after another.
+    """Shuffled passes over some images, one after another.
 
     Args:
-        size: number of images, 1 or more.
+        images: their indices, 1 or more.
         seed: the run's seed.
         purpose: keeps pools apart, for example ``"source"``.
     """
 
-    def __init__(self, size: int, seed: int, purpose: str) -> None:
-        self._size, self._seed, self._purpose = size, seed, purpose
+    def __init__(self, images: Sequence[int], seed: int, purpose: str) -> None:
+        self._images, self._seed, self._purpose = images, seed, purpose
 
     def __call__(self, draw: int) -> int:
         """The image of one draw."""
-        sweep, position = divmod(draw, self._size)
-        return int(_shuffled(self._size, derive_seed(self._seed, self._purpose, "order", sweep))[position])
+        size = len(self._images)
+        sweep, position = divmod(draw, size)
+        order = _shuffled(size, derive_seed(self._seed, self._purpose, "order", sweep))
+        return self._images[int(order[position])]
 
 
 class BalancedOrder:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.losses import functional as F
 
-Domain = Literal["source", "target", "mixed"]
+Domain = Literal["source", "target", "labelled", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class StepOutputs:
         source_labels: ``(B, H, W)``, 255 ignored.
         target_logits: ``(B, C, H, W)`` at label resolution.
         target_labels: ``(B, H, W)``, the bought labels, 255 where there is none.
+        labelled_logits: ``(B, C, H, W)`` on target images with bought labels, however few these images are.
+        labelled_labels: ``(B, H, W)``, likewise.
         teacher_logits: ``(B, C, H, W)``, the teacher's on the target images, without gradient.
         mixed_logits: ``(B, C, H, W)`` on target images that parts of source images are pasted into.
         mixed_labels: ``(B, H, W)``, the source's labels where pasted, else the bought ones, else 255.
@@ -30,6 +32,8 @@ class StepOutputs:
     source_labels: Tensor | None = None
     target_logits: Tensor | None = None
     target_labels: Tensor | None = None
+    labelled_logits: Tensor | None = None
+    labelled_labels: Tensor | None = None
     teacher_logits: Tensor | None = None
     mixed_logits: Tensor | None = None
     mixed_labels: Tensor | None = None
@@ -62,11 +66,11 @@ class SourceCrossEntropy(LossTerm):
 class TargetCrossEntropy(LossTerm):
     """:func:`~ripu_lightning.losses.functional.cross_entropy` on the bought labels; 0 while there are none."""
 
-    domain = "target"
+    domain = "labelled"
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        return F.cross_entropy(_needed(outputs, "target_logits"), _needed(outputs, "target_labels"))
+        return F.cross_entropy(_needed(outputs, "labelled_logits"), _needed(outputs, "labelled_labels"))
 
 
 class LocalConsistency(LossTerm):

@@ -40,7 +40,7 @@ class WeightedLosses(nn.Module):
 
     @property
     def images(self) -> frozenset[str]:
-        """Of ``"source"`` and ``"target"`` those whose images the terms are computed from."""
+        """Of ``"source"``, ``"target"`` and ``"labelled"`` those whose images the terms are computed from."""
         return frozenset(domain for term in self._active.values() for domain in _images(term))
 
     @property
@@ -52,7 +52,7 @@ class WeightedLosses(nn.Module):
         """Refuse to train where a term needs images of a domain that there are none of.
 
         Args:
-            available: of ``"source"`` and ``"target"`` those that the data have.
+            available: of ``"source"``, ``"target"`` and ``"labelled"`` those that the data have.
 
         Raises:
             UserError: naming the term and the domain.
@@ -60,8 +60,9 @@ class WeightedLosses(nn.Module):
         for name, term in self._active.items():
             for domain in _images(term):
                 if domain not in available:
+                    key = "target" if domain == "labelled" else domain
                     raise UserError(
-                        f"loss.terms.{name}: needs {domain} images, but the data have none; give data.{domain}, "
+                        f"loss.terms.{name}: needs {key} images, but the data have none; give data.{key}, "
                         f"or choose a loss without it, or set loss.weights.{name}=0"
                     )
 
@@ -95,7 +96,9 @@ def _check(terms: Mapping[str, LossTerm], weights: Mapping[str, float]) -> None:
         if not isinstance(term, LossTerm):
             raise UserError(f"loss.terms.{name}: expected a LossTerm, got {type(term).__name__}")
         if getattr(term, "domain", None) not in get_args(Domain):
-            raise UserError(f"loss.terms.{name}: set {type(term).__name__}.domain to 'source', 'target' or 'mixed'")
+            raise UserError(
+                f"loss.terms.{name}: set {type(term).__name__}.domain to one of {', '.join(get_args(Domain))}"
+            )
         if name not in weights:
             raise UserError(f"loss.terms.{name}: has no weight; add loss.weights.{name}")
         _check_weight(name, weights[name])

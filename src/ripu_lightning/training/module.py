@@ -103,17 +103,24 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: Mapping[str, TrainBatch], batch_idx: int) -> Tensor:
         """The weighted sum of the loss terms; only the domains that a term needs are passed through the network.
 
+        Args:
+            batch: see :class:`~ripu_lightning.data.ActiveDataModule`; without a labelled part, the target's is that.
+            batch_idx: not used.
+
         Raises:
             UserError: a term needs a domain that the batch lacks.
         """
-        self.losses.require(batch)
         parts = dict(batch)
+        if "target" in parts:
+            parts.setdefault("labelled", parts["target"])
+        self.losses.require(parts)
         if "mixed" in self.losses.domains:
             parts["mixed"] = class_mix(batch["source"], batch["target"], self._mix_seed())
         values = {f"{domain}_labels": part["label"] for domain, part in parts.items()}
-        for domain, part in parts.items():
-            if domain in self.losses.domains:
-                values[f"{domain}_logits"] = self._resized(self, part)
+        needed = {domain: part for domain, part in parts.items() if domain in self.losses.domains}
+        passed = {id(part): part for part in needed.values()}  # one pass where two domains are the same images
+        logits = {key: self._resized(self, part) for key, part in passed.items()}
+        values |= {f"{domain}_logits": logits[id(part)] for domain, part in needed.items()}
         if self.teacher is not None:
             values["teacher_logits"] = self._resized(self.teacher, batch["target"])
         total, terms = self.losses(StepOutputs(**values))
