@@ -141,6 +141,7 @@ def long_run(
     )
     terms = {"source": SourceCrossEntropy(), "target": TargetCrossEntropy()}
     losses = WeightedLosses(terms, dict.fromkeys(terms, 1.0))
+    data.domains = losses.images
     stages = Stages(steps=STEPS * (rounds + 1), first_round=STEPS, interval=STEPS, rounds=rounds)
     module = SegmentationModule(TwoConvolutions(), losses, CLASSES.names, lr=0.01, horizon=stages.steps)
     budget = Budget(regions=picks * rounds, per="pool", rounds=rounds)

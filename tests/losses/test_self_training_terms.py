@@ -177,6 +177,15 @@ def test_a_term_that_needs_the_teacher_needs_target_images() -> None:
         WeightedLosses({"mine": Mine()}, {"mine": 1.0}).require({"source"})
 
 
+def test_a_term_can_not_compare_labelled_images_with_the_teacher_on_others() -> None:
+    class Mine(LossTerm):
+        domain = "labelled"
+        needs_teacher = True
+
+    with pytest.raises(UserError, match=r"loss\.terms\.mine: .*set Mine\.domain to target"):
+        WeightedLosses({"mine": Mine()}, {"mine": 1.0})
+
+
 @pytest.mark.parametrize("decay", [1, -0.1, float("nan"), "slow", None])
 def test_wrong_decay(decay: object) -> None:
     with pytest.raises(UserError, match=r"^loss\.teacher_decay: expected at least 0 and below 1, got"):

@@ -15,9 +15,10 @@ import torch
 from pytorch_lightning import Callback
 import tiny
 from test_self_training import Watch, module
+from ripu_lightning.acquisition import Budget, WholeImage, get_strategy
 from ripu_lightning.training import loop
 
-folder, options = Path(sys.argv[1]), eval(sys.argv[2])
+folder, options, images = Path(sys.argv[1]), eval(sys.argv[2]), int(sys.argv[3])
 watch, scored = Watch(), []
 pick = loop.pick_queries
 
@@ -28,7 +29,11 @@ def noting(passes, *arguments):
 
 loop.pick_queries = noting
 data = tiny.datamodule()
-trainer = tiny.trainer(folder, tiny.loop(folder / "labels", data), watch, devices=2, strategy="ddp_fork", **options)
+active = tiny.loop(folder / "labels", data)
+if images:
+    active.strategy = get_strategy("random", geometry=WholeImage())
+    active.budget = Budget(images=images, per="pool", rounds=2)
+trainer = tiny.trainer(folder, active, watch, devices=2, strategy="ddp_fork", **options)
 
 class Keep(Callback):
     def on_fit_end(self, trainer, pl_module):
@@ -40,13 +45,19 @@ trainer.fit(module(), datamodule=data)
 """
 
 
-@pytest.mark.parametrize("options", [{}, {"limit_val_batches": 0}], ids=["validates", "never validates"])
-def test_both_ranks_hold_the_same_teacher_and_score_with_the_same_network(tmp_path: Path, options: dict) -> None:
+@pytest.mark.parametrize(
+    ("options", "images"),
+    [({}, 0), ({"limit_val_batches": 0}, 4)],
+    ids=["squares", "whole images, which have a pass of their own, and no validation"],
+)
+def test_both_ranks_hold_the_same_teacher_and_score_with_the_same_network(
+    tmp_path: Path, options: dict, images: int
+) -> None:
     """BatchNorm learns here, and each rank sees images of its own; only a forward pass of DDP's evens that out."""
     # Forked from a process of its own: threads that earlier tests left here might hold locks.
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RANKS, str(tmp_path), repr(options)]
+    command = [sys.executable, "-c", RANKS, str(tmp_path), repr(options), str(images)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))

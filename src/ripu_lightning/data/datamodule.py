@@ -35,10 +35,10 @@ from ripu_lightning.labels import LabelStore
 class ActiveDataModule(LightningDataModule):
     """Pools of a domain pair; what is labelled on the target follows from the label store alone.
 
-    A training batch is ``{"source": TrainBatch, "target": TrainBatch, "labelled": TrainBatch}``, without those that no
-    loss looks at (:attr:`domains`). The target batch is drawn from all target images, for the terms that need no
-    labels; the labelled one from those with labels, however few they are. Where every target image has labels, or none
-    has, the target batch is both. Masks hold what was bought, 255 elsewhere.
+    A training batch is ``{"source": TrainBatch, "labelled": TrainBatch, "target": TrainBatch}``, without the parts that
+    no loss looks at (:attr:`domains`). The target part is drawn from all target images, for the terms that need no
+    labels; the labelled part from those that were asked about, however few they are. Where all were, or none, there is
+    one part for both, named target. Masks hold what was bought, 255 elsewhere.
 
     Args:
         source: labelled source domain, for training; None where it is out of reach (source-free).
@@ -47,7 +47,7 @@ class ActiveDataModule(LightningDataModule):
         source_size: ``(H, W)`` of the network's input for source images; None keeps their own size.
         target_size: likewise for target images.
         augment: see :class:`Transform`.
-        batch_size: images of each domain a step and process.
+        batch_size: images of each part of a batch, a step and process.
         eval_batch_size: images a step in evaluation; acquisition loads as many, and passes them one by one.
         num_workers: loader processes a loader.
         target_labels: ``bought`` reads the store; ``all`` reads the truth (the fully supervised bound).
@@ -99,7 +99,7 @@ class ActiveDataModule(LightningDataModule):
         self.store: LabelStore | None = None
         self.spans: Sequence[tuple[int, int]] = ()
         self.early = 0
-        # What a training batch holds: all there is, or less where the losses look at less.
+        # What the losses look at: anything, or less (WeightedLosses.images).
         self.domains: frozenset[str] = frozenset({"target", "labelled"} | (set() if source is None else {"source"}))
 
     def hide_truth(self) -> None:
@@ -211,14 +211,15 @@ class ActiveDataModule(LightningDataModule):
         every, labelled = range(len(self.target)), self._labelled(epoch)
         apart = 0 < len(labelled) < len(every)
         pools: dict[str, Sequence[int]] = {}
-        if "target" in self.domains or ("labelled" in self.domains and not apart):
-            pools["target"] = every
+        # Before the target's, which passes last: it is what BatchNorm's running statistics are to describe.
         if "labelled" in self.domains and apart:
             pools["labelled"] = labelled
+        if "target" in self.domains or ("labelled" in self.domains and not apart):
+            pools["target"] = every
         return pools
 
     def _labelled(self, epoch: int) -> Sequence[int]:
-        """The target images that have labels to train on in this epoch."""
+        """The target images that were asked about before this epoch; all of them where nobody is asked."""
         if self.target_labels == "all" or self.store is None:
             return range(len(self.target))
         touched = set(self.store.touched_through(epoch + self.early))

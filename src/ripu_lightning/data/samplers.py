@@ -1,4 +1,4 @@
-"""Samplers without state: which image is drawn is a function of (seed, purpose, draw) and the data alone."""
+"""Samplers without state: which image is drawn is a function of (seed, purpose, draw) and the images alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache

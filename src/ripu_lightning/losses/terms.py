@@ -21,7 +21,8 @@ class StepOutputs:
         source_labels: ``(B, H, W)``, 255 ignored.
         target_logits: ``(B, C, H, W)`` at label resolution.
         target_labels: ``(B, H, W)``, the bought labels, 255 where there is none.
-        labelled_logits: ``(B, C, H, W)`` on target images with bought labels, however few these images are.
+        labelled_logits: ``(B, C, H, W)`` on target images that were asked about, however few; where all or none were,
+            the target's own.
         labelled_labels: ``(B, H, W)``, likewise.
         teacher_logits: ``(B, C, H, W)``, the teacher's on the target images, without gradient.
         mixed_logits: ``(B, C, H, W)`` on target images that parts of source images are pasted into.
@@ -42,7 +43,8 @@ class StepOutputs:
 class LossTerm(nn.Module):
     """A scalar computed from :class:`StepOutputs`.
 
-    ``domain`` tells whose forward pass it needs, ``needs_teacher`` whether it needs the teacher's on the target too.
+    ``domain`` tells whose forward pass it needs: ``"labelled"`` for what learns from bought labels, ``"target"`` for
+    what needs none; ``needs_teacher`` whether it needs the teacher's on the target too.
     """
 
     domain: ClassVar[Domain]

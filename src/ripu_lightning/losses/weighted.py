@@ -99,6 +99,9 @@ def _check(terms: Mapping[str, LossTerm], weights: Mapping[str, float]) -> None:
             raise UserError(
                 f"loss.terms.{name}: set {type(term).__name__}.domain to one of {', '.join(get_args(Domain))}"
             )
+        if term.domain == "labelled" and term.needs_teacher:
+            kind = type(term).__name__
+            raise UserError(f"loss.terms.{name}: the teacher looks at all target images; set {kind}.domain to target")
         if name not in weights:
             raise UserError(f"loss.terms.{name}: has no weight; add loss.weights.{name}")
         _check_weight(name, weights[name])

@@ -142,6 +142,10 @@ class ActiveLearningLoop(Callback):
             self._store = LabelStore.open(self.folder, classes=classes, images=images)
         datamodule.store, datamodule.spans, datamodule.early = self.store, self.stages.spans, self.stages.early
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Drop the loaders' states: they are empty, and how many loaders there are hangs on the labels in force."""
+        checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {}).pop("combined_loader", None)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse too few labels for the checkpoint; buy what is due first, where no validation comes before it."""
         if self.history:

@@ -104,7 +104,8 @@ class SegmentationModule(LightningModule):
         """The weighted sum of the loss terms; only the domains that a term needs are passed through the network.
 
         Args:
-            batch: see :class:`~ripu_lightning.data.ActiveDataModule`; without a labelled part, the target's is that.
+            batch: see :class:`~ripu_lightning.data.ActiveDataModule`; the target's part takes the place of a labelled
+                one that is not there.
             batch_idx: not used.
 
         Raises:
