@@ -12,8 +12,10 @@ from torch import nn
 import tiny
 from ripu_lightning.acquisition import Budget, Pixel, Scored, Strategy, Superpixel, WholeImage, get_strategy
 from ripu_lightning.annotation import GroundTruth
+from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
+from ripu_lightning.labels.store import roll_back
 from ripu_lightning.training import ActiveLearningLoop, Stages
 
 
@@ -39,6 +41,13 @@ def test_labels_are_used_from_the_very_next_step(tmp_path: Path, workers: int) -
     assert min(second) > max(first)
 
 
+def whole_images(folder: Path, data: ActiveDataModule) -> ActiveLearningLoop:
+    """Buys one whole image in each of two rounds, after steps 3 and 5 of 8."""
+    stages = Stages(steps=8, first_round=3, interval=2, rounds=2)
+    strategy, budget = get_strategy("random", geometry=WholeImage()), Budget(images=2, rounds=2, per="pool")
+    return ActiveLearningLoop(strategy, budget, GroundTruth(data.target), stages, folder, seed=0)
+
+
 def test_two_whole_images_of_twelve_are_trained_on_at_every_step(tmp_path: Path) -> None:
     class Bought(Callback):
         def __init__(self) -> None:
@@ -49,13 +58,29 @@ def test_two_whole_images_of_twelve_are_trained_on_at_every_step(tmp_path: Path)
             self.counts.append((trainer.current_epoch, int((masks != 255).any(dim=(1, 2)).sum())))
 
     data, seen = tiny.datamodule(length=12), Bought()
-    stages = Stages(steps=8, first_round=3, interval=2, rounds=2)
-    budget = Budget(images=2, rounds=2, per="pool")
-    whole, truth = get_strategy("random", geometry=WholeImage()), GroundTruth(data.target)
-    active = ActiveLearningLoop(whole, budget, truth, stages, tmp_path / "labels", seed=0)
+    active = whole_images(tmp_path / "labels", data)
     tiny.trainer(tmp_path, active, seen).fit(tiny.module(), datamodule=data)
     assert [record.pixels for record in active.history] == [0, 24 * 32, 2 * 24 * 32]
     assert seen.counts == [(0, 0)] * 3 + [(1, 2)] * 2 + [(2, 2)] * 3
+
+
+def test_whole_images_go_on_amid_a_stage_to_the_same_weights(tmp_path: Path) -> None:
+    """A step has three loaders once there are labels, and two again where these are put aside."""
+
+    def run(step: int | None = None) -> list[torch.Tensor]:
+        data, network = tiny.datamodule(), tiny.module()
+        saver = ModelCheckpoint(tmp_path / f"from_{step}", filename="{step}", save_top_k=-1, every_n_train_steps=1)
+        trainer = tiny.trainer(tmp_path, whole_images(tmp_path / "labels", data), saver, enable_checkpointing=True)
+        start = None if step is None else tmp_path / "from_None" / f"step={step}.ckpt"
+        trainer.fit(network, datamodule=data, ckpt_path=start, weights_only=True)
+        return list(network.state_dict().values())
+
+    whole = run()
+    for step in (2, 4, 7):
+        assert all(torch.equal(one, other) for one, other in zip(whole, run(step), strict=True))
+    roll_back(tmp_path / "labels", 0)
+    with pytest.raises(UserError, match="holds 0 rounds of labels, but the checkpoint was trained on 1"):
+        run(4)
 
 
 def test_budget_is_exact_and_nothing_is_asked_twice(tmp_path: Path) -> None:
