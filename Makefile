@@ -13,11 +13,10 @@ help:  ## list the targets
 
 install: $(VENV)/installed  ## make .venv and install the package with its test tools
 
-# Not compiled: most of the 20,000 modules are never imported, and Python compiles those that are.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing (torch is large: this takes a few minutes)"
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: install  ## RIPU on the embedded domain pair, in minutes; the run folder is printed at the end
