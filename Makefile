@@ -5,6 +5,9 @@ BIN = $(VENV)/bin
 # Half of the tests wait for processes that they start: twice as many workers keep the cores busy.
 WORKERS = $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 
+# Hundreds of processes of the tests would each compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint clean
 
