@@ -218,12 +218,12 @@ def test_labelled_images_have_a_pass_of_their_own_unless_they_are_the_targets() 
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
 
     def alone(term: LossTerm, batch: dict[str, Tensor]) -> float:
-        return float(module(term=term).eval().training_step({"target": batch}, 0))
+        return module(term=term).eval().training_step({"target": batch}, 0).item()
 
     for batch, ours in (({"target": target}, target), ({"target": target, "labelled": labelled}, labelled)):
         seen.clear()
         expected = alone(TargetCrossEntropy(), ours) + alone(NegativeLearning(), target)
-        assert float(network.training_step(batch, 0)) == pytest.approx(expected, rel=1e-6)
+        assert network.training_step(batch, 0).item() == pytest.approx(expected, rel=1e-6)
         assert len(seen) == len(batch)
         assert all(torch.equal(images, each["image"]) for images, each in zip(seen, batch.values(), strict=True))
     assert alone(TargetCrossEntropy(), target) != pytest.approx(alone(TargetCrossEntropy(), labelled), rel=1e-3)
