@@ -2,14 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Half of the tests wait for processes that they start: twice as many workers keep the cores busy.
-WORKERS = $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
+CORES = $(shell $(PYTHON) -c "import os; print(os.cpu_count() or 1)")
+# Some tests wait, for signals and for processes that hang: more workers than cores keep the cores busy.
+WORKERS = $(shell expr $(CORES) + $(CORES))
+# One file is one worker's, as its tests share fixtures; tests/conftest.py puts the longest files first.
+PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations 20
 
-# Hundreds of processes of the tests would each compile the package anew.
+# Processes that tests start would each compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test test-fast lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -25,8 +28,11 @@ $(VENV)/installed: pyproject.toml
 demo: install  ## RIPU on the embedded domain pair, in minutes; the run folder is printed at the end
 	$(BIN)/ripu-train experiment=demo
 
-test: install  ## the whole test suite
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: install  ## the whole test suite; HYPOTHESIS_PROFILE=thorough draws more random examples
+	$(PYTEST) -n $(WORKERS)
+
+test-fast: install  ## tests that neither start processes nor draw their examples at random
+	$(PYTEST) -n $(CORES) -m "not process and not fuzz"
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
-"""The acquisition against a plain transcription of its formulas: the same picks, how much quicker, in how much memory.
+"""The acquisition compared with a plain transcription of its formulas: equal picks, the speed-up and the memory.
 
-The transcription sums boxes by depthwise convolutions with a kernel of ones and takes one argmax over the whole map a
-pick. It is timed with its one-hot map in both memory layouts, because the convolutions' speed depends on that most.
+The transcription sums squares by depthwise convolutions with a kernel of ones and takes one argmax over the full map
+for each pick. It is timed with its one-hot map in both memory layouts, which matter most for the convolutions' speed.
 
 python benchmarks/acquisition.py [--device cuda] [--images 2975] [--quick]
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as NF
 from tqdm import tqdm
 
-from ripu_lightning.acquisition import Budget, Scored, ScoreInputs, Shortlist, Square, get_strategy, select
+from ripu_lightning.acquisition import Budget, Scored, ScoreInputs, Square, get_strategy, round_selection, select
 from ripu_lightning.acquisition import functional as F
 from ripu_lightning.networks import DeepLabV2
 from ripu_lightning.testing import Pool
@@ -41,7 +41,7 @@ def draw_logits(device: str) -> Tensor:
 
 
 def plan(kind: str, radius: int) -> tuple[int, int, int]:
-    """Picks of a round, radius that a pick labels, radius that it blocks."""
+    """Picks of a round, radius that a pick labels, radius that it excludes."""
     if kind == "point":
         return POINTS, 0, radius
     return math.ceil(HEIGHT * WIDTH * RATIO / ROUNDS / (2 * radius + 1) ** 2), radius, 2 * radius
@@ -82,7 +82,7 @@ def box_sum(maps: Tensor, radius: int) -> Tensor:
 
 
 def argmax_loop(scores: Tensor, count: int, blocks: int) -> list[list[int]]:
-    """One argmax over the whole map a pick."""
+    """One argmax over the full map a pick."""
     scores, picks = scores.clone(), []
     for _ in range(count):
         row, column = divmod(int(scores.argmax()), scores.shape[1])
@@ -112,10 +112,10 @@ class Peak:
 
 @contextmanager
 def measured(device: str) -> Iterator[Peak]:
-    """Peak memory of what happens inside: of the process (Linux), or of the CUDA device."""
+    """Peak memory inside the block: of the process (Linux), or of the CUDA device."""
     peak = Peak()
     if device == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         start = status("VmRSS")
         yield peak
         peak.above = status("VmHWM") - start
@@ -172,16 +172,16 @@ def pool_wide(images: int) -> tuple[float, int, int]:
     budget = Budget(ratio=RATIO, per="pool", rounds=ROUNDS)
     available, logits = torch.ones(scores.shape, dtype=torch.bool), scores.expand(1, 2, HEIGHT, WIDTH)
     pixels = images * HEIGHT * WIDTH
-    one = Shortlist(strategy, budget, 1, HEIGHT * WIDTH)
-    one.offer(0, ScoreInputs(logits, ["0"], 1, 0), available)  # what a single image needs is not the pool's
+    one = round_selection(strategy, budget, 1, HEIGHT * WIDTH)
+    one.add(0, ScoreInputs(logits, ["0"], 1, 0), available)  # allocates the memory that a single image needs
     with measured("cpu") as peak:
         start = time.perf_counter()
-        shortlist = Shortlist(strategy, budget, 1, pixels)
+        selection = round_selection(strategy, budget, 1, pixels)
         for index in tqdm(range(images), desc="pool-wide", unit="image"):
-            shortlist.offer(index, ScoreInputs(logits, [str(index)], 1, 0), available)
-        columns = [column for part in shortlist.parts for column in vars(part).values() if column is not None]
+            selection.add(index, ScoreInputs(logits, [str(index)], 1, 0), available)
+        columns = [column for part in selection.candidates() for column in vars(part).values() if column is not None]
         held = sum(column.numel() * column.element_size() for column in columns)
-        decided = shortlist.decide()
+        decided = selection.decide(selection.candidates())
         taken = time.perf_counter() - start
     if sum(len(picks.positions) for picks in decided.values()) != math.ceil(pixels * RATIO / ROUNDS / 9):
         raise SystemExit("pool-wide: the budget was not spent")
@@ -208,8 +208,8 @@ def pools(images: int) -> Table:
 
 
 def strategies() -> Table:
-    """What scoring costs besides the network's passes."""
-    table = Table("strategy", "needs", "score, ms an image", title=f"scores alone, {CLASSES}x{HEIGHT}x{WIDTH}")
+    """The time of scoring without the network's passes."""
+    table = Table("strategy", "requires", "score, ms an image", title=f"scores alone, {CLASSES}x{HEIGHT}x{WIDTH}")
     for name in (
         *("random", "entropy", "least_confidence", "margin", "impurity", "uncertainty", "ripu", "ripu_point"),
         *("pixelpick", "bald", "halo", "core_set", "mada", "mulactseg", "d2ada"),
@@ -217,9 +217,9 @@ def strategies() -> Table:
         strategy, pool = get_strategy(name), Pool(images=3, classes=CLASSES, shape=(HEIGHT, WIDTH))
         pool.fit(strategy)
         inputs = pool.inputs(strategy, 0)
-        needs = ", ".join(sorted(strategy.needs - {"logits"})) or "–"
+        requires = ", ".join(sorted(strategy.requires - {"logits"})) or "–"
         taken = seconds(lambda strategy=strategy, inputs=inputs: strategy.score(inputs), 3, "cpu")
-        table.add_row(name, needs.replace("_", " "), f"{1000 * taken:.0f}")
+        table.add_row(name, requires.replace("_", " "), f"{1000 * taken:.0f}")
     return table
 
 
@@ -252,7 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Acquisition against a plain transcription")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=200, help="largest pool of the pool-wide selection")
-    parser.add_argument("--quick", action="store_true", help="leave out what takes minutes: slow plain cases")
+    parser.add_argument("--quick", action="store_true", help="leave out the plain cases that take minutes")
     arguments = parser.parse_args()
     console = Console(width=140)
     console.print(compare(arguments.device, arguments.quick))

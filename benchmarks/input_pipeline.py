@@ -22,6 +22,7 @@ from ripu_lightning.data import ActiveDataModule, FolderDataset
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.prepared import Kind, PreparedFolder
 from ripu_lightning.data.streets import Streets
+from ripu_lightning.labels import QueriedLabels, Stage
 
 STORED = {"source": (1052, 1914), "target": (1024, 2048)}
 STEPS, REPEATS = 8, 3  # steps a worker, times that each pipeline is timed
@@ -31,7 +32,7 @@ Loader = Callable[[int, int], Iterable[object]]
 
 
 def write_images(folder: Path, count: int) -> None:
-    """``FOLDER/DOMAIN/images/train/*.png`` and the labels beside them."""
+    """``FOLDER/DOMAIN/images/train/*.png`` and the labels next to them."""
     for domain, size in STORED.items():
         streets = Streets(domain, "benchmark", count, *size)
         for index in tqdm(range(count), desc=f"writing {domain} images", unit="image", leave=False):
@@ -42,7 +43,7 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def prepare(folder: Path, cache: Path, sizes: Sizes) -> None:
-    """The same pictures at the network's size, where our data module finds them."""
+    """The same images at the network's size, where our data module finds them."""
     for domain, size in sizes.items():
         dataset = _open(folder, domain)
         kinds: tuple[Kind, ...] = ("images", "labels") if domain == "source" else ("images",)
@@ -85,7 +86,7 @@ def our_loader(folder: Path, sizes: Sizes, batch: int, cache: Path | None) -> Lo
             target_labels="all",
             cache=cache,
         )
-        data.spans = [(0, steps)]
+        data.begin_stage(Stage(0, 0, steps, QueriedLabels(None, 0)))
         return data.train_dataloader()
 
     return load

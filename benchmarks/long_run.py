@@ -1,7 +1,7 @@
 """Memory, open files and time of a long run: one real ``fit`` over many rounds on a large pool of small images.
 
-Images are drawn when they are asked for; a tiny network trains a few steps a stage, loaders have two workers each,
-and every round scores the whole pool and buys of a few images. What is printed after each round must stay flat.
+Images are drawn when they are read; a tiny network trains a few steps a stage, loaders have two workers each,
+and every round scores the whole pool and queries a few images. What is printed after each round must stay flat.
 
 Run ``python benchmarks/long_run.py`` for a short form, ``--images 10000 --rounds 50`` for the whole.
 """
@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from ripu_lightning.data import ActiveDataModule, ClassMap, SegmentationDataset
 from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.losses import SourceCrossEntropy, TargetCrossEntropy, WeightedLosses
 from ripu_lightning.networks import SegmentationOutput
-from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
+from ripu_lightning.training import ActiveLearningLoop, Schedule, SegmentationModule
 
 CLASSES = ClassMap(names=("road", "sky", "tree"), colors=((128, 64, 128), (70, 130, 180), (107, 142, 35)))
 HEIGHT, WIDTH, STEPS = 16, 24, 2
@@ -85,7 +86,7 @@ class Usage:
 
 
 class Watch(Callback):
-    """Notes the usage at the end of every stage, after its round was bought; place it behind the loop."""
+    """Notes the usage at the end of every stage, after its round; place it behind the loop."""
 
     def __init__(self, shown: bool = False) -> None:
         self.shown, self.usages = shown, list[Usage]()
@@ -94,7 +95,7 @@ class Watch(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Loader workers are there in the midst of a stage only."""
+        """Loader workers are there in the middle of a stage only."""
         self._workers = sum(map(private, children()))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -133,7 +134,7 @@ def children() -> list[int]:
 def long_run(
     folder: Path, images: int, rounds: int, picks: int = 50, workers: int = 2, shown: bool = False
 ) -> list[Usage]:
-    """Train and buy ``picks`` squares of the pool in each round; the usage after each stage."""
+    """Train and query ``picks`` squares of the pool in each round; the usage after each stage."""
     torch.manual_seed(0)
     source, target = Noise("source", 20), Noise("target", images)
     data = ActiveDataModule(
@@ -142,19 +143,17 @@ def long_run(
     terms = {"source": SourceCrossEntropy(), "target": TargetCrossEntropy()}
     losses = WeightedLosses(terms, dict.fromkeys(terms, 1.0))
     data.domains = losses.images
-    stages = Stages(steps=STEPS * (rounds + 1), first_round=STEPS, interval=STEPS, rounds=rounds)
-    module = SegmentationModule(TwoConvolutions(), losses, CLASSES.names, lr=0.01, horizon=stages.steps)
+    schedule = Schedule(steps=STEPS * (rounds + 1), first_round=STEPS, interval=STEPS, rounds=rounds)
+    optimizer = partial(torch.optim.SGD, lr=0.01)
+    module = SegmentationModule(TwoConvolutions(), losses, CLASSES.names, optimizer=optimizer)
     budget = Budget(regions=picks * rounds, per="pool", rounds=rounds)
-    loop = ActiveLearningLoop(get_strategy("entropy"), budget, GroundTruth(target), stages, folder / "labels")
+    loop = ActiveLearningLoop(get_strategy("entropy"), budget, GroundTruth(target), schedule, folder / "labels")
     watch = Watch(shown)
     Trainer(
         accelerator="cpu",
         default_root_dir=folder,
         callbacks=[loop, watch],
-        max_epochs=len(stages.spans),
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+        **loop.trainer_arguments(),
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

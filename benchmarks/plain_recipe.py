@@ -70,7 +70,7 @@ def source_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def target_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy on the bought labels and negative learning on all pixels."""
+    """Cross-entropy on the queried labels and negative learning on all pixels."""
     probabilities = logits.softmax(dim=1)
     small = (probabilities < THRESHOLD).detach()
     negative = -(small * (1 - probabilities + EPSILON).log()).sum() / small.sum()
@@ -92,7 +92,7 @@ class PlainStep:
         ]
 
     def __call__(self, batch: dict[str, TrainBatch], mark: Mark) -> None:
-        """One step; ``mark`` is told the name of each phase when it ends."""
+        """One step; ``mark`` gets the name of each phase when it ends."""
         self._start()
         mark("optimizer")
         self._domain(batch["source"], source_losses, CONSISTENCY_WEIGHT, mark)

@@ -1,4 +1,4 @@
-"""Size and speed of the label store at full scale: 2,975 images of 2048 x 1024, 2.2% asked in 3 x 3 regions.
+"""Size and speed of the label store at full scale: 2,975 images of 2048 x 1024, 2.2% queried in 3 x 3 regions.
 
 A store holds what a real run would: regions on the boundaries between the classes that a network predicts,
 its picks in descending RIPU score, and the true labels of a slightly different map. Answers of a few dozen
@@ -131,7 +131,7 @@ def report(store: LabelStore, seconds: list[float], images: list[str]) -> None:
     print(f"at {FULL:,} queries: {each * FULL / 1e6:.1f} MB, {verdict} {LIMIT / 1e6:.0f} MB")
     print(f"commit: {max(seconds):.2f} s a round at most, {1e3 * max(seconds) / len(images):.2f} ms an image")
     sample = images[:: max(1, len(images) // 50)]
-    for read in (store.mask, store.available, store.asked):
+    for read in (store.mask, store.available, store.query_round):
         start = time.perf_counter()
         for image in sample:
             read(image)

@@ -1,4 +1,4 @@
-"""The top of a report as a PNG, by a Chromium that is installed: screenshot.py report.html picture.png [width]."""
+"""The top of a report as a PNG, taken with an installed Chromium: screenshot.py report.html picture.png [width]."""
 
 import shutil
 import sys

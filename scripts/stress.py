@@ -22,11 +22,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # where the fault injector is
+from faults import die, die_after, trap
 
 PLAN = "RIPU_STRESS"
 """Environment variable with the moment at which a process kills itself."""
@@ -59,7 +62,13 @@ SMALL = [
 VARIANTS = {
     "ripu": ["strategy=ripu", "budget.rounds=2"],
     "bald": ["strategy=bald", "strategy.samples=2", "budget=clicks", "budget.clicks=9", "budget.rounds=2"],
-    "pool": ["strategy=d2ada", "geometry=superpixel", "geometry.segments=30", "budget.per=pool", "budget.rounds=2"],
+    "pool": [
+        "strategy=d2ada",
+        "region_type=superpixel",
+        "region_type.segments=30",
+        "budget.per=pool",
+        "budget.rounds=2",
+    ],
     "teacher": ["loss=self_training", "data.source_sampling=class_balanced", "budget.rounds=2"],
 }
 
@@ -88,23 +97,23 @@ class Moment:
         return f"{self.when} {self.place}, call {self.call}" + (f", rank {self.rank}" if self.rank else "")
 
 
-# Place -> (module, attribute, greatest call that is drawn).
-PLACES: dict[str, tuple[str, str, int]] = {
-    "a step": ("ripu_lightning.training.module", "SegmentationModule.training_step", 16),
-    "an update of the weights": ("ripu_lightning.training.module", "SegmentationModule.optimizer_step", 16),
-    "a validation step": ("ripu_lightning.training.module", "SegmentationModule.validation_step", 3),
-    "scoring an image": ("ripu_lightning.training.passes", "Passes.image", 4),
-    "gathering the ranks' answers": ("ripu_lightning.training.ranks", "Ranks.gather", 2),
-    "sharing among the ranks": ("ripu_lightning.training.ranks", "Ranks.share", 2),
-    "answering a query": ("ripu_lightning.annotation.annotators", "GroundTruth.answer", 5),
-    "writing a round": ("ripu_lightning.labels.store", "write_round", 2),
-    "writing the manifest": ("ripu_lightning.labels.store", "write_manifest", 2),
-    "committing a round": ("ripu_lightning.labels.store", "LabelStore.commit", 2),
-    "writing a checkpoint": ("ripu_lightning.training.checkpoints", "WholeCheckpoints.save_checkpoint", 6),
-    "reading a checkpoint": ("ripu_lightning.training.checkpoints", "WholeCheckpoints.load_checkpoint", 1),
-    "putting a file in its place": ("os", "replace", 10),
-    "syncing a file": ("os", "fsync", 20),
-    "writing tables and curve": ("ripu_lightning.report.files", "RunFiles.on_train_epoch_end", 3),
+# Place -> (function, greatest call that is drawn).
+PLACES: dict[str, tuple[str, int]] = {
+    "a step": ("ripu_lightning.training.module:SegmentationModule.training_step", 16),
+    "an update of the weights": ("ripu_lightning.training.module:SegmentationModule.optimizer_step", 16),
+    "a validation step": ("ripu_lightning.training.module:SegmentationModule.validation_step", 3),
+    "scoring an image": ("ripu_lightning.training.pool_inference:PoolInference.image", 4),
+    "gathering the ranks' answers": ("ripu_lightning.training.ranks:Ranks.gather", 2),
+    "sharing among the ranks": ("ripu_lightning.training.ranks:Ranks.share", 2),
+    "answering a query": ("ripu_lightning.annotation.annotators:GroundTruth.answer", 5),
+    "writing a round": ("ripu_lightning.labels.store:write_round", 2),
+    "writing the manifest": ("ripu_lightning.labels.store:write_manifest", 2),
+    "committing a round": ("ripu_lightning.labels.store:LabelStore.commit", 2),
+    "writing a checkpoint": ("ripu_lightning.training.checkpoint_io:AtomicCheckpointIO.save_checkpoint", 6),
+    "reading a checkpoint": ("ripu_lightning.training.checkpoint_io:AtomicCheckpointIO.load_checkpoint", 1),
+    "putting a file in its place": ("os:replace", 10),
+    "syncing a file": ("os:fsync", 20),
+    "writing tables and curve": ("ripu_lightning.report.run_files:RunFiles.on_train_epoch_end", 3),
 }
 EVERYWHERE = {
     "a step",
@@ -124,7 +133,7 @@ def draw(rng: random.Random, ranks: int) -> Moment:
         return Moment(place, 1, "inside", rng.uniform(0, 12), 0)
     when = rng.choice(["before", "inside", "after"])
     rank = rng.randrange(ranks) if place in EVERYWHERE else 0
-    return Moment(place, rng.randint(1, PLACES[place][2]), when, rng.uniform(0, 0.03), rank)
+    return Moment(place, rng.randint(1, PLACES[place][1]), when, rng.uniform(0, 0.03), rank)
 
 
 def main() -> None:
@@ -152,45 +161,16 @@ def victim(moment: Moment) -> None:
     """This process as ``ripu-train`` that is killed at ``moment``; SIGUSR2 has it tell where it is."""
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     if int(os.environ.get("LOCAL_RANK", 0)) == moment.rank:
+        late = functools.partial(die_after, moment.delay)
         if moment.place == "any time":
-            _kill_after(moment.delay)
+            late()
+        elif moment.when == "inside":
+            trap(PLACES[moment.place][0], moment.call, late)
         else:
-            _lay_trap(moment)
+            trap(PLACES[moment.place][0], moment.call, die, moment.when)
     from ripu_lightning.cli.train import main as train
 
     train()
-
-
-def _lay_trap(moment: Moment) -> None:
-    module_name, attribute, _ = PLACES[moment.place]
-    owner: Any = __import__(module_name, fromlist=["_"])
-    *parents, name = attribute.split(".")
-    owner = functools.reduce(getattr, parents, owner)
-    real: Callable[..., Any] = getattr(owner, name)
-    calls, process = itertools.count(1), os.getpid()
-
-    @functools.wraps(real)
-    def trapped(*arguments: Any, **options: Any) -> Any:
-        if os.getpid() != process or next(calls) != moment.call:  # loader workers inherit the trap
-            return real(*arguments, **options)
-        if moment.when == "before":
-            os.kill(process, signal.SIGKILL)
-        if moment.when == "inside":
-            _kill_after(moment.delay)
-        result = real(*arguments, **options)
-        if moment.when == "after":
-            os.kill(process, signal.SIGKILL)
-        return result
-
-    setattr(owner, name, trapped)
-
-
-def _kill_after(seconds: float) -> None:
-    def kill() -> None:
-        time.sleep(seconds)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=kill, daemon=True).start()
 
 
 class Outcome:
@@ -217,9 +197,14 @@ class Stress:
     Args:
         folder: of all runs.
         seed: what is drawn follows from it.
+        overrides: of all runs, after those of :data:`SMALL`.
+        popen: starts a process.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(
+        self, folder: Path, seed: int, overrides: Sequence[str] = (), popen: type[subprocess.Popen] = subprocess.Popen
+    ) -> None:
+        self.overrides, self.popen = overrides, popen
         self.folder, self.rng, self.outcome = folder.resolve(), random.Random(seed), Outcome()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.kills = 0
@@ -258,7 +243,7 @@ class Stress:
         return self.folder / f"{kind[0]}_{kind[1]}_whole"
 
     def _torment(self, kind: tuple[str, int], rng: random.Random, number: int) -> None:
-        """One run, killed up to eight times (and not more often than is asked in all), then left alone."""
+        """One run, killed up to eight times (and not more often than wanted in all), then left alone."""
         folder, killed = self.folder / f"{kind[0]}_{kind[1]}_{number}", []
         for attempt in itertools.count():
             moment = draw(rng, kind[1]) if attempt < min(8, self.kills) else None
@@ -282,8 +267,8 @@ class Stress:
     def _expected(code: int, moment: Moment, folder: Path) -> bool:
         # After another rank was killed the first one ends by itself, and says so.
         last = folder.with_name(f"{folder.name}.log").read_text(errors="replace")[-2000:]
-        told = f"rank {moment.rank} ended or did not answer" in last
-        return code == -signal.SIGKILL or (moment.rank > 0 and code == 1 and told)
+        named = f"rank {moment.rank} ended or did not answer" in last
+        return code == -signal.SIGKILL or (moment.rank > 0 and code == 1 and named)
 
     def _start(self, folder: Path, kind: tuple[str, int], moment: Moment | None) -> int:
         """Start the command and wait for its end, but not for that of its workers and other ranks."""
@@ -295,8 +280,8 @@ class Stress:
         log = folder.with_name(f"{folder.name}.log")
         self.outcome.starts += 1
         with log.open("ab") as file:
-            process = subprocess.Popen(
-                [*command, *SMALL, *VARIANTS[kind[0]], *ranks],
+            process = self.popen(
+                [*command, *SMALL, *VARIANTS[kind[0]], *self.overrides, *ranks],
                 env=environment,
                 stdout=file,
                 stderr=file,
@@ -353,13 +338,13 @@ def compare_labels(ours: Path, theirs: Path) -> list[str]:
     from ripu_lightning.labels import LabelStore
 
     one, other = LabelStore.open(ours), LabelStore.open(theirs)
-    if len(one.rounds) != len(other.rounds) or set(one.touched) != set(other.touched):
+    if len(one.rounds) != len(other.rounds) or set(one.queried_images) != set(other.queried_images):
         return [f"{len(one.rounds)} rounds instead of {len(other.rounds)}, or of other images"]
-    for number, image in itertools.product(range(1, len(other.rounds) + 1), other.touched):
+    for number, image in itertools.product(range(1, len(other.rounds) + 1), other.queried_images):
         pair = one.answers(image, number), other.answers(image, number)
         if pair[0] is None or pair[1] is None:
             if pair[0] is not pair[1]:
-                return [f"round {number}, {image}: asked in one run only"]
+                return [f"round {number}, {image}: queried in one run only"]
             continue
         for column in ("centres", "boxes", "values", "scores"):
             if not np.array_equal(getattr(pair[0], column), getattr(pair[1], column)):

@@ -10,19 +10,20 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.acquisition import Budget, list_strategies, registry
-from ripu_lightning.cli.app import conf_dir, require_values
-from ripu_lightning.cli.build import build_module, build_strategy
+from ripu_lightning.cli.compose import compose as library_compose
+from ripu_lightning.cli.compose import conf_dir
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.build import build, build_module, build_optimizer, build_strategy
+from ripu_lightning.experiment.config_keys import require_values
 from ripu_lightning.networks.batchnorm import NO_EPS
-from ripu_lightning.training import Stages
+from ripu_lightning.training import Schedule
 
 GROUPS = ["network", "loss", "optimizer", "schedule", "trainer", "logger", "experiment", "debug", "evaluation"]
-GROUPS += ["strategy", "geometry", "selection", "budget", "annotator", "parity"]
+GROUPS += ["strategy", "region_type", "selection_rule", "budget", "annotator", "parity"]
 OPTIONS = [
     (group, path.relative_to(conf_dir() / group).with_suffix("").as_posix())
     for group in GROUPS
@@ -31,8 +32,7 @@ OPTIONS = [
 
 
 def compose(*overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return hydra.compose("train", overrides=list(overrides))
+    return library_compose(overrides)
 
 
 @pytest.fixture(autouse=True)
@@ -47,19 +47,23 @@ def test_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> 
     given += ["experiment=gtav/ripu_ra"] if option.endswith("recipe") else []
     config = compose(f"{group}={option}", f"output={tmp_path}", *given)
     require_values(config)
-    rounds = instantiate(config.budget).rounds
-    Stages(config.schedule.steps, config.schedule.first_round, config.schedule.interval, rounds)
+    rounds = build(config, "budget").rounds
+    Schedule(config.schedule.steps, config.schedule.first_round, config.schedule.interval, rounds)
     assert config.schedule.horizon >= config.schedule.steps
     if group == "network":
         if "weights" in config.network:
             config.network.weights = None  # nothing is downloaded in tests
-        assert instantiate(config.network, num_classes=3).num_classes == 3
-    if group in {"strategy", "geometry", "selection", "loss"} and option != "own":
-        assert instantiate(config[group]) is not None
+        assert build(config, "network", num_classes=3).num_classes == 3
+    if group in {"strategy", "region_type", "selection_rule", "loss"} and option != "own":
+        assert build(config, group) is not None
+    if group == "optimizer":
+        optimizer, decay = build_optimizer(config)
+        weight = torch.nn.Parameter(torch.zeros(1))
+        assert decay(optimizer([{"params": [weight]}])).get_last_lr() == [config.optimizer.lr]
     if group == "evaluation":
-        assert (instantiate(config.evaluation).title == "") == (option == "plain")
+        assert (build(config, "evaluation").title == "") == (option == "plain")
     if group == "trainer":
-        assert instantiate(config.trainer, logger=False).max_epochs is None
+        assert build(config, "trainer", logger=False).max_epochs is None
     if group == "logger":
         for name in config.logger:
             assert OmegaConf.select(config, f"logger.{name}._target_").startswith("pytorch_lightning.loggers.")
@@ -81,9 +85,9 @@ def test_every_value_of_a_ready_made_sweep_composes_and_builds(name: str, tmp_pa
         config = compose(*given, f"{key}={value}")
         require_values(config)
         assert "sweep" not in config
-        assert instantiate(config.budget).rounds > 0
+        assert build(config, "budget").rounds > 0
         assert build_strategy(config) is not None
-        assert instantiate(config.loss) is not None
+        assert build(config, "loss") is not None
 
 
 def tried(override: Override) -> list[object]:
@@ -104,7 +108,7 @@ def test_every_file_says_what_it_is_for() -> None:
 
 def test_every_strategy_has_its_config_with_all_its_options() -> None:
     for name in list_strategies():
-        options = set(inspect.signature(registry._FACTORIES[name]).parameters) - {"geometry", "mode"}
+        options = set(inspect.signature(registry._FACTORIES[name]).parameters) - {"region_type", "selection_rule"}
         config = compose(f"strategy={name}").strategy
         assert config.name == name
         assert set(config) == {"_target_", "name", *options}
@@ -130,8 +134,8 @@ PUBLISHED = [option for group, option in OPTIONS if group == "experiment" and "/
 def test_every_published_experiment_can_be_run_as_the_public_code(experiment: str) -> None:
     config = compose(f"experiment={experiment}", "parity=official", "network.backbone=resnet18", "network.weights=null")
     assert (config.network.batchnorm_eps, config.parity.resize_twice) == (0.0, True)
-    strategy, losses = build_strategy(config), instantiate(config.loss)
-    assert strategy.mode.exhausted == "origin"
+    strategy, losses = build_strategy(config), build(config, "loss")
+    assert strategy.selection_rule.exhausted == "origin"
     assert config.strategy.get("eps", 1e-6) == 1e-6
     consistency = [term for name, term in losses.terms.items() if name == "local_consistency"]
     assert all(term.boundary == "official" for term in consistency)
@@ -143,16 +147,18 @@ def test_parity_switches_every_detail(experiment: str) -> None:
     found = {}
     for parity in ([], ["parity=official"]):
         config = compose(*overrides, *parity)
-        network, mode = instantiate(config.network, num_classes=3), build_strategy(config).mode
-        boundary = instantiate(config.loss).terms["local_consistency"].boundary
+        network, mode = build(config, "network", num_classes=3), build_strategy(config).selection_rule
+        boundary = build(config, "loss").terms["local_consistency"].boundary
         epsilons = {child.eps for child in network.modules() if isinstance(child, torch.nn.BatchNorm2d)}
         found[len(parity)] = (config.strategy.eps, boundary, mode.exhausted, epsilons, config.parity.resize_twice)
     assert found[0] == (0.0, "clean", "stop", {1e-5}, False)
     assert found[1] == (1e-6, "official", "origin", {NO_EPS}, True)
 
 
-def test_geometry_selection_and_published_budget_reach_the_strategy() -> None:
-    config = compose("strategy=ripu_point", "geometry=superpixel", "selection=class_balanced", "budget=published")
+def test_region_type_selection_rule_and_published_budget_reach_the_strategy() -> None:
+    config = compose(
+        "strategy=ripu_point", "region_type=superpixel", "selection_rule=class_balanced", "budget=published"
+    )
     strategy = build_strategy(config)
-    assert (strategy.geometry.name, strategy.mode.name) == ("superpixel", "class_balanced")
-    assert instantiate(config.budget) == Budget(clicks=40, rounds=5)
+    assert (strategy.region_type.name, strategy.selection_rule.name) == ("superpixel", "class_balanced")
+    assert build(config, "budget") == Budget(clicks=40, rounds=5)

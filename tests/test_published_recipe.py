@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ripu_lightning.cli.app import conf_dir
+from ripu_lightning.cli.compose import conf_dir
 from test_configs import compose
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduce.md"
@@ -30,7 +30,7 @@ RECIPE = {
     "data.batch_size": 2,
     "data.source_sampling": "class_balanced",
     "data.augment": [],
-    "data.target_labels": "bought",
+    "data.target_labels": "queried",
     "evaluation.mirror": True,
     "evaluation.scales": [1.0],
     "evaluation.window": None,
@@ -120,7 +120,7 @@ def test_an_experiment_is_the_published_one(domain: str, name: str) -> None:
     if (domain, name) == ("synthia", "source_model"):
         expected["data.source_size"] = [512, 1024]
     if name.startswith("ripu_ra") or name == "source_free":
-        expected["geometry"] = {}  # the strategy's own: squares of its radius
+        expected["region_type"] = {}  # the strategy's own: squares of its radius
     config = compose(f"experiment={domain}/{name}")
     assert {key: found(config, key) for key in expected} == expected
 

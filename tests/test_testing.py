@@ -11,25 +11,30 @@ from ripu_lightning import testing
 from ripu_lightning.acquisition import (
     Candidates,
     ClassBalanced,
-    Geometry,
     KCentre,
-    Mode,
+    RegionType,
     ScoreInputs,
+    SelectionRule,
     Square,
     Strategy,
     Superpixel,
     TopRandom,
     WholeImage,
 )
-from ripu_lightning.acquisition.geometry import Units
+from ripu_lightning.acquisition.region_types import Units
 
 
 class Tiny(Strategy):
     """A right strategy: the best logit of each pixel, the smallest first."""
 
-    def __init__(self, geometry: Geometry | None = None, mode: Mode | None = None, needs: Sequence[str] = ()) -> None:
-        samples = 3 if "samples" in needs else 0
-        super().__init__(type(self).__name__, geometry or Square(1), mode, needs, samples=samples)
+    def __init__(
+        self,
+        region_type: RegionType | None = None,
+        selection_rule: SelectionRule | None = None,
+        requires: Sequence[str] = (),
+    ) -> None:
+        samples = 3 if "samples" in requires else 0
+        super().__init__(type(self).__name__, region_type or Square(1), selection_rule, requires, samples=samples)
 
     def score(self, inputs: ScoreInputs) -> Tensor:
         return -inputs.logits.amax(dim=1)
@@ -39,7 +44,7 @@ class Learned(Tiny):
     """A right strategy that learns a mean of the pool and of the source."""
 
     def __init__(self) -> None:
-        super().__init__(needs=["source_statistics", "pool_statistics"])
+        super().__init__(requires=["source_statistics", "pool_statistics"])
         self.mean: Tensor | None = None
 
     def summarize(self, inputs: ScoreInputs) -> Tensor:
@@ -64,7 +69,7 @@ class OfSamples(Tiny):
     """A right strategy that looks at samples and features."""
 
     def __init__(self) -> None:
-        super().__init__(needs=["samples", "features"])
+        super().__init__(requires=["samples", "features"])
 
     def score(self, inputs: ScoreInputs) -> Tensor:
         assert inputs.samples is not None
@@ -130,7 +135,7 @@ class Repeating(Tiny):
 
 
 class FromTheEnd(Tiny):
-    """Reads what lies beyond the shortlist, which depends on who scored what."""
+    """Reads the worst candidates, which depend on who scored what."""
 
     def select(self, candidates: Candidates, amount: float, round_number: int) -> Tensor:
         return candidates.affordable(candidates.ranked().flip(0), amount)
@@ -171,7 +176,7 @@ class Forgetful(Learned):
 
 
 class Stateless(Learned):
-    """Its state is lost, and it can not score without."""
+    """Its state is lost, and it cannot score without it."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -186,16 +191,16 @@ class Overlapping(Square):
         self.exclusion = 1
 
 
-class TakenAgain(Square):
+class QueriedAgain(Square):
     def units(self, scores: Tensor, available: Tensor, regions: Tensor | None = None) -> Units:
         return super().units(scores, torch.ones_like(available), regions)
 
 
 class Scanty(Square):
-    """Offers less than there is."""
+    """Keeps fewer units than there are."""
 
-    def walk(self, units: Units, shape: tuple[int, int], limit: int, floor: float = -torch.inf) -> Tensor:
-        return super().walk(units, shape, min(limit, 2), floor)
+    def greedy_order(self, units: Units, shape: tuple[int, int], limit: int, floor: float = -torch.inf) -> Tensor:
+        return super().greedy_order(units, shape, min(limit, 2), floor)
 
 
 RIGHT: list[Callable[[], Strategy]] = [
@@ -219,18 +224,18 @@ def test_right_strategies_conform(make: Callable[[], Strategy]) -> None:
         (SometimesNan, testing.check_scores, "finite"),
         (WholeNumbers, testing.check_scores, "finite|floating"),
         (TooSmall, testing.check_scores, r"shape \(1, 36, 40\), expected \(1, 72, 80\)"),
-        (Peeking, testing.check_scores, r"just what it asked for \(logits\).*features"),
-        (PeekingAtSamples, testing.check_scores, r"just what it asked for \(logits\)"),
+        (Peeking, testing.check_scores, r"the inputs that it requires \(logits\).*features"),
+        (PeekingAtSamples, testing.check_scores, r"the inputs that it requires \(logits\)"),
         (GlobalRandom, testing.check_determinism, "a second run"),
         (Overspending, testing.check_exact_budget, "overspent"),
         (Underspending, testing.check_exact_budget, "spent .* of"),
         (AllInTheFirstRound, testing.check_exact_budget, "spent 0 of"),
         (lambda: Tiny(Scanty()), testing.check_exact_budget, "spent .* of"),
-        (Repeating, testing.check_never_reselects, "a pixel was asked .* times"),
-        (lambda: Tiny(Overlapping()), testing.check_never_reselects, "a pixel was asked .* times"),
-        (lambda: Tiny(TakenAgain()), testing.check_never_reselects, "a pixel was asked .* times"),
-        (lambda: Tiny(TakenAgain()), testing.check_nothing_available, "nothing was available"),
-        (OfTheBatch, testing.check_batch_split, "beside it in the batch"),
+        (Repeating, testing.check_never_reselects, "a pixel was queried .* times"),
+        (lambda: Tiny(Overlapping()), testing.check_never_reselects, "a pixel was queried .* times"),
+        (lambda: Tiny(QueriedAgain()), testing.check_never_reselects, "a pixel was queried .* times"),
+        (lambda: Tiny(QueriedAgain()), testing.check_nothing_available, "nothing was available"),
+        (OfTheBatch, testing.check_batch_split, "other images of the batch"),
         (FromTheEnd, testing.check_world_size, "processes with"),
         (ByNumberOfCandidates, testing.check_world_size, "processes with"),
         (FavouringItsFirst, testing.check_world_size, "processes with"),
@@ -263,7 +268,7 @@ def test_every_check_is_among_the_checks() -> None:
     assert list(testing.CHECKS) == named
 
 
-def test_a_pool_gives_just_what_is_asked_for_and_the_same_every_time() -> None:
+def test_a_pool_gives_the_required_inputs_and_the_same_every_time() -> None:
     pool = testing.Pool()
     plain, full = pool.inputs(Tiny(), 1), pool.inputs(OfSamples(), 1)
     assert (plain.features, plain.samples, plain.regions) == (None, None, None)

@@ -57,5 +57,5 @@ def test_it_prints_every_phase_and_what_was_asked(benchmark, capsys, monkeypatch
     printed = capsys.readouterr().out
     for phase in (*benchmark.PHASES, "ours, prepared"):
         assert f"│ {phase} " in printed
-    assert "asked: 1.2 times" in printed
+    assert "target: 1.2 times" in printed
     assert "measured:" in printed

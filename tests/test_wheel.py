@@ -40,7 +40,7 @@ def test_commands_of_the_wheel(site: Path, tmp_path: Path, command: str, argumen
         text=True,
     )
     assert expected in done.stdout, done.stderr
-    code = "import ripu_lightning.cli.app as app; print(app.__file__, app.conf_dir())"
+    code = "import ripu_lightning.cli.compose as app; print(app.__file__, app.conf_dir())"
     where = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert [path.startswith(str(site)) for path in where.stdout.split()] == [True, True]
 

@@ -1,5 +1,6 @@
 """A domain pair in memory and a network of two convolutions: the whole loop in a second."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ripu_lightning.data.transforms import MEAN, STD
 from ripu_lightning.errors import UserError
 from ripu_lightning.losses import NegativeLearning, SourceCrossEntropy, TargetCrossEntropy, WeightedLosses
 from ripu_lightning.networks.contract import SegmentationOutput
-from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
+from ripu_lightning.training import ActiveLearningLoop, Schedule, SegmentationModule, polynomial_decay
 
 CLASSES = ClassMap(names=("road", "sky", "tree"), colors=((128, 64, 128), (70, 130, 180), (107, 142, 35)))
 
@@ -103,8 +104,13 @@ def losses() -> WeightedLosses:
 
 def module(**options: object) -> SegmentationModule:
     torch.manual_seed(0)
-    arguments = {"lr": 0.05, "head_factor": 2.0, "horizon": 50, **options}
-    return SegmentationModule(TwoConvs(), losses(), CLASSES.names, **arguments)
+    arguments = {
+        "optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=5e-4),
+        "lr_scheduler": partial(polynomial_decay, horizon=50),
+        "head_factor": 2.0,
+        **options,
+    }
+    return SegmentationModule(TwoConvs(), arguments.pop("losses", None) or losses(), CLASSES.names, **arguments)
 
 
 def datamodule(length: int = 5, **options: object) -> ActiveDataModule:
@@ -115,10 +121,10 @@ def datamodule(length: int = 5, **options: object) -> ActiveDataModule:
 def loop(
     folder: Path, data: ActiveDataModule, strategy: str = "ripu", rounds: int = 2, **options: object
 ) -> ActiveLearningLoop:
-    stages = Stages(steps=8, first_round=3, interval=2, rounds=rounds)
+    schedule = Schedule(steps=8, first_round=3, interval=2, rounds=rounds)
     budget = Budget(ratio=0.1, rounds=rounds)
     return ActiveLearningLoop(
-        get_strategy(strategy), budget, GroundTruth(data.target), stages, folder, **{"seed": 0, **options}
+        get_strategy(strategy), budget, GroundTruth(data.target), schedule, folder, **{"seed": 0, **options}
     )
 
 
@@ -129,10 +135,7 @@ def trainer(folder: Path, active: ActiveLearningLoop, *callbacks: Callback, **op
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-        "reload_dataloaders_every_n_epochs": 1,
-        "max_epochs": len(active.stages.spans),
+        **active.trainer_arguments(),
         **options,
     }
     return Trainer(default_root_dir=folder, callbacks=[active, *callbacks], **arguments)

@@ -33,7 +33,7 @@ def parsed(content: bytes) -> list[Record]:
             break
         parts += content[position + 7 : position + 7 + length]
         position += 7 + length
-        if kind in {1, 4}:  # a whole record, or the last part of one
+        if kind in {1, 4}:  # a complete record, or the last part of one
             found.append(Record.FromString(parts))
             parts = b""
     return found

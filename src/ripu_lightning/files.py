@@ -1,15 +1,15 @@
-"""Files that appear whole or not at all, their hashes, and the lock that keeps a second writer out."""
+"""Files that appear complete or not at all, their hashes, and locks between processes on any platform."""
 
-import fcntl
 import hashlib
 import os
 import socket
 import stat
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ripu_lightning.errors import DISK_FULL, UserError
 
@@ -34,7 +34,7 @@ def replacing(path: Path, note: str) -> Iterator[BinaryIO]:
 
     Args:
         path: the file to write or replace; its folder exists.
-        note: what to tell the user beside the reason for a failure.
+        note: what to tell the user in addition to the reason for a failure.
 
     Raises:
         UserError: the file cannot be written.
@@ -42,16 +42,16 @@ def replacing(path: Path, note: str) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with explained(path, note):
-            # Not through a link of that name, which somebody may have put into a folder from elsewhere.
             temporary.unlink(missing_ok=True)
-            file = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "wb")
+            # "x" follows no link of that name, which somebody may have put into a folder from elsewhere.
+            file = open(temporary, "xb")  # noqa: SIM115 - closed below, before the file takes its name
         try:
             yield file
             with explained(path, note):
                 file.flush()
                 os.fsync(file.fileno())
         finally:
-            # A failed flush is repeated by close(); the first error is the one to tell.
+            # close() repeats a failed flush; the first error is the one to report.
             with suppress(OSError):
                 file.close()
         with explained(path, note):
@@ -62,8 +62,22 @@ def replacing(path: Path, note: str) -> Iterator[BinaryIO]:
         raise
 
 
+def write_bytes(path: Path, content: bytes, note: str) -> None:
+    """Write a whole file by :func:`replacing`; its folder is made if missing.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with explained(path, note):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, note) as file:
+        file.write(content)
+
+
 def sync_folder(folder: Path) -> None:
-    """Have the folder's own entries (names of new files) survive a power cut."""
+    """Make the names of new files in ``folder`` survive a power cut; Windows offers no way and needs none."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -76,7 +90,7 @@ def require_plain_file(path: Path) -> None:
 
     Raises:
         OSError: there is no such file, or it cannot be looked at.
-        ValueError: it is none that a store from elsewhere may have us open.
+        ValueError: a store from elsewhere must not make us open it.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("not a plain file")
@@ -85,7 +99,7 @@ def require_plain_file(path: Path) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, printable and not too long: content from elsewhere may stand in it."""
+    """The first line of an error's text, printable and not too long: it may quote content from elsewhere."""
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return (line if line.isprintable() else ascii(line))[:200]
 
@@ -99,65 +113,57 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-class WriterLock:
-    """The exclusive right to write a folder, held from construction to :meth:`release` or the process's end.
+def file_lock(path: Path) -> BaseFileLock:
+    """A lock between processes on the file ``path``, not taken yet; all threads of the process share it.
+
+    ``lock.acquire(blocking=False)`` raises ``filelock.Timeout`` while another process holds it, ``lock.acquire()``
+    waits, ``lock.release()`` ends it, and so do the end of the process and the end of the object. A forked child does
+    not hold it. On a disk without locks, ``acquire`` raises ``OSError`` or ``NotImplementedError``.
 
     Raises:
-        UserError: somebody holds it already (the line names who), or the folder cannot be locked.
+        UserError: ``path`` is a symbolic link.
+    """
+    if path.is_symlink():
+        raise UserError(f"{path}: is a symbolic link; remove it")
+    return FileLock(path, thread_local=False)
+
+
+class FolderLock:
+    """The exclusive right to write a label store, from construction to :meth:`release` or the end of the process.
+
+    Args:
+        folder: of the store; the lock is its file ``lock``.
+
+    Raises:
+        UserError: another process holds the lock (the line names it), or the folder cannot be locked.
     """
 
     def __init__(self, folder: Path) -> None:
         path = folder / "lock"
-        with explained(path, "nothing was changed"):
-            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        self._lock, self._process = file_lock(path), os.getpid()
         try:
-            self._take(self._descriptor, path)
-        except BaseException:
-            os.close(self._descriptor)
-            self._descriptor = None
-            raise
-        _held.add(self)
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            holder = "another process"
+            with suppress(OSError):  # Windows lets nobody read a locked file
+                holder = path.read_text(errors="replace")[:1000].strip() or holder
+            raise UserError(
+                f"label store {folder} is being written by {holder}: end that run or choose another output folder"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(
+                f"cannot lock {path} ({reason}): check its permissions, or choose a folder on another disk"
+            ) from error
+        with suppress(OSError):  # only a help for whoever finds the store locked
+            path.write_text(f"process {self._process} on {socket.gethostname()}\n")
 
     @property
     def held(self) -> bool:
-        """Whether this object still holds the lock."""
-        return self._descriptor is not None
+        """Whether this process still holds the lock; False in a forked child."""
+        return os.getpid() == self._process and self._lock.is_locked
 
     def release(self) -> None:
-        """Let others write; harmless when done twice."""
-        if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        self.forget()
-
-    def forget(self) -> None:
-        """Close this process's handle without unlocking what the parent process holds through its own."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    @staticmethod
-    def _take(descriptor: int, path: Path) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
-            raise UserError(
-                f"label store {path.parent} is being written by {holder}: end that run or choose another output folder"
-            ) from None
-        except OSError as error:
-            raise UserError(f"cannot lock {path} ({error.strerror}): choose a folder on another disk") from error
-        with explained(path, "nothing was changed"):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-
-
-_held: "weakref.WeakSet[WriterLock]" = weakref.WeakSet()
-
-
-def _forget_inherited() -> None:
-    # A forked child shares the parent's open file; were it to outlive the parent, it would keep the lock.
-    for lock in list(_held):
-        lock.forget()
-
-
-os.register_at_fork(after_in_child=_forget_inherited)
+        """Let others write; harmless when done twice, and in a forked child."""
+        if self.held:
+            self._lock.release()

@@ -1,4 +1,4 @@
-"""Conformance kit: what every acquisition strategy must do, whoever wrote it. Needs torch and nothing else.
+"""Conformance kit: checks that every acquisition strategy must pass. Needs torch alone.
 
 In a test of your own package::
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ripu_lightning.acquisition import Budget, Outline, Picks, ScoreInputs, Shortlist, Strategy
+from ripu_lightning.acquisition import Budget, Outline, Picks, ScoreInputs, Square, Strategy, round_selection
 from ripu_lightning.seeding import derive_seed
 
 Factory = Callable[[], Strategy]
@@ -27,14 +27,7 @@ IMAGE_BUDGETS = (Budget(ratio=0.05, rounds=2), Budget(clicks=5, rounds=2))
 
 @dataclass(frozen=True)
 class Pool:
-    """Drawn logits, features, samples and superpixels of a few images, the same whenever they are asked for.
-
-    Attributes:
-        images: number of images.
-        classes: number of classes.
-        shape: ``(H, W)`` of all images.
-        seed: of what is drawn.
-    """
+    """Random logits, features, samples and superpixels of images of one ``shape`` ``(H, W)``, equal at every call."""
 
     images: int = 5
     classes: int = 4
@@ -42,30 +35,30 @@ class Pool:
     seed: int = 0
 
     def inputs(self, strategy: Strategy, index: int, round_number: int = 1, domain: str = "pool") -> ScoreInputs:
-        """One image as the strategy may see it: with just what it asked for."""
+        """One image as the strategy may see it, with exactly the inputs that it requires."""
         name = f"{domain}_{index}"
         height, width = self.shape
         logits = 3 * self._draw(name, "logits", self.classes, height // 8, width // 8)
         logits = torch.nn.functional.interpolate(logits, self.shape, mode="bilinear", align_corners=True)
         noise = [self._draw(name, f"noise {number}", self.classes, height, width) for number in range(4)]
-        needs = strategy.needs
+        requires = strategy.requires
         return ScoreInputs(
             logits=logits + 0.3 * noise[0],
             image_ids=[name],
             round=round_number,
             seed=self.seed,
-            features=self._draw(name, "features", 6, height // 4, width // 4) if "features" in needs else None,
-            samples=[logits + each for each in noise[1:]] if "samples" in needs else None,
-            regions=self._regions(name)[None] if strategy.geometry.segments else None,
+            features=self._draw(name, "features", 6, height // 4, width // 4) if "features" in requires else None,
+            samples=[logits + each for each in noise[1:]] if "samples" in requires else None,
+            regions=self._regions(name)[None] if strategy.region_type.segments else None,
         )
 
     def fit(self, strategy: Strategy, round_number: int = 1) -> None:
-        """Give the strategy the statistics that it needs."""
+        """Give the strategy the statistics that it requires."""
         summaries = {
             domain: [
                 strategy.summarize(self.inputs(strategy, index, round_number, domain)).cpu()
                 for index in range(self.images)
-                if f"{domain}_statistics" in strategy.needs
+                if f"{domain}_statistics" in strategy.requires
             ]
             for domain in ("source", "pool")
         }
@@ -87,108 +80,106 @@ class Pool:
 
 
 @dataclass
-class Purchase:
-    """What was bought of a pool, round by round, as a label store would know it."""
+class SimulatedRun:
+    """The rounds of a run on a pool with a strategy for each process, and the records that a label store would keep.
+
+    ``times_queried`` and ``available`` are maps ``(H, W)`` by image.
+    """
 
     pool: Pool
     strategies: Sequence[Strategy]
     rounds: list[Round] = field(default_factory=list)
-    asked: dict[int, Tensor] = field(default_factory=dict)
+    times_queried: dict[int, Tensor] = field(default_factory=dict)
     available: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for index in range(self.pool.images):
-            self.asked[index] = torch.zeros(self.pool.shape, dtype=torch.int64)
+            self.times_queried[index] = torch.zeros(self.pool.shape, dtype=torch.int64)
             self.available[index] = torch.ones(self.pool.shape, dtype=torch.bool)
 
     @property
     def strategy(self) -> Strategy:
-        """That of the first process."""
+        """The strategy of the first process."""
         return self.strategies[0]
 
-    def buy(self, budget: Budget, round_number: int) -> Round:
-        """Run one round, on a process for each strategy."""
+    def run_rounds(self, budget: Budget) -> list[Round]:
+        """Run all rounds of a budget."""
+        return [self.run_round(budget, number) for number in range(1, budget.rounds + 1)]
+
+    def run_round(self, budget: Budget, round_number: int) -> Round:
+        """Run one round, with one process for each strategy."""
         for strategy in self.strategies:
             self.pool.fit(strategy, round_number)
         height, width = self.pool.shape
         pixels = height * width * self.pool.images
-        lists = [Shortlist(strategy, budget, round_number, pixels) for strategy in self.strategies]
+        processes = [round_selection(strategy, budget, round_number, pixels) for strategy in self.strategies]
+        picks: Round = {}
         for index in range(self.pool.images):
+            earlier = [found[index].positions for found in self.rounds if index in found]
+            queried = torch.cat([torch.empty(0, dtype=torch.int64), *earlier])
             inputs = self.pool.inputs(self.strategy, index, round_number)
-            lists[index % len(lists)].offer(index, inputs, self.available[index], self._taken(index))
-        parts = [part for each in lists for part in each.parts]
-        picks = lists[0].decide(parts)
+            picks |= processes[index % len(processes)].add(index, inputs, self.available[index], queried)
+        picks |= processes[0].decide([part for process in processes for part in process.candidates()])
         for index, picked in picks.items():
             self._mark(index, picked)
         self.rounds.append(picks)
         return picks
 
-    def outline(self, index: int, picks: Picks) -> Outline:
-        """What an image is asked."""
-        regions = self.pool.inputs(self.strategy, index).regions
-        return self.strategy.geometry.outline(picks.positions, self.pool.shape, None if regions is None else regions[0])
-
-    def left(self, index: int) -> bool:
-        """Whether anything of an image may still be picked."""
-        regions = self.pool.inputs(self.strategy, index).regions
-        scores, available = torch.rand(self.pool.shape), self.available[index]
-        units = self.strategy.geometry.units(scores, available, None if regions is None else regions[0])
+    def anything_left(self, index: int) -> bool:
+        """Whether any unit of an image may still be picked."""
+        scores = torch.rand(self.pool.shape)
+        units = self.strategy.region_type.units(scores, self.available[index], self._regions(index))
         return bool(units.free.any())
 
     def sizes(self, index: int, picks: Picks) -> list[int]:
-        """Pixels of each pick."""
-        return [int(mask.sum()) for mask in self._masks(index, picks)]
+        """Pixels of each query."""
+        return [int(mask.sum()) for mask in self._masks(self._outline(index, picks))]
 
     def _mark(self, index: int, picks: Picks) -> None:
-        exclusion, width = self.strategy.geometry.exclusion, self.pool.shape[1]
-        for mask in self._masks(index, picks):
-            self.asked[index] += mask
+        for mask in self._masks(self._outline(index, picks)):
+            self.times_queried[index] += mask
             self.available[index] &= ~mask
-        for position in picks.positions.tolist():
-            row, column = divmod(position, width)
-            top, left = max(row - exclusion, 0), max(column - exclusion, 0)
-            self.available[index][top : row + exclusion + 1, left : column + exclusion + 1] = False
+        excluded = Square(self.strategy.region_type.exclusion).outline(picks.positions, self.pool.shape)
+        for mask in self._masks(excluded):
+            self.available[index] &= ~mask
 
-    def _masks(self, index: int, picks: Picks) -> Iterator[Tensor]:
-        boxes, inside = self.outline(index, picks)
+    def _outline(self, index: int, picks: Picks) -> Outline:
+        return self.strategy.region_type.outline(picks.positions, self.pool.shape, self._regions(index))
+
+    def _regions(self, index: int) -> Tensor | None:
+        regions = self.pool.inputs(self.strategy, index).regions
+        return None if regions is None else regions[0]
+
+    def _masks(self, outline: Outline) -> Iterator[Tensor]:
         start = 0
-        for top, left, height, width in boxes.tolist():
-            mask = torch.zeros(self.pool.shape, dtype=torch.bool)
-            patch = torch.ones(height * width, dtype=torch.bool)
-            if inside is not None:
-                patch = inside[start : start + height * width]
+        for top, left, height, width in outline.boxes.tolist():
+            mask, end = torch.zeros(self.pool.shape, dtype=torch.bool), start + height * width
+            patch = torch.ones(end - start, dtype=torch.bool) if outline.inside is None else outline.inside[start:end]
             mask[top : top + height, left : left + width] = patch.reshape(height, width)
-            start += height * width
+            start = end
             yield mask
-
-    def _taken(self, index: int) -> Tensor:
-        found = [picks[index].positions for picks in self.rounds if index in picks]
-        return torch.cat([torch.empty(0, dtype=torch.int64), *found])
 
 
 def check_strategy(make: Factory) -> None:
-    """Run all checks of this module.
+    """Run all checks of this module; AssertionError names the strategy and its fault.
 
     Args:
-        make: gives a new strategy at every call.
-
-    Raises:
-        AssertionError: naming the strategy and what it did.
+        make: returns a new strategy at every call.
     """
     for check in CHECKS:
         check(make)
 
 
 def check_scores(make: Factory) -> None:
-    """Scores are finite, floating and of the image's shape, and come of just what was asked for."""
+    """Scores are finite, floating, of the image's shape, and computed from the required inputs alone."""
     pool, strategy = Pool(), make()
     try:
         pool.fit(strategy)
         scores = strategy.score(pool.inputs(strategy, 0))
     except Exception as error:
         raise AssertionError(
-            f"strategy {strategy.name}: can not score with just what it asked for "
-            f"({', '.join(sorted(strategy.needs))}): {type(error).__name__}: {error}"
+            f"strategy {strategy.name}: cannot score with the inputs that it requires "
+            f"({', '.join(sorted(strategy.requires))}): {type(error).__name__}: {error}"
         ) from error
     expected = (1, *pool.shape)
     _require(strategy, tuple(scores.shape) == expected, f"scores of shape {tuple(scores.shape)}, expected {expected}")
@@ -207,34 +198,32 @@ def check_determinism(make: Factory) -> None:
 def check_exact_budget(make: Factory) -> None:
     """Each round spends its amount: the last pick reaches it and none follows, unless nothing is available any more."""
     for budget in budgets_of(make()):
-        purchase = Purchase(Pool(), [make()])
-        height, width = purchase.pool.shape
-        whole = range(purchase.pool.images)
+        run = SimulatedRun(Pool(), [make()])
+        height, width = run.pool.shape
+        pool = range(run.pool.images)
         for number in range(1, budget.rounds + 1):
-            picks = purchase.buy(budget, number)
-            for images in [whole] if budget.per == "pool" else [[index] for index in whole]:
+            picks = run.run_round(budget, number)
+            for images in [pool] if budget.per == "pool" else [[index] for index in pool]:
                 amount = budget.amount(number, height * width * len(images))
-                _require_spent(purchase, budget, picks, images, amount)
+                _require_spent(run, budget, picks, images, amount)
 
 
 def check_never_reselects(make: Factory) -> None:
-    """No pixel is asked twice, in one round or in several."""
+    """No pixel is queried twice, in one round or in several."""
     for budget in budgets_of(make()):
-        purchase = Purchase(Pool(), [make()])
-        for number in range(1, budget.rounds + 1):
-            purchase.buy(budget, number)
-        most = max(int(asked.max()) for asked in purchase.asked.values())
-        _require(purchase.strategy, most == 1, f"a pixel was asked {most} times with {budget}")
+        run = SimulatedRun(Pool(), [make()])
+        run.run_rounds(budget)
+        most = max(int(times.max()) for times in run.times_queried.values())
+        _require(run.strategy, most == 1, f"a pixel was queried {most} times with {budget}")
 
 
 def check_nothing_available(make: Factory) -> None:
-    """Where everything is labelled already, nothing is picked."""
+    """If everything is labelled already, nothing is picked."""
     for budget in budgets_of(make()):
-        purchase = Purchase(Pool(), [make()])
-        for available in purchase.available.values():
+        run = SimulatedRun(Pool(), [make()])
+        for available in run.available.values():
             available.fill_(False)
-        picks = purchase.buy(budget, 1)
-        _require(purchase.strategy, not picks, f"picked where nothing was available with {budget}")
+        _require(run.strategy, not run.run_round(budget, 1), f"picked where nothing was available with {budget}")
 
 
 def check_batch_split(make: Factory) -> None:
@@ -253,7 +242,7 @@ def check_batch_split(make: Factory) -> None:
     )
     expected = torch.cat([strategy.score(each) for each in alone])
     same = torch.equal(strategy.score(together), expected)
-    _require(strategy, same, "an image's scores change with the images beside it in the batch")
+    _require(strategy, same, "an image's scores change with the other images of the batch")
 
 
 def check_world_size(make: Factory) -> None:
@@ -278,7 +267,7 @@ def check_state_round_trip(make: Factory) -> None:
         same = torch.equal(expected, restored.score(pool.inputs(restored, 0)))
     except Exception as error:
         raise AssertionError(
-            f"strategy {strategy.name}: can not score after state_dict and load_state_dict: "
+            f"strategy {strategy.name}: cannot score after state_dict and load_state_dict: "
             f"{type(error).__name__}: {error}"
         ) from error
     _require(strategy, same, "scores differ after state_dict, torch.save and load_state_dict")
@@ -297,15 +286,12 @@ CHECKS: Sequence[Callable[[Factory], None]] = (
 
 
 def budgets_of(strategy: Strategy) -> Sequence[Budget]:
-    """The budgets that a strategy is checked with: whole images can only be bought of the pool."""
-    return POOL_BUDGETS if strategy.geometry.name == "image" else (*IMAGE_BUDGETS, *POOL_BUDGETS)
+    """The budgets that a strategy is checked with; whole images need a budget of the pool."""
+    return POOL_BUDGETS if strategy.region_type.name == "image" else (*IMAGE_BUDGETS, *POOL_BUDGETS)
 
 
 def _run(make: Factory, budget: Budget, shards: int = 1) -> list[Round]:
-    purchase = Purchase(Pool(), [make() for _ in range(shards)])
-    for number in range(1, budget.rounds + 1):
-        purchase.buy(budget, number)
-    return purchase.rounds
+    return SimulatedRun(Pool(), [make() for _ in range(shards)]).run_rounds(budget)
 
 
 def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -313,18 +299,16 @@ def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-def _require_spent(purchase: Purchase, budget: Budget, picks: Round, images: Sequence[int], amount: float) -> None:
-    area = purchase.strategy.geometry.area(*purchase.pool.shape)
+def _require_spent(run: SimulatedRun, budget: Budget, picks: Round, images: Sequence[int], amount: float) -> None:
+    area = run.strategy.region_type.area(*run.pool.shape)
     costs: list[int] = []
     for index, picked in [(index, picks[index]) for index in images if index in picks]:
-        sizes = purchase.sizes(index, picked) if area is None else [area] * len(picked.positions)
+        sizes = run.sizes(index, picked) if area is None else [area] * len(picked.positions)
         costs += sizes if budget.counts_pixels else [1] * len(picked.positions)
     spent = sum(costs)
-    enough = spent >= amount - 1e-6 or not any(purchase.left(index) for index in images)
-    _require(purchase.strategy, enough, f"spent {spent} of {amount} with {budget}")
-    _require(
-        purchase.strategy, not costs or spent - max(costs) < amount, f"overspent {amount} by {spent} with {budget}"
-    )
+    enough = spent >= amount - 1e-6 or not any(run.anything_left(index) for index in images)
+    _require(run.strategy, enough, f"spent {spent} of {amount} with {budget}")
+    _require(run.strategy, not costs or spent - max(costs) < amount, f"overspent {amount} by {spent} with {budget}")
 
 
 def _require_same(strategy: Strategy, first: list[Round], second: list[Round], what: str) -> None:

@@ -1,11 +1,11 @@
-"""Files from elsewhere: no more is read than their kind can need, and YAML without tags, aliases or great depth."""
+"""Small files from other people: of bounded size, YAML and JSON as plain values, nothing executed."""
 
 import json
 import stat
 import unicodedata
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -15,14 +15,13 @@ SMALL = 2**18
 """Bytes that no config, class map or result file reaches."""
 DEPTH = 32
 """Levels of nesting that none of them reaches."""
-_NUMBER = 100  # characters: longer ones cost quadratic time
 
 
 def read_bounded(path: Path, limit: int = SMALL) -> bytes:
     """The content of a regular file of at most ``limit`` bytes.
 
     Raises:
-        UserError: no such file, one that can not be read, or a larger one.
+        UserError: there is no such file, it cannot be read, or it is larger.
     """
     try:
         state = path.stat()
@@ -36,61 +35,61 @@ def read_bounded(path: Path, limit: int = SMALL) -> bytes:
 
 
 def parse_json(content: bytes) -> Any:
-    """What a JSON file says, as plain containers and values.
+    """The content of a JSON file, as plain containers and values.
 
     Raises:
         ValueError: no JSON, NaN or infinity by name, or a whole number that no count reaches.
-        RecursionError: nested without end.
+        RecursionError: nested too deep.
     """
-    return json.loads(content, parse_int=_count, parse_constant=_refuse)
+
+    def count(digits: str) -> int:
+        if abs(number := int(digits)) >= 2**63:
+            raise ValueError("larger than anything counted")
+        return number
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no figure")
+
+    return json.loads(content, parse_int=count, parse_constant=refuse)
 
 
-def _count(digits: str) -> int:
-    number = int(digits)
-    if abs(number) >= 2**63:
-        raise ValueError("larger than anything counted")
-    return number
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no figure")
+class _UniqueKeys(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:  # the last one would win in silence
+                raise yaml.YAMLError(f"the key {key[1]} is given twice")
+        return super().construct_mapping(node, deep)
 
 
 def parse_yaml(content: bytes) -> Any:
-    """What a YAML file says, as plain containers and values.
+    """The content of a YAML file, as plain containers and values.
 
     Raises:
-        ValueError: it is no YAML, or has tags, aliases, keys that repeat, numbers of many
-            digits or more than ``DEPTH`` levels; the message is one line.
+        ValueError: no YAML, tags that name code, or a key given twice; the message is one line.
     """
     try:
-        return yaml.load(content.decode("utf-8"), _Plain)
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML's own: a month 13, a byte that is no UTF-8
+        return yaml.load(content.decode("utf-8"), _UniqueKeys)
+    except Exception as error:  # PyYAML's constructors raise nearly anything: a month 13, the tag !!float at a text
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def leaves(content: Any) -> Iterator[Any]:
+def leaves(content: Any, depth: int = DEPTH) -> Iterator[Any]:
     """All keys of nested mappings, and all values that are neither mappings nor lists.
 
     Raises:
-        ValueError: more than ``DEPTH`` levels, or so many parts that some of them must be shared.
+        ValueError: more than ``depth`` levels, as in a list that contains itself.
     """
-    level = [content]
-    parts = 0
-    for _ in range(DEPTH):
-        deeper: list[Any] = []
-        for part in level:
-            found = [*part, *part.values()] if isinstance(part, Mapping) else part
-            parts += len(found) if isinstance(found, list) else 1
-            if parts > SMALL:
-                raise ValueError("too many parts")
-            if isinstance(found, list):
-                deeper += found
-            else:
-                yield found
-        level = deeper
-    if level:
+    if depth == 0:
         raise ValueError(f"more than {DEPTH} levels deep")
+    if isinstance(content, Mapping):
+        yield from content
+        content = list(content.values())
+    if isinstance(content, list):
+        for part in content:
+            yield from leaves(part, depth - 1)
+    else:
+        yield content
 
 
 def is_line(text: str) -> bool:
@@ -99,10 +98,10 @@ def is_line(text: str) -> bool:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The config in a run folder, as it stands there: what looks like an interpolation is text.
+    """The config in a run folder, unresolved: what looks like an interpolation is text.
 
     Raises:
-        UserError: it can not be read, or is no config.
+        UserError: it cannot be read, or is no config.
     """
     try:
         config = parse_yaml(read_bounded(path))
@@ -115,36 +114,3 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path}: not the config of a run ({error}); restore it from a backup, or choose another output"
         ) from error
     return config
-
-
-class _Plain(yaml.SafeLoader):
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = cast(Any, self).peek_event()  # has no type in PyYAML's stubs
-        line = event.start_mark.line + 1
-        # Aliases make a few lines stand for gigabytes, and nothing of ours writes them.
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {line} has an alias (*); write it out")
-        if getattr(event, "tag", None) is not None:
-            raise yaml.YAMLError(f"line {line} has the tag {event.tag}; leave it out")
-        if self.depth == DEPTH:
-            raise yaml.YAMLError(f"line {line} is more than {DEPTH} levels deep")
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        text = super().construct_scalar(node)
-        if node.tag.endswith((":int", ":float")) and len(text) > _NUMBER:
-            raise yaml.YAMLError(f"a number has {len(text)} characters")
-        return text
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                raise yaml.YAMLError(f"the key {key.value} is given twice")
-            seen.add((key.tag, str(key.value)))
-        return super().construct_mapping(node, deep)

@@ -1,4 +1,4 @@
-"""Every strategy keeps the rules of the conformance kit, as published and with other geometries and selection modes."""
+"""Every strategy keeps the rules of the conformance kit, as published and with other region types and rules."""
 
 from collections.abc import Callable
 
@@ -6,11 +6,11 @@ import pytest
 
 from ripu_lightning.acquisition import (
     ClassBalanced,
-    Geometry,
     Greedy,
     KCentre,
-    Mode,
     Pixel,
+    RegionType,
+    SelectionRule,
     Square,
     Strategy,
     Superpixel,
@@ -30,14 +30,14 @@ PIXELWISE: dict[str, dict[str, int]] = {
     "halo": {},
     "mulactseg": {},
 }
-GEOMETRIES: list[Callable[[], Geometry]] = [lambda: Pixel(exclusion=1), lambda: Square(2), Superpixel, WholeImage]
-MODES: list[Callable[[], Mode]] = [Greedy, TopRandom, ClassBalanced, lambda: KCentre(shortlist=2)]
+REGION_TYPES: list[Callable[[], RegionType]] = [lambda: Pixel(exclusion=1), lambda: Square(2), Superpixel, WholeImage]
+RULES: list[Callable[[], SelectionRule]] = [Greedy, TopRandom, ClassBalanced, lambda: KCentre(shortlist=2)]
 
-# All would be 96; here each score meets each geometry and each mode, and each geometry each mode.
+# All would be 96; here each score meets each region type and each rule, and each region type each rule.
 MIXED = [
-    (name, geometry, MODES[(row + column) % len(MODES)])
+    (name, region_type, RULES[(row + column) % len(RULES)])
     for row, name in enumerate(PIXELWISE)
-    for column, geometry in enumerate(GEOMETRIES)
+    for column, region_type in enumerate(REGION_TYPES)
 ]
 
 
@@ -47,12 +47,12 @@ def test_as_published(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "geometry", "mode"),
+    ("name", "region_type", "selection_rule"),
     MIXED,
-    ids=[f"{name}-{geometry().name}-{mode().name}" for name, geometry, mode in MIXED],
+    ids=[f"{name}-{region_type().name}-{selection_rule().name}" for name, region_type, selection_rule in MIXED],
 )
-def test_mixed(name: str, geometry: Callable[[], Geometry], mode: Callable[[], Mode]) -> None:
+def test_mixed(name: str, region_type: Callable[[], RegionType], selection_rule: Callable[[], SelectionRule]) -> None:
     def make() -> Strategy:
-        return get_strategy(name, geometry=geometry(), mode=mode(), **PIXELWISE[name])
+        return get_strategy(name, region_type=region_type(), selection_rule=selection_rule(), **PIXELWISE[name])
 
     check_strategy(make)

@@ -18,11 +18,11 @@ from ripu_lightning.acquisition import (
     CoreSet,
     MulActSeg,
     ScoreInputs,
-    Shortlist,
     Square,
     Strategy,
     Superpixel,
     get_strategy,
+    round_selection,
 )
 from ripu_lightning.acquisition.clustering import GaussianMixture, k_means
 from ripu_lightning.errors import UserError
@@ -90,17 +90,16 @@ def image_of(inputs: ScoreInputs, index: int) -> tuple[Tensor, Tensor, Tensor]:
     return inputs.logits[index], inputs.features[index], inputs.regions[index]
 
 
-def bought(
-    strategy: Strategy, budget: Budget, images: list[ScoreInputs], round_number: int = 1, taken: Sequence[int] = ()
+def selected(
+    strategy: Strategy, budget: Budget, images: list[ScoreInputs], round_number: int = 1, earlier: Sequence[int] = ()
 ) -> list[tuple[int, int]]:
-    """(image, position) of all picks; images in ``taken`` were bought whole in earlier rounds."""
-    pixels = HEIGHT * WIDTH * len(images)
-    shortlist = Shortlist(strategy, budget, round_number, pixels)
+    """(image, position) of all picks; all pixels of the images in ``earlier`` were queried in earlier rounds."""
+    selection, picks = round_selection(strategy, budget, round_number, HEIGHT * WIDTH * len(images)), {}
     for index, inputs in enumerate(images):
-        available = torch.full(inputs.shape, index not in taken)
-        known = torch.zeros(int(index in taken), dtype=torch.int64)
-        shortlist.offer(index, inputs, available, known)
-    picks = shortlist.decide()
+        available = torch.full(inputs.shape, index not in earlier)
+        queried = torch.zeros(int(index in earlier), dtype=torch.int64)
+        picks |= selection.add(index, inputs, available, queried)
+    picks |= selection.decide(selection.candidates())
     return [(index, position) for index, picked in picks.items() for position in picked.positions.tolist()]
 
 
@@ -162,15 +161,15 @@ def test_mada_buys_the_image_that_is_unlike_the_source() -> None:
     strategy.fit([strategy.summarize(image) for image in source.split()], [], seed=0)
     pool = source.split()
     pool[3] = ScoreInputs(**{**vars(pool[3]), "features": image_of(source, 3)[1][None] * -4})
-    assert bought(strategy, Budget(images=1, per="pool", rounds=1), pool) == [(3, 0)]
+    assert selected(strategy, Budget(images=1, per="pool", rounds=1), pool) == [(3, 0)]
 
 
 def test_mada_says_what_is_missing_or_wrong() -> None:
-    with pytest.raises(ValueError, match="mada: expected anchors, call fit first"):
+    with pytest.raises(ValueError, match=r"mada: expected anchors .call fit first."):
         MADA().score(drawn(1))
-    with pytest.raises(ValueError, match=r"mada: expected inputs with features \(B, D, h, w\), got none"):
+    with pytest.raises(ValueError, match=r"mada: expected features in the inputs, got none"):
         MADA().summarize(without(drawn(1), "features"))
-    with pytest.raises(UserError, match=r"strategy\.anchors: expected 1 or more, got 0"):
+    with pytest.raises(UserError, match=r"mada: anchors must be .* >= 1, got 0"):
         get_strategy("mada", anchors=0)
 
 
@@ -207,16 +206,16 @@ def test_core_set_scores_the_distance_to_the_nearest_source_image(seed: int) -> 
     size=st.integers(1, 12),
     amount=st.integers(1, 14),
     source=st.integers(1, 4),
-    taken=st.integers(0, 4),
+    queried=st.integers(0, 4),
 )
 def test_core_set_picks_the_farthest_from_source_labels_and_picks(
-    seed: int, size: int, amount: int, source: int, taken: int
+    seed: int, size: int, amount: int, source: int, queried: int
 ) -> None:
-    features, known, labelled = draw(seed, size, 2), draw(seed + 1, source, 2), draw(seed + 2, taken, 2)
+    features, known, labelled = draw(seed, size, 2), draw(seed + 1, source, 2), draw(seed + 2, queried, 2)
     strategy = CoreSet()
     strategy.fit(list(known), [], seed=0)
     columns = torch.arange(size), torch.zeros(size), torch.arange(size, 0, -1).double(), torch.ones(size)
-    candidates = Candidates(*columns, features=features, taken=labelled if taken else None)
+    candidates = Candidates(*columns, features=features, queried=labelled if queried else None)
     expected = plain_cover(features.tolist(), amount, known.tolist() + labelled.tolist())
     assert strategy.select(candidates, amount, 1).tolist() == expected
 
@@ -232,16 +231,16 @@ def test_core_set_covers_a_pool_over_two_rounds() -> None:
     start = [vector.tolist() for vector in source]
     expected = plain_cover(means, 5, start)
     budget = Budget(images=5, per="pool", rounds=2)  # two, then three
-    first = [index for index, _ in bought(strategy, budget, images)]
+    first = [index for index, _ in selected(strategy, budget, images)]
     assert set(first) == set(expected[:2])
-    second = [index for index, _ in bought(strategy, budget, images, 2, taken=first)]
+    second = [index for index, _ in selected(strategy, budget, images, 2, earlier=first)]
     assert set(second) == set(expected[2:])
 
 
 def test_core_set_says_what_is_missing() -> None:
-    with pytest.raises(ValueError, match="core_set: expected source features, call fit first"):
+    with pytest.raises(ValueError, match=r"core_set: expected source features .call fit first."):
         CoreSet().score(drawn(1))
-    with pytest.raises(ValueError, match=r"core_set: expected inputs with features \(B, D, h, w\), got none"):
+    with pytest.raises(ValueError, match=r"core_set: expected features in the inputs, got none"):
         CoreSet().summarize(without(drawn(1), "features"))
     columns = torch.arange(2), torch.zeros(2), torch.ones(2), torch.ones(2)
     with pytest.raises(ValueError, match="expected candidates with features"):
@@ -287,14 +286,14 @@ def test_mulactseg_buys_superpixels_by_their_mean_score() -> None:
         own = [plain_balanced(logits, theta, 6.0, *pixel) for pixel in PIXELS if regions[pixel] == number]
         scores.append(sum(own) / len(own))
     expected = sorted(range(REGIONS), key=lambda number: -scores[number])
-    found = bought(strategy, Budget(regions=4, rounds=1), [inputs])
+    found = selected(strategy, Budget(regions=4, rounds=1), [inputs])
     assert [int(regions.reshape(-1)[position]) for _, position in found] == expected[:4]
 
 
 def test_mulactseg_says_what_is_missing_or_wrong() -> None:
-    with pytest.raises(ValueError, match="mulactseg: expected the pool's class shares, call fit first"):
+    with pytest.raises(ValueError, match=r"mulactseg: expected the pool's class shares .call fit first."):
         MulActSeg().score(drawn(1))
-    with pytest.raises(UserError, match=r"strategy\.balance: expected 0 or more, got -1"):
+    with pytest.raises(UserError, match=r"mulactseg: balance must be a number >= 0, got -1"):
         get_strategy("mulactseg", balance=-1.0)
 
 
@@ -479,17 +478,17 @@ def test_d2ada_s_uncertainty_is_the_mean_entropy() -> None:
 
 def test_d2ada_says_what_is_missing_or_wrong() -> None:
     inputs, strategy = drawn(1, batch=1), D2ADA()
-    with pytest.raises(ValueError, match="d2ada: expected fitted mixtures, call fit first"):
+    with pytest.raises(ValueError, match=r"d2ada: expected fitted mixtures .call fit first."):
         strategy.score(inputs)
-    with pytest.raises(ValueError, match=r"d2ada: expected inputs with features \(B, D, h, w\), got none"):
+    with pytest.raises(ValueError, match=r"d2ada: expected features in the inputs, got none"):
         strategy.summarize(without(inputs, "features"))
-    with pytest.raises(ValueError, match=r"d2ada: expected inputs with regions \(B, H, W\), got none"):
+    with pytest.raises(ValueError, match=r"d2ada: expected regions in the inputs, got none"):
         strategy.summarize(without(inputs, "regions"))
     columns = torch.zeros(2), torch.arange(2), torch.ones(2), torch.ones(2)
-    with pytest.raises(ValueError, match="d2ada: expected candidates with features, got none"):
+    with pytest.raises(ValueError, match="d2ada: expected features of the candidates, got none"):
         strategy.select(Candidates(*columns, classes=torch.zeros(2, dtype=torch.int16)), 1, 1)
     with pytest.raises(ValueError, match="expected candidates with classes, got none"):
         strategy.select(Candidates(*columns, features=torch.ones(2, 1)), 1, 1)
-    with pytest.raises(UserError, match="geometry: strategy d2ada works on superpixels, not on squares"):
-        get_strategy("d2ada", geometry=Square(2))
-    assert get_strategy("d2ada", geometry=Superpixel(segments=7)).geometry.name == "superpixel"
+    with pytest.raises(UserError, match="d2ada: region_type must be superpixels, got squares"):
+        get_strategy("d2ada", region_type=Square(2))
+    assert get_strategy("d2ada", region_type=Superpixel(segments=7)).region_type.name == "superpixel"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ripu_lightning.acquisition import Budget, Greedy, ScoreInputs, Shortlist, get_strategy, select
+from ripu_lightning.acquisition import Budget, Greedy, ScoreInputs, get_strategy, round_selection, select
 from ripu_lightning.acquisition import functional as F
 
 # The copies in the tree, and the whole collection where RIPU_GOLDEN names it.
@@ -39,7 +39,7 @@ def test_region_based_rounds(arrays: dict[str, np.ndarray], meta: dict[str, Any]
     # The authors divide by log 19 whatever the number of classes is; we divide by log C.
     scale = math.log(meta["num_classes"]) / math.log(19)
     available = torch.ones(height, width, dtype=torch.bool)
-    asked = torch.zeros_like(available)
+    queried = torch.zeros_like(available)
     for number in range(meta["rounds"]):
         logits = torch.from_numpy(arrays[f"logits{number}"])[None]
         score = F.ripu(logits, radius, eps)[0]
@@ -50,10 +50,10 @@ def test_region_based_rounds(arrays: dict[str, np.ndarray], meta: dict[str, Any]
         uncertainty = F.region_uncertainty(logits, radius, eps=eps)[0] * scale
         torch.testing.assert_close(uncertainty, torch.from_numpy(arrays[f"uncertainty{number}"]), **tolerance)
         picked = select(score, available, count, radius, exclusion=2 * radius)
-        available, asked = picked.available, asked | picked.region
+        available, queried = picked.available, queried | picked.region
         assert torch.equal(~available, torch.from_numpy(arrays[f"active{number}"]))
-        assert torch.equal(asked, torch.from_numpy(arrays[f"selected{number}"]))
-        expected_mask = np.where(asked.numpy(), arrays["gt"], 255)
+        assert torch.equal(queried, torch.from_numpy(arrays[f"selected{number}"]))
+        expected_mask = np.where(queried.numpy(), arrays["gt"], 255)
         assert np.array_equal(expected_mask, arrays[f"mask{number}"])
 
 
@@ -63,15 +63,15 @@ def test_pixel_based_rounds(arrays: dict[str, np.ndarray], meta: dict[str, Any])
     # The count of the public code, which scales the published number from 1280x640 to 2048x1024.
     count = math.ceil(meta["pixels"] / meta["rounds"] * (2048 * 1024) / (1280 * 640))
     available = torch.ones(height, width, dtype=torch.bool)
-    asked = torch.zeros_like(available)
+    queried = torch.zeros_like(available)
     for number in range(meta["rounds"]):
         score = F.ripu_point(torch.from_numpy(arrays[f"logits{number}"])[None], radius)[0]
         picked = select(score, available, count, radius=0, exclusion=radius)
-        available, asked = picked.available, asked | picked.region
+        available, queried = picked.available, queried | picked.region
         expected = torch.from_numpy(arrays[f"selected{number}"]).clone()
         if len(picked.centres) < count:
-            expected[0, 0] = asked[0, 0]  # the authors go on picking (0, 0) when nothing is available; we stop
-        assert torch.equal(asked, expected)
+            expected[0, 0] = queried[0, 0]  # when nothing is available, the authors continue to pick (0, 0); we stop
+        assert torch.equal(queried, expected)
         assert torch.equal(~available, torch.from_numpy(arrays[f"active{number}"]))
 
 
@@ -80,26 +80,26 @@ def test_pixel_based_rounds(arrays: dict[str, np.ndarray], meta: dict[str, Any])
 def test_an_exhausted_image_as_the_authors_have_it(
     arrays: dict[str, np.ndarray], meta: dict[str, Any], exhausted: str
 ) -> None:
-    """The case runs out of pixels in a later round: the authors then go on with pixel (0, 0)."""
+    """The case runs out of pixels in a later round: the authors then continue with pixel (0, 0)."""
     radius, rounds = meta["radius"], meta["rounds"]
     count = math.ceil(meta["pixels"] / rounds * (2048 * 1024) / (1280 * 640))
-    strategy = get_strategy("ripu_point", radius=radius, mode=Greedy(exhausted))
+    strategy = get_strategy("ripu_point", radius=radius, selection_rule=Greedy(exhausted))
     available = torch.ones(meta["height"], meta["width"], dtype=torch.bool)
-    asked, ran_out = torch.zeros_like(available), False
+    queried, ran_out = torch.zeros_like(available), False
     for number in range(rounds):
-        shortlist = Shortlist(strategy, Budget(clicks=count * rounds, rounds=rounds), number + 1, available.numel())
+        budget = Budget(clicks=count * rounds, rounds=rounds)
+        selection = round_selection(strategy, budget, number + 1, available.numel())
         logits = torch.from_numpy(arrays[f"logits{number}"])[None]
-        shortlist.offer(0, ScoreInputs(logits, ["image"], number + 1, 0), available)
-        picks = shortlist.decide().get(0)
+        picks = selection.add(0, ScoreInputs(logits, ["image"], number + 1, 0), available).get(0)
         for position in picks.positions.tolist() if picks else []:
             row, column = divmod(position, meta["width"])
-            asked[row, column] = True
+            queried[row, column] = True
             available[max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1] = False
         expected = torch.from_numpy(arrays[f"selected{number}"])
         ran_out = ran_out or not bool(available.any())
         if exhausted == "stop" and ran_out:
-            assert not asked[0, 0]
+            assert not queried[0, 0]
             expected = expected.clone()
             expected[0, 0] = False
-        assert torch.equal(asked, expected)
+        assert torch.equal(queried, expected)
     assert ran_out

@@ -122,8 +122,8 @@ def test_non_finite_scores_are_refused(bad: float) -> None:
         (torch.ones(4, 5, dtype=torch.int64), torch.ones(4, 5, dtype=torch.bool), (1, 1, 2), r"scores \(H, W\)"),
         (torch.rand(4, 5), torch.ones(5, 4, dtype=torch.bool), (1, 1, 2), "available as bool"),
         (torch.rand(4, 5), torch.ones(4, 5), (1, 1, 2), "available as bool"),
-        (torch.rand(4, 5), torch.ones(4, 5, dtype=torch.bool), (-1, 1, 2), "0 or more"),
-        (torch.rand(4, 5), torch.ones(4, 5, dtype=torch.bool), (1, -1, 2), "0 or more"),
+        (torch.rand(4, 5), torch.ones(4, 5, dtype=torch.bool), (-1, 1, 2), "select: (count|radius) must be .* >= 0"),
+        (torch.rand(4, 5), torch.ones(4, 5, dtype=torch.bool), (1, -1, 2), "select: (count|radius) must be .* >= 0"),
     ],
 )
 def test_wrong_arguments_are_refused(scores: Tensor, available: Tensor, numbers: tuple, message: str) -> None:

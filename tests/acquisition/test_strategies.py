@@ -1,4 +1,4 @@
-"""The registry, what every strategy of ours is made of, random's draws, and that the package needs torch alone."""
+"""The registry, the parts of every built-in strategy, random draws, and imports of torch alone."""
 
 import subprocess
 import sys
@@ -14,7 +14,6 @@ from ripu_lightning.acquisition import (
     Pixel,
     Scored,
     ScoreInputs,
-    Shortlist,
     Strategy,
     Superpixel,
     get_strategy,
@@ -22,17 +21,18 @@ from ripu_lightning.acquisition import (
     published_budget,
     register_strategy,
     registry,
+    round_selection,
 )
 from ripu_lightning.acquisition import functional as F
 from ripu_lightning.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "strategy"
 
-# name -> geometry, exclusion, selection mode, needs beside logits
+# name -> region type, exclusion, selection rule, requirements besides logits
 MADE_OF = {
     "bald": ("square", 2, "greedy", {"samples"}),
     "core_set": ("image", 0, "k_centre", {"features", "source_statistics"}),
-    "d2ada": ("superpixel", 0, "class_balanced", {"features", "regions", "source_statistics", "pool_statistics"}),
+    "d2ada": ("superpixel", 0, "greedy", {"features", "regions", "source_statistics", "pool_statistics"}),
     "entropy": ("square", 2, "greedy", set()),
     "halo": ("square", 2, "greedy", {"features"}),
     "impurity": ("square", 2, "greedy", set()),
@@ -46,7 +46,7 @@ MADE_OF = {
     "ripu_point": ("pixel", 32, "greedy", set()),
     "uncertainty": ("square", 2, "greedy", set()),
 }
-SQUARES = [name for name, (geometry, *_) in MADE_OF.items() if geometry == "square"]
+SQUARES = [name for name, (region_type, *_) in MADE_OF.items() if region_type == "square"]
 
 
 @pytest.fixture
@@ -61,11 +61,10 @@ def drawn(seed: int = 3, batch: int = 2, round_number: int = 1, run_seed: int = 
 
 
 def picks(strategy: Strategy, inputs: ScoreInputs, clicks: int) -> list[int]:
-    """What is bought of one image with so many clicks."""
+    """Positions selected in one image with so many clicks."""
     budget, (height, width) = Budget(clicks=clicks, rounds=1), inputs.shape
-    shortlist = Shortlist(strategy, budget, 1, height * width)
-    shortlist.offer(0, inputs, torch.ones(inputs.shape, dtype=torch.bool))
-    return shortlist.decide()[0].positions.tolist()
+    selection = round_selection(strategy, budget, 1, height * width)
+    return selection.add(0, inputs, torch.ones(inputs.shape, dtype=torch.bool))[0].positions.tolist()
 
 
 def test_every_strategy_is_listed_in_order_and_has_a_config() -> None:
@@ -77,30 +76,34 @@ def test_every_strategy_is_listed_in_order_and_has_a_config() -> None:
 @pytest.mark.parametrize("name", MADE_OF)
 def test_made_of(name: str) -> None:
     strategy = get_strategy(name)
-    geometry, exclusion, mode, needs = MADE_OF[name]
+    region_type, exclusion, selection_rule, requires = MADE_OF[name]
     assert strategy.name == name
-    assert (strategy.geometry.name, strategy.geometry.exclusion, strategy.mode.name) == (geometry, exclusion, mode)
-    assert strategy.needs == needs | {"logits"}
-    assert (strategy.samples > 0) == ("samples" in needs)
+    assert (strategy.region_type.name, strategy.region_type.exclusion, strategy.selection_rule.name) == (
+        region_type,
+        exclusion,
+        selection_rule,
+    )
+    assert strategy.requires == requires | {"logits"}
+    assert (strategy.samples > 0) == ("samples" in requires)
 
 
 @pytest.mark.parametrize("name", SQUARES)
-def test_radius_sets_the_square_and_a_geometry_replaces_it(name: str) -> None:
-    geometry = get_strategy(name, radius=4).geometry
-    assert (geometry.exclusion, geometry.area(50, 50)) == (8, 81)
-    assert get_strategy(name, geometry=Pixel(exclusion=3)).geometry.exclusion == 3
-    with pytest.raises(UserError, match=r"strategy\.radius"):
+def test_radius_sets_the_square_and_a_region_type_replaces_it(name: str) -> None:
+    region_type = get_strategy(name, radius=4).region_type
+    assert (region_type.exclusion, region_type.area(50, 50)) == (8, 81)
+    assert get_strategy(name, region_type=Pixel(exclusion=3)).region_type.exclusion == 3
+    with pytest.raises(UserError, match=rf"{name}: radius must be .* got -1"):
         get_strategy(name, radius=-1)
 
 
-def test_a_mode_replaces_a_strategy_s_own_and_adds_its_needs() -> None:
-    strategy = get_strategy("random", mode=KCentre())
-    assert strategy.needs == {"logits", "features"}
-    assert strategy.columns == {"features"}
+def test_a_rule_replaces_a_strategy_s_own_and_adds_its_requirements() -> None:
+    strategy = get_strategy("random", selection_rule=KCentre())
+    assert strategy.requires == {"logits", "features"}
+    assert strategy.candidate_fields == {"features"}
 
 
 def test_unknown_name_suggests() -> None:
-    with pytest.raises(UserError, match="no strategy 'entropi'; did you mean 'entropy'"):
+    with pytest.raises(UserError, match="get_strategy: name 'entropi' is unknown; did you mean 'entropy'"):
         get_strategy("entropi")
 
 
@@ -135,21 +138,21 @@ def test_published_budgets() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"needs": ["truth"]}, "needs truth; known: logits, features"),
-        ({"needs": ["samples"]}, r"strategy\.samples: .* got 0"),
-        ({"samples": 3}, r"strategy\.samples: .* got 3"),
+        ({"requires": ["truth"]}, "mine: requires must be of logits, features.* got truth"),
+        ({"requires": ["samples"]}, "mine: samples .* got 0"),
+        ({"samples": 3}, "mine: samples .* got 3"),
     ],
 )
-def test_needs_that_can_not_be_met_are_refused(options: dict, words: str) -> None:
+def test_requirements_that_cannot_be_met_are_refused(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         Strategy("mine", Pixel(), **options)
 
 
-def test_what_a_subclass_forgot_is_told() -> None:
-    bare = Strategy("bare", Superpixel(), Greedy(), needs=["pool_statistics"])
+def test_a_missing_method_is_named() -> None:
+    bare = Strategy("bare", Superpixel(), Greedy(), requires=["pool_statistics"])
     with pytest.raises(NotImplementedError, match="bare has no score"):
         bare.score(drawn())
-    with pytest.raises(NotImplementedError, match="bare needs statistics"):
+    with pytest.raises(NotImplementedError, match="bare requires statistics"):
         bare.summarize(drawn())
 
 
@@ -186,7 +189,7 @@ def test_pixelpick_draws_among_the_share_with_the_smallest_margin() -> None:
     assert set(picks(get_strategy("pixelpick", share=0.01), inputs, 12)) == set(order[:12])
 
 
-def test_pixelpick_goes_on_with_the_next_best_when_its_share_is_spent() -> None:
+def test_pixelpick_takes_the_next_best_when_its_share_is_spent() -> None:
     inputs = drawn(batch=1)
     margins = F.margin(inputs.logits).reshape(-1)
     found = picks(get_strategy("pixelpick", share=0.01), inputs, 30)
@@ -195,7 +198,7 @@ def test_pixelpick_goes_on_with_the_next_best_when_its_share_is_spent() -> None:
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
 def test_pixelpick_refuses_a_share_out_of_range(share: float) -> None:
-    with pytest.raises(UserError, match="share: expected a share above 0 and up to 1"):
+    with pytest.raises(UserError, match="pixelpick: share must be a number > 0 and <= 1"):
         get_strategy("pixelpick", share=share)
 
 

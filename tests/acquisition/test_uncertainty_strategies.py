@@ -126,9 +126,9 @@ def test_score_is_the_plain_formula(
 @pytest.mark.parametrize("name", ["impurity", "uncertainty", "ripu", "ripu_point"])
 def test_eps_and_radius_of_the_score_are_passed_on_with_another_geometry(name: str) -> None:
     inputs = drawn(1)
-    own, other = get_strategy(name, radius=2), get_strategy(name, radius=2, geometry=Pixel())
+    own, other = get_strategy(name, radius=2), get_strategy(name, radius=2, region_type=Pixel())
     assert torch.equal(other.score(inputs), own.score(inputs))
-    assert (other.geometry.name, other.geometry.exclusion) == ("pixel", 0)
+    assert (other.region_type.name, other.region_type.exclusion) == ("pixel", 0)
     assert not torch.allclose(get_strategy(name, radius=2, eps=0.1).score(inputs), own.score(inputs), atol=1e-3)
 
 
@@ -152,9 +152,9 @@ def test_bald_takes_samples_one_by_one() -> None:
 
 
 def test_bald_says_what_is_missing() -> None:
-    with pytest.raises(ValueError, match="bald: expected inputs with samples, got none"):
+    with pytest.raises(ValueError, match="bald: expected samples in the inputs, got none"):
         get_strategy("bald").score(drawn(1))
-    with pytest.raises(UserError, match=r"strategy\.samples: .* got 0"):
+    with pytest.raises(UserError, match=r"bald: samples .* got 0"):
         get_strategy("bald", samples=0)
     assert get_strategy("bald", samples=7).samples == 7
 
@@ -218,7 +218,7 @@ def test_halo_goes_by_the_radius_where_all_predictions_are_equal() -> None:
 
 def test_halo_says_what_is_missing_or_wrong() -> None:
     bare = ScoreInputs(drawn(1).logits, ["first", "second"], 1, 0)
-    with pytest.raises(ValueError, match="halo: expected inputs with features, got none"):
+    with pytest.raises(ValueError, match="halo: expected features in the inputs, got none"):
         get_strategy("halo").score(bare)
-    with pytest.raises(UserError, match=r"strategy\.curvature: expected a number above 0, got -1"):
+    with pytest.raises(UserError, match=r"halo: curvature must be a number > 0, got -1"):
         get_strategy("halo", curvature=-1.0).score(drawn(1))

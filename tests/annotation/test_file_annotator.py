@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ripu_lightning.acquisition import Pixel, Square, Superpixel, WholeImage
-from ripu_lightning.annotation import FileAnnotator, GroundTruth, Query, Waiting
+from ripu_lightning.annotation import AnswersPending, FileAnnotator, GroundTruth, Query
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError
@@ -37,17 +37,17 @@ class Towns(SegmentationDataset):
         return SIZES[index]
 
 
-def queries(geometry: str) -> list[Query]:
+def queries(region_type: str) -> list[Query]:
     """Two regions (or the image) of the images 0 and 2, as the loop makes them."""
     made = []
     for index in (0, 2):
         height, width = SIZES[index]
         regions = torch.from_numpy(np.add.outer(np.arange(height), np.arange(width)) // 5)
-        positions = {"image": [0], "superpixel": []}.get(geometry, [width + 2, 5 * width])
+        positions = {"image": [0], "superpixel": []}.get(region_type, [width + 2, 5 * width])
         at = torch.tensor(positions)
-        if geometry == "superpixel":
-            at = GEOMETRIES[geometry].positions(torch.tensor([2, 0]), regions)
-        outline = GEOMETRIES[geometry].outline(at, SIZES[index], regions)
+        if region_type == "superpixel":
+            at = GEOMETRIES[region_type].positions(torch.tensor([2, 0]), regions)
+        outline = GEOMETRIES[region_type].outline(at, SIZES[index], regions)
         centres = torch.stack((at // width, at % width), dim=1).numpy().astype(np.int32)
         inside = None if outline.inside is None else outline.inside.numpy()
         scores = np.linspace(1, 0.5, len(at), dtype=np.float32)
@@ -67,7 +67,7 @@ def asked(query: Query) -> npt.NDArray[np.bool_]:
 
 
 def write_answers(folder: Path, given: list[Query], elsewhere: int = 77) -> None:
-    """The truth in file ids where it is asked, a number that is no class elsewhere."""
+    """The truth in file ids at queried pixels, a number that is no class at all others."""
     for query in given:
         truth, ids = Towns().label(query.index), np.full(256, 255, dtype=np.uint8)
         ids[:3] = [9, 3, 200]
@@ -76,30 +76,30 @@ def write_answers(folder: Path, given: list[Query], elsewhere: int = 77) -> None
         Image.fromarray(np.where(asked(query), ids[truth], elsewhere).astype(np.uint8)).save(path)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_answers_are_those_of_the_oracle(tmp_path: Path, geometry: str) -> None:
-    dataset, given = Towns(), queries(geometry)
+@pytest.mark.parametrize("region_type", GEOMETRIES)
+def test_answers_are_those_of_the_oracle(tmp_path: Path, region_type: str) -> None:
+    dataset, given = Towns(), queries(region_type)
     annotator = FileAnnotator(dataset, tmp_path)
-    with pytest.raises(Waiting, match=r"round 4 waits for answers: .* in 2 images") as waiting:
-        annotator.ask(4, given)
+    with pytest.raises(AnswersPending, match=r"round 4 waits for answers: .* in 2 images") as waiting:
+        annotator.annotate(4, given)
     assert f": {sum(len(query.centres) for query in given)} regions in" in str(waiting.value)
     assert "of which 2 have no answers yet (the first is x/0.png)" in str(waiting.value)
     assert "\n" not in str(waiting.value)
     write_answers(tmp_path / "round_004", given)
-    found = list(annotator.ask(4, given))
+    found = list(annotator.annotate(4, given))
     assert dataset.opened == 0
-    for one, other in zip(found, GroundTruth(dataset).ask(4, given), strict=True):
+    for one, other in zip(found, GroundTruth(dataset).annotate(4, given), strict=True):
         assert one.image_id == other.image_id
         for name in ("centres", "boxes", "values", "scores"):
             assert np.array_equal(getattr(one, name), getattr(other, name))
             assert getattr(one, name).dtype == getattr(other, name).dtype
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_what_is_asked_is_shown(tmp_path: Path, geometry: str) -> None:
-    given = queries(geometry)
-    with pytest.raises(Waiting):
-        FileAnnotator(Towns(), tmp_path).ask(1, given)
+@pytest.mark.parametrize("region_type", GEOMETRIES)
+def test_queried_pixels_are_shown(tmp_path: Path, region_type: str) -> None:
+    given = queries(region_type)
+    with pytest.raises(AnswersPending):
+        FileAnnotator(Towns(), tmp_path).annotate(1, given)
     folder = tmp_path / "round_001"
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.txt", "answers", "asked", "pictures", "queries.parquet"
@@ -117,12 +117,12 @@ def test_what_is_asked_is_shown(tmp_path: Path, geometry: str) -> None:
         padded = np.pad(mask, 1)
         near = np.any([np.roll(padded, (r, c), (0, 1)) for r in (-1, 0, 1) for c in (-1, 0, 1)], axis=0)[1:-1, 1:-1]
         frame = near & ~mask
-        assert (np.abs(shown[frame] - (255, 0, 255)).mean(axis=0) < 40).all() if frame.any() else geometry == "image"
+        assert (np.abs(shown[frame] - (255, 0, 255)).mean(axis=0) < 40).all() if frame.any() else region_type == "image"
         if mask.sum() > 30:
             assert np.abs(shown[mask] - Towns().image(query.index)[mask]).mean() < 40
     text = (folder / "README.txt").read_text()
     assert "7 9               a" in text
-    assert "0 255             can not say" in text
+    assert "0 255             cannot say" in text
     assert f"{sum(len(query.centres) for query in given)} regions in 2 images" in text
 
 
@@ -133,50 +133,50 @@ def grey(values: npt.NDArray[np.generic]) -> Image.Image:
 RIGHT = np.full(SIZES[0], 3, dtype=np.uint8)
 FAULTS = {
     "size": (lambda path: grey(RIGHT[:-1]).save(path), "is 18x11, but its image is 18x12"),
-    "unknown": (lambda path: grey(RIGHT + 1).save(path), r"15 asked pixels hold numbers .* \(4\).*README\.txt"),
+    "unknown": (lambda path: grey(RIGHT + 1).save(path), r"15 queried pixels hold numbers .* \(4\).*README\.txt"),
     "colours": (lambda path: Image.fromarray(np.dstack([RIGHT] * 3)).save(path), "mode RGB.*8-bit"),
     "wide": (lambda path: Image.fromarray(RIGHT.astype(np.uint16)).save(path), "16-bit or wider"),
     "narrow": (lambda path: grey(RIGHT > 2).save(path), "mode 1"),
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:60]), "can not be decoded"),
-    "text": (lambda path: path.write_text("road"), "can not be read as an image"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot be decoded"),
+    "text": (lambda path: path.write_text("road"), "cannot be read as an image"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_answers_that_can_not_be(tmp_path: Path, fault: str) -> None:
+def test_impossible_answers(tmp_path: Path, fault: str) -> None:
     annotator, given = FileAnnotator(Towns(), tmp_path), queries("square")
-    with pytest.raises(Waiting):
-        annotator.ask(1, given)
+    with pytest.raises(AnswersPending):
+        annotator.annotate(1, given)
     write_answers(tmp_path / "round_001", given)
     path = tmp_path / "round_001" / "answers" / "x" / "0.png"
     FAULTS[fault][0](path)
     with pytest.raises(UserError, match=FAULTS[fault][1]) as error:
-        list(annotator.ask(1, given))
+        list(annotator.annotate(1, given))
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
 
 
 def test_palette_images_answer_by_their_indices(tmp_path: Path) -> None:
     annotator, given = FileAnnotator(Towns(), tmp_path), queries("pixel")
-    with pytest.raises(Waiting):
-        annotator.ask(1, given)
+    with pytest.raises(AnswersPending):
+        annotator.annotate(1, given)
     write_answers(tmp_path / "round_001", given)
-    expected = [answers.values.tolist() for answers in annotator.ask(1, given)]
+    expected = [answers.values.tolist() for answers in annotator.annotate(1, given)]
     for path in (tmp_path / "round_001" / "answers").rglob("*.png"):
         picture = Image.open(path).copy()
         picture.putpalette(list(range(255, -1, -1)) * 3)
         picture.save(path)
         assert Image.open(path).mode == "P"
-    assert [answers.values.tolist() for answers in annotator.ask(1, given)] == expected
+    assert [answers.values.tolist() for answers in annotator.annotate(1, given)] == expected
 
 
 def test_one_missing_file_is_named(tmp_path: Path) -> None:
     annotator, given = FileAnnotator(Towns(), tmp_path), queries("pixel")
-    with pytest.raises(Waiting):
-        annotator.ask(1, given)
+    with pytest.raises(AnswersPending):
+        annotator.annotate(1, given)
     write_answers(tmp_path / "round_001", given[:1])
-    with pytest.raises(Waiting, match=r"of which 1 have no answers yet \(the first is y/2\.png\)"):
-        annotator.ask(1, given)
+    with pytest.raises(AnswersPending, match=r"of which 1 have no answers yet \(the first is y/2\.png\)"):
+        annotator.annotate(1, given)
 
 
 def test_an_export_that_was_cut_short_is_redone(tmp_path: Path) -> None:
@@ -184,29 +184,29 @@ def test_an_export_that_was_cut_short_is_redone(tmp_path: Path) -> None:
     broken = Towns()
     broken.image = lambda index: Towns().image(0) if index == 0 else 1 / 0
     with pytest.raises(ZeroDivisionError):
-        FileAnnotator(broken, tmp_path / "deep" / "down").ask(1, given)
+        FileAnnotator(broken, tmp_path / "deep" / "down").annotate(1, given)
     assert not (tmp_path / "deep" / "down" / "round_001").exists()
-    with pytest.raises(Waiting):
-        annotator.ask(1, given)
+    with pytest.raises(AnswersPending):
+        annotator.annotate(1, given)
     assert [path.name for path in (tmp_path / "deep" / "down").iterdir()] == ["round_001"]
     assert len(list(tmp_path.rglob("asked/*/*.png"))) == 2
 
 
-def test_questions_of_another_run_are_not_taken_for_ours(tmp_path: Path) -> None:
-    with pytest.raises(Waiting):
-        FileAnnotator(Towns(), tmp_path).ask(1, queries("square"))
+def test_queries_of_another_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnswersPending):
+        FileAnnotator(Towns(), tmp_path).annotate(1, queries("square"))
     write_answers(tmp_path / "round_001", queries("square"))
-    with pytest.raises(UserError, match=r"round_001: holds the questions of another run; .*annotator\.folder") as error:
-        FileAnnotator(Towns(), tmp_path).ask(1, queries("pixel"))
-    assert not isinstance(error.value, Waiting)
+    with pytest.raises(UserError, match=r"round_001: holds the queries of another run; .*annotation folder") as error:
+        FileAnnotator(Towns(), tmp_path).annotate(1, queries("pixel"))
+    assert not isinstance(error.value, AnswersPending)
 
 
 def test_a_folder_that_was_lost_is_written_again(tmp_path: Path) -> None:
     annotator, given = FileAnnotator(Towns(), tmp_path), queries("superpixel")
     contents = []
     for _ in range(2):
-        with pytest.raises(Waiting):
-            annotator.ask(1, given)
+        with pytest.raises(AnswersPending):
+            annotator.annotate(1, given)
         contents.append({path: path.read_bytes() for path in (tmp_path / "round_001").rglob("*.*")})
         shutil.rmtree(tmp_path / "round_001")
     assert contents[0] == contents[1]
@@ -215,11 +215,11 @@ def test_a_folder_that_was_lost_is_written_again(tmp_path: Path) -> None:
 
 def test_a_round_without_regions_waits_for_nobody(tmp_path: Path) -> None:
     nothing = Query(0, "x/0", *(np.zeros((0, n), np.int32) for n in (2, 4)), None, np.zeros(0, np.float32))
-    assert list(FileAnnotator(Towns(), tmp_path).ask(1, [nothing])) == []
+    assert list(FileAnnotator(Towns(), tmp_path).annotate(1, [nothing])) == []
 
 
-def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
+def test_an_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"cannot write .*round_001") as error:
-        FileAnnotator(Towns(), tmp_path / "file").ask(1, queries("pixel"))
+        FileAnnotator(Towns(), tmp_path / "file").annotate(1, queries("pixel"))
     assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ripu_lightning.annotation.annotators import GroundTruth, Query
 from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
-from ripu_lightning.labels.painting import squares
+from ripu_lightning.labels.masks import squares
 
 
 class Truth(SegmentationDataset):

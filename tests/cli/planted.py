@@ -1,77 +1,60 @@
 """``ripu-train`` with one fault planted in it: ``python planted.py FAULT override ...``. Started by the tests."""
 
-import functools
 import os
 import resource
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch.utils.data import get_worker_info
 
-from ripu_lightning.annotation import GroundTruth
-from ripu_lightning.data.transforms import Transform
-from ripu_lightning.training.checkpoints import WholeCheckpoints
-from ripu_lightning.training.module import SegmentationModule
-from ripu_lightning.training.passes import Passes
+sys.path.append(str(Path(__file__).parents[1]))
+from faults import die, trap
 
 RANK = int(os.environ.get("LOCAL_RANK", 0))
-
-
-def before(owner: type, name: str, call: int, act: Callable[[], None]) -> None:
-    """Have ``act`` happen before the ``call``-th call of a method."""
-    real, calls = getattr(owner, name), iter(range(1, 10**6))
-
-    @functools.wraps(real)
-    def planted(*arguments: Any, **options: Any) -> Any:
-        if next(calls) == call:
-            act()
-        return real(*arguments, **options)
-
-    setattr(owner, name, planted)
+STEP = "ripu_lightning.training.module:SegmentationModule.training_step"
+SCORE = "ripu_lightning.training.pool_inference:PoolInference.image"
 
 
 def rank_1_dies() -> None:
     if RANK == 1:
-        before(SegmentationModule, "training_step", 6, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        trap(STEP, 6, die)
 
 
 def rank_1_dies_scoring() -> None:
     if RANK == 1:
-        before(Passes, "image", 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        trap(SCORE, 1, die)
 
 
 def rank_1_is_slow() -> None:
     if RANK == 1:
-        before(Passes, "image", 1, lambda: Path("slow").touch() or time.sleep(600))
+        trap(SCORE, 1, lambda: Path("slow").touch() or time.sleep(600))
 
 
 def worker_is_killed() -> None:
     def act() -> None:
         if get_worker_info():
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
 
-    before(Transform, "__call__", 1, act)
+    trap("ripu_lightning.data.transforms:Transform.__call__", 1, act, workers=True)
 
 
 def data_vanish() -> None:
     root = next(item.partition("=")[2] for item in sys.argv if item.startswith("data.target.root="))
-    before(SegmentationModule, "training_step", 3, lambda: shutil.rmtree(Path(root) / "images"))
+    trap(STEP, 3, lambda: shutil.rmtree(Path(root) / "images"))
 
 
 def nobody_answers() -> None:
     """Whoever asks the oracle fails."""
-    before(GroundTruth, "answer", 1, lambda: sys.exit("the oracle was asked"))
+    trap("ripu_lightning.annotation:GroundTruth.answer", 1, lambda: sys.exit("the oracle was asked"))
 
 
 def disk_is_full() -> None:
     """From the second checkpoint on nothing of its size can be written any more."""
     limits = (100_000, resource.RLIM_INFINITY)
-    before(WholeCheckpoints, "save_checkpoint", 2, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits))
+    save = "ripu_lightning.training.checkpoint_io:AtomicCheckpointIO.save_checkpoint"
+    trap(save, 2, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits))
 
 
 if __name__ == "__main__":

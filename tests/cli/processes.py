@@ -10,16 +10,21 @@ from pathlib import Path
 
 from test_train_command import SCRIPTS, SMALL
 
+import forked
+
 SHORT = ["schedule.steps=24", "schedule.first_round=8", "schedule.interval=6", "schedule.horizon=30", "pictures=0"]
 
 
 def start(
-    folder: Path, *arguments: str, command: Sequence[str] = (), small: Sequence[str] = SMALL
+    folder: Path, *arguments: str, command: Sequence[str] = (), small: Sequence[str] = SMALL, anew: bool = False
 ) -> "subprocess.Popen[str]":
-    """A command, ``ripu-train`` unless given, in a folder and a session of its own."""
+    """A command, ``ripu-train`` unless given, in a folder and a session of its own.
+
+    It is forked; with ``anew``, its interpreter and those of its ranks have loaded nothing.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     environment.pop("LOCAL_RANK", None)
-    return subprocess.Popen(
+    return (subprocess.Popen if anew else forked.Popen)(
         [*(command or (str(SCRIPTS / "ripu-train"),)), *small, *arguments],
         cwd=folder,
         env=environment,
@@ -53,7 +58,7 @@ def planted(
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
     """Until the file is there, or the process is through."""
-    for _ in range(600):
+    for _ in range(2400):  # two minutes: the machine may be busy
         if path.is_file() or process.poll() is not None:
             return
         time.sleep(0.05)

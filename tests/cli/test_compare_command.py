@@ -16,12 +16,12 @@ from test_train_command import SMALL, call
 from ripu_lightning.cli import compare, train
 from ripu_lightning.data import Streets, load_class_map
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.labels.store import roll_back
-from ripu_lightning.report.replay.drawing import Composites
+from ripu_lightning.labels.maintenance import roll_back
+from ripu_lightning.report.replay.comparison_files import ReplayPictures
 
 STILL = ["schedule.first_round=0", "optimizer.lr=1e-30", "optimizer.freeze_batchnorm=true", "pictures=0"]
-"""Rounds that are all bought with the initial network, the first of them before any step."""
-Bought = dict[str, dict[str, np.ndarray]]
+"""Rounds that are all queried with the initial network, the first of them before any step."""
+Queried = dict[str, dict[str, np.ndarray]]
 Failing = Callable[..., str]
 
 
@@ -35,33 +35,33 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def picked(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bought]:
+def picked(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Queried]:
     """Runs the command and gives what each strategy picked of each image."""
-    target, seen = Streets("target", "train", 5, 64, 96), Bought()
+    target, seen = Streets("target", "train", 5, 64, 96), Queried()
 
-    def draw(self: Composites, index: int, predicted: np.ndarray, bought: dict[str, np.ndarray]) -> None:
-        for name, mask in bought.items():
+    def draw(self: ReplayPictures, index: int, predicted: np.ndarray, queried: dict[str, np.ndarray]) -> None:
+        for name, mask in queried.items():
             seen.setdefault(name, {})[target.ids[index]] = mask
 
-    def run(*arguments: str) -> Bought:
+    def run(*arguments: str) -> Queried:
         seen.clear()
         start = [f"checkpoint={checkpoint}", f"output={tmp_path / 'out'}", "trainer.accelerator=cpu"]
         call_main(compare.main, *start, *arguments)
         return deepcopy(seen)
 
-    monkeypatch.setattr(Composites, "draw", draw)
+    monkeypatch.setattr(ReplayPictures, "draw", draw)
     monkeypatch.chdir(tmp_path)
     return run
 
 
 PLANS = {
     "each image": (["ripu", "random", "pixelpick"], []),
-    "the pool": (["mada", "entropy"], ["budget=images", "budget.images=4", "geometry=image"]),
+    "the pool": (["mada", "entropy"], ["budget=images", "budget.images=4", "region_type=image"]),
 }
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_picks_are_those_of_training(picked: Callable[..., Bought], checkpoint: Path, plan: str) -> None:
+def test_picks_are_those_of_training(picked: Callable[..., Queried], checkpoint: Path, plan: str) -> None:
     names, options = PLANS[plan]
     options = [*options, "budget.rounds=2"]
     for name in names:
@@ -82,10 +82,10 @@ def test_picks_are_those_of_training(picked: Callable[..., Bought], checkpoint: 
 
 def store_of(name: str) -> dict[str, np.ndarray]:
     store = LabelStore.open(f"{name}/labels", images=dict.fromkeys(Streets("target", "train", 5, 64, 96).ids, (64, 96)))
-    return {image_id: store.asked(image_id) for image_id in store.images}
+    return {image_id: store.query_round(image_id) for image_id in store.images}
 
 
-def test_the_scores_of_the_public_code_where_the_run_had_them(picked: Callable[..., Bought], checkpoint: Path) -> None:
+def test_the_scores_of_the_public_code_where_the_run_had_them(picked: Callable[..., Queried], checkpoint: Path) -> None:
     """Inside the logarithms, an epsilon as large as this one changes the order."""
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"]["config"]["parity"]["eps"] = 0.5
@@ -121,11 +121,13 @@ def test_two_processes_find_what_one_finds(
     assert found[1]["pool"]["pixels"] == 5 * 64 * 96
 
 
-def test_all_are_those_that_can_be_asked(picked: Callable[..., Bought], capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_are_those_that_the_checkpoint_allows(
+    picked: Callable[..., Queried], capsys: pytest.CaptureFixture[str]
+) -> None:
     found = picked("strategies=all", "+data.target.length=2")
     printed = capsys.readouterr().out
     assert {"ripu", "entropy", "random", "margin", "d2ada"} <= found.keys()
-    for name, reason in {"bald": "needs dropout", "core_set": "whole images", "ripu_point": "got radius 32"}.items():
+    for name, reason in {"bald": "dropout", "core_set": "whole images", "ripu_point": "got 32"}.items():
         assert name not in found
         assert any(line.startswith(f"left out: {name} (") and reason in line for line in printed.splitlines())
 
@@ -134,7 +136,7 @@ def test_help_tells_groups_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call_main(compare.main, "--help")
     printed = capsys.readouterr().out
-    assert all(words in printed for words in ("usage: ripu-compare", "geometry: image, own", "strategies:"))
+    assert all(words in printed for words in ("usage: ripu-compare", "region_type: image, own", "strategies:"))
 
 
 @pytest.fixture
@@ -167,15 +169,15 @@ UNLABELLED = "+data.target={_target_: test_evaluate_command.Unlabelled, domain: 
         (["strategies=[ripu,entropi]"], "strategies: no strategy 'entropi'; did you mean 'entropy'"),
         (["strategies=[]"], "strategies: expected a list of strategies"),
         (["strategies=[3]"], "strategies: expected a list of strategies"),
-        (["strategies=bald"], "strategy bald: needs dropout"),
-        (["strategies=core_set"], "budget.per: strategy core_set asks whole images"),
-        (["strategies=ripu_point"], "strategy ripu_point on images of 64x96: expected 0 <= radius"),
-        (["strategies=mada", "budget=images", "+data.source=null"], "data.source: null, but strategy mada learns"),
+        (["strategies=bald"], "strategy bald samples with dropout"),
+        (["strategies=core_set"], "budget.per must be 'pool': strategy core_set queries"),
+        (["strategies=ripu_point"], "ripu_point: radius must be 0 to 31 in an image of 64x96"),
+        (["strategies=mada", "budget=images", "+data.source=null"], "strategy mada learns from the source, but"),
         (["strategy=ripu"], "'strategy'"),
         (["data.target.length=3"], "+data.target.length=... with a plus"),
-        (["budget=none", "budget.rounds=0"], "budget.rounds: 0, but there is nothing to buy"),
+        (["budget=none", "budget.rounds=0"], "budget.rounds: 0, but no round would be compared"),
         (["budget=published"], "budget.strategy: "),
-        (["budget.ratio=2"], "budget.ratio: expected a share"),
+        (["budget.ratio=2"], "budget.ratio must be a number > 0 and <= 1"),
         (["labels=nowhere"], "nowhere"),
         (["labels=5"], "labels: expected a folder, got 5"),
         (["checkpoint=nowhere.ckpt"], "nowhere.ckpt"),
@@ -193,8 +195,8 @@ def test_a_budget_that_the_labels_have_spent_is_one_line(failing: Failing) -> No
     assert "budget.rounds: 1, but labels holds 1 already; give 2 or more" in failing("labels=labels")
 
 
-def test_a_pool_that_was_bought_whole_is_one_line(failing: Failing) -> None:
-    whole = ["geometry=image", "budget.per=pool", "budget.ratio=1", "budget.rounds=1"]
+def test_a_pool_that_is_labelled_completely_is_one_line(failing: Failing) -> None:
+    whole = ["region_type=image", "budget.per=pool", "budget.ratio=1", "budget.rounds=1"]
     call_main(train.main, *SMALL, *STILL, *whole, "strategy=random", "output=whole")
     line = failing("labels=whole/labels", "budget.rounds=2")
     assert line.startswith("error: labels: whole/labels has all pixels of the pool already")

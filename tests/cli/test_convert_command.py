@@ -11,11 +11,11 @@ from torch.nn.functional import interpolate
 
 from public_formula import public_checkpoint, public_logits
 from ripu_lightning.cli import convert, evaluate
-from ripu_lightning.cli.checkpoints import GROUPS
 from ripu_lightning.data import Streets
 from ripu_lightning.data.transforms import MEAN, STD
+from ripu_lightning.experiment.checkpoints import GROUPS
 from ripu_lightning.networks import DeepLabV2
-from ripu_lightning.report.result import UNKNOWN_PURCHASE
+from ripu_lightning.report.result import UNKNOWN_LABELLING
 
 STREETS = ["data.target.height=64", "data.target.width=96", "data.target_eval.length=2", "optimizer=published"]
 RESNET18 = ["network.backbone=resnet18", "network.output_stride=32"]
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_network_has_no_public_form(monkeypatch, capsys)
     config["network"] = {"_target_": "ripu_lightning.networks.SmallNet", "width": 8}
     known = {"classes": ["a", "b"], "config": config}
     state = {"network.head.weight": torch.ones(2)}
-    save({"state_dict": state, "hyper_parameters": known, "callbacks": {"RunFiles": UNKNOWN_PURCHASE}}, "small.ckpt")
+    save({"state_dict": state, "hyper_parameters": known, "callbacks": {"RunFiles": UNKNOWN_LABELLING}}, "small.ckpt")
     line = refused(monkeypatch, capsys, "checkpoint=small.ckpt", "to=public.pth")
     assert "the network of small.ckpt is SmallNet" in line
 

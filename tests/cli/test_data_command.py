@@ -11,11 +11,11 @@ from test_mistakes import EARLY, folders
 from test_train_command import assert_one_line, call
 
 from ripu_lightning.cli.data import main
-from ripu_lightning.cli.experiment import refuse_other_config
 from ripu_lightning.data import ActiveDataModule, FolderDataset
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.prepared import Resized
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.run import refuse_other_config
 
 CLASSES = "data.source.classes=classes.yaml"
 SIZES = ["data.source_size=[16,24]", "data.target_size=[20,30]"]
@@ -98,7 +98,7 @@ def test_check_tells_all_faults_of_all_parts(run: Run, tmp_path: Path) -> None:
     assert code == 1
     lines = [line.strip() for line in out.splitlines()]
     for start, word in (
-        ("source/images/train/a.png", "can not be read"),
+        ("source/images/train/a.png", "cannot be read"),
         ("source/labels/train/c.png", "48x30"),
         ("image without label: target/images/train/b.png", "add it"),
         ("label without image: target/labels/train/c.png", "add it"),
@@ -108,7 +108,7 @@ def test_check_tells_all_faults_of_all_parts(run: Run, tmp_path: Path) -> None:
     assert "target: 1 images, height x width: 32x48 (1)" in lines  # the pair that is whole
     assert "target: 2 faults" in lines
     assert "target_eval: no faults" in lines
-    assert err.splitlines()[-1] == "error: data: 4 fault(s), listed above: mend them and check again"
+    assert err.splitlines()[-1] == "error: data: 4 fault(s), listed above: fix them and check again"
     assert "left out" not in err  # the orphans are faults here
     assert not DataCache("cache").read(FolderDataset("source", "train", "classes.yaml"), "checked")
 
@@ -117,8 +117,8 @@ def test_check_tells_all_faults_of_all_parts(run: Run, tmp_path: Path) -> None:
     ("override", "word"),
     [
         ("data.target._target_=foo.Bar", "foo.Bar"),
-        ("data.target.orphans=sikp", "orphans: expected error or skip, got 'sikp'"),
-        ("data.target.orphans=null", "orphans: expected error or skip, got None"),
+        ("data.target.orphans=sikp", "data.target.orphans must be 'error' or 'skip', got 'sikp'"),
+        ("data.target.orphans=null", "data.target.orphans must be 'error' or 'skip', got None"),
     ],
 )
 def test_a_data_set_that_can_not_be_made_is_a_fault(run: Run, override: str, word: str) -> None:
@@ -138,7 +138,7 @@ def test_what_an_option_lets_pass_is_told(run: Run) -> None:
     assert len(notes) == 2
     assert "labels resized" in notes[0]
     assert notes[0].endswith("1 of 3: c")
-    assert "1 files without partner left out" in notes[1]
+    assert "1 files without partner are left out" in notes[1]
 
 
 def test_many_faults_are_counted(run: Run) -> None:
@@ -149,7 +149,7 @@ def test_many_faults_are_counted(run: Run) -> None:
     assert code == 1
     lines = out.splitlines()
     assert lines[-22] == "source: 46 faults"  # an image and a label each
-    assert all("extra" in line and "can not be read" in line for line in lines[-21:-1])
+    assert all("extra" in line and "cannot be read" in line for line in lines[-21:-1])
     assert lines[-1] == "  ... and 26 more"
 
 
@@ -187,7 +187,7 @@ def test_training_reads_what_was_prepared(run: Run, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
     code, out, _ = run("prepare", *SIZES)
     assert code == 0
-    assert out.count("all 3 were there, nothing to do") == 4
+    assert out.count("all 3 exist, nothing to do") == 4
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")} == before
 
 
@@ -219,10 +219,10 @@ def test_prepare_names_the_first_fault(run: Run) -> None:
         (["prepare", "data.source_size=16"], ["data.source_size", "[height, width]"]),
         (["prepare", "data.source._target_=test_data_command.Anonymous"], ["data.source", "fingerprint"]),
         (["prepare", "data.source.root=nowhere"], ["nowhere", "wrong root"]),
-        (["check", "data.cache=5"], ["data.cache: expected a folder or null, got 5"]),
+        (["check", "data.cache=5"], ["data.cache must be a folder or None, got 5"]),
         (["check", "data.target=5"], ["data.target: expected a data set", "got 5"]),
         (["check", "data.target._target_=null"], ["data.target: expected a data set"]),
-        (["prepare", "data.target.split=2012"], ["split: expected text, got 2012"]),
+        (["prepare", "data.target.split=2012"], ["data.target.split must be text, got 2012"]),
     ],
 )
 def test_mistakes_get_one_line(run: Run, arguments: list[str], words: list[str]) -> None:

@@ -10,7 +10,8 @@ import pytest
 import submitit
 from test_train_command import SMALL, assert_one_line, call
 
-from ripu_lightning.cli.launching import explain_submission
+import forked
+from ripu_lightning.cli.app import explain
 from ripu_lightning.data import Streets
 from ripu_lightning.labels import LabelStore
 
@@ -25,9 +26,10 @@ LIMIT = 240
 Started = subprocess.Popen[str]
 
 
-def start(command: list[str], cwd: Path, **environment: str) -> Started:
+def start(command: list[str], cwd: Path, anew: bool = False, **environment: str) -> Started:
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **environment}
-    return subprocess.Popen(command, cwd=cwd, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return (subprocess.Popen if anew else forked.Popen)(command, cwd=cwd, env=settings, **streams)
 
 
 def ends_well(*processes: Started) -> str:
@@ -73,7 +75,7 @@ def test_torchrun_on_one_node_has_one_folder_and_picks_what_one_process_picks(
     tmp_path: Path, expected: dict[str, list[list[int]]]
 ) -> None:
     torchrun = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "-m"]
-    printed = ends_well(start([*torchrun, *TRAIN[2:], *TWO, "trainer.devices=2"], tmp_path))
+    printed = ends_well(start([*torchrun, *TRAIN[2:], *TWO, "trainer.devices=2"], tmp_path, TEST_SPARES="2"))
     run = only_run(tmp_path)
     assert picks(run) == expected
     assert "MEMBER: 2/2" in printed
@@ -85,7 +87,7 @@ def test_torchrun_on_two_nodes_has_one_folder_and_picks_what_one_process_picks(
 ) -> None:
     nodes, port = [*TWO, "trainer.num_nodes=2"], str(free_port())
     launch = [*TORCHRUN, *NODES, "--master-port", port, "--node-rank"]
-    printed = ends_well(*(start([*launch, rank, *TRAIN[1:], *nodes], tmp_path) for rank in ("0", "1")))
+    printed = ends_well(*(start([*launch, rank, *TRAIN[1:], *nodes], tmp_path, TEST_SPARES="1") for rank in "01"))
     assert picks(only_run(tmp_path)) == expected
     assert "MEMBER: 2/2" in printed
 
@@ -144,7 +146,7 @@ def test_slurm_has_one_folder_which_bears_the_name_of_its_step(
         ({}, ["-m", "hydra/launcher=submitit_slurm", "hydra.sweep.dir=sweep"], ["submitit_slurm", "submitit_local"]),
     ],
 )
-def test_launches_that_can_not_work(
+def test_launches_that_cannot_work(
     tmp_path: Path, environment: dict[str, str], overrides: list[str], words: list[str]
 ) -> None:
     assert_one_line(call("ripu-train", *overrides, *SMALL[3:5], cwd=tmp_path, **environment), *words)
@@ -153,7 +155,7 @@ def test_launches_that_can_not_work(
 
 def test_sweep_of_jobs_of_two_processes_each_that_share_their_start(tmp_path: Path) -> None:
     line = ["trainer.devices=2", "strategy=ripu,random", "hydra.job.name=mine"]
-    done = call("ripu-train", "-m", *TWO, *line, cwd=tmp_path)
+    done = call("ripu-train", "-m", *TWO, *line, cwd=tmp_path, TEST_SPARES="2")
     assert done.returncode == 0, done.stderr[-3000:]
     (sweep,) = (tmp_path / "runs" / "debug").iterdir()
     for job, shares in (("strategy-ripu", False), ("strategy-random", True)):
@@ -186,7 +188,7 @@ def test_submitit_tells_of_a_job_that_failed(tmp_path: Path) -> None:
     done = call("ripu-train", "-m", "hydra/launcher=submitit_local", "hydra.sweep.dir=sweep", "seed=-1", cwd=tmp_path)
     assert_one_line(done, "1 of 1 jobs failed", "sweep")
     assert "job: failed" in done.stdout
-    assert "seed: expected a whole number of 0 or more, got -1" in done.stdout
+    assert "seed must be a whole number >= 0, got -1" in done.stdout
     assert "error: seed" in (tmp_path / "sweep" / "job" / "log.txt").read_text()
 
 
@@ -195,11 +197,11 @@ def test_a_job_of_submitit_that_was_killed_gets_one_line(tmp_path: Path) -> None
     job._results_timeout_s = 0  # a killed job leaves none
     with pytest.raises(submitit.core.utils.UncompletedJobError) as error:
         job.results()
-    line = explain_submission(error.value)
+    line = explain(error.value)
     assert line is not None
     assert f"{tmp_path}/7_0_log.err;" in line
     assert "\n" not in line
-    assert explain_submission(ValueError("another")) is None
+    assert explain(ValueError("another")) is None
 
 
 def test_configs_of_the_user_hold_for_the_jobs_of_a_sweep_too(tmp_path: Path) -> None:
@@ -208,4 +210,4 @@ def test_configs_of_the_user_hold_for_the_jobs_of_a_sweep_too(tmp_path: Path) ->
     for where in (["--config-dir=own"], [f"hydra.searchpath=[file://{tmp_path}/own]"]):
         done = call("ripu-train", "-m", *where, "experiment=mine", "hydra.sweep.dir=sweep", cwd=tmp_path)
         assert "job: failed" in done.stdout
-        assert "seed: expected a whole number of 0 or more, got -7" in done.stdout
+        assert "seed must be a whole number >= 0, got -7" in done.stdout

@@ -189,9 +189,9 @@ def test_checkpoints_of_something_else_are_one_line(
     ("override", "words"),
     [
         ("+data.target_eval=null", "data.target_eval: null"),
-        ("predictions=true", "predictions: expected palette, label_ids or null, got True"),
+        ("predictions=true", "predictions must be 'palette' or 'label_ids', got True"),
         ("evaluation=publishd", "did you mean 'published'"),
-        ("+evaluation.scales=[0]", "evaluation.scales: expected a list of factors above 0"),
+        ("+evaluation.scales=[0]", "evaluation.scales must be a list of factors above 0 and up to 16, got [0]"),
         ("+evaluation.mirrors=true", "evaluation"),
         ("evaluation.mirror=true", "+evaluation.mirror=... with a plus in front"),
         ("data.target_eval.length=2", "+data.target_eval.length=... with a plus in front"),

@@ -25,7 +25,7 @@ def run(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     ("fault", "words"),
     [
         ("rank_1_dies", "rank 1 ended or did not answer"),
-        ("rank_1_dies_scoring", "rank 1 ended or did not answer within 6 seconds (queries of a round)"),
+        ("rank_1_dies_scoring", "rank 1 ended or did not answer within 6 seconds (images of a round)"),
         ("rank_1_is_slow", "rank 1 ended or did not answer within 6 s"),
     ],
 )
@@ -36,7 +36,7 @@ def test_a_rank_that_is_gone_is_named(tmp_path: Path, fault: str, words: str) ->
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_worker_is_told_and_the_run_goes_on_later(tmp_path: Path) -> None:
+def test_a_killed_worker_is_reported_and_the_run_resumes_later(tmp_path: Path) -> None:
     done = planted(tmp_path, "worker_is_killed", *SHORT, "output=run", "data.num_workers=1")
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert (done.returncode, len(lines)) == (1, 1), done.stderr[-2000:]  # torch's destructors may complain, too
@@ -79,7 +79,7 @@ def test_a_full_disk_costs_the_checkpoint_of_that_moment_alone(tmp_path: Path) -
     assert len(LabelStore.open(tmp_path / "run" / "labels").rounds) == 2
 
 
-def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     assert_one_line(run(tmp_path, *SHORT, "output=file/run"), "file/run", "check the path")
 
@@ -116,12 +116,12 @@ def test_a_round_that_was_set_aside_answers_what_is_asked_again(complete: Path, 
     labels = [sys.executable, "-m", "ripu_lightning.cli.labels"]
     subprocess.run([*labels, "rollback", "run", "1"], cwd=tmp_path, check=True, capture_output=True)
     refused = run(tmp_path, *SHORT, "output=run")
-    assert_one_line(refused, "holds 1 rounds of labels, but the checkpoint was trained on 2", "ripu-labels rollback")
+    assert_one_line(refused, "1 of the 2 rounds that the checkpoint", "ripu-labels rollback")
     (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
     again = planted(tmp_path, "nobody_answers", *SHORT, "output=run")
     assert again.returncode == 0, again.stderr[-2000:]
     assert before.items() <= rounds(tmp_path / "run").items()
     store = LabelStore.open(tmp_path / "run" / "labels")
     assert [entry.file for entry in store.rounds] == ["round_001.parquet", "round_002_2.parquet"]
-    assert [entry.file for entry in store.set_aside] == ["round_002.parquet"]
-    assert store.rounds[1].pixels == store.set_aside[0].pixels
+    assert [entry.file for entry in store.inactive] == ["round_002.parquet"]
+    assert store.rounds[1].pixels == store.inactive[0].pixels

@@ -64,7 +64,7 @@ def test_a_run_from_asking_to_its_end(
     assert line.startswith("round 1 waits for answers: ")
     assert f"in {len(asked)} images" in line
     assert str(folder / "answers") in line
-    assert "give the same command again" in line
+    assert "run the same command again" in line
     assert (place / "run" / "checkpoints" / "last.ckpt").is_file()
 
     code, printed, _ = give(monkeypatch, capsys, *COMMAND)  # too early
@@ -87,9 +87,9 @@ def test_a_run_from_asking_to_its_end(
     store = LabelStore.open(place / "run" / "labels")
     assert [entry.annotator for entry in store.rounds] == ["files"]
     for index, image_id in enumerate(target.ids):
-        bought = store.asked(image_id) > 0
-        assert bought.any()
-        assert np.array_equal(store.mask(image_id), np.where(bought, truth[index], 255))
+        queried = store.query_round(image_id) > 0
+        assert queried.any()
+        assert np.array_equal(store.mask(image_id), np.where(queried, truth[index], 255))
     with (place / "run" / "rounds.csv").open() as file:
         assert [int(row["pixels"]) for row in csv.DictReader(file)] == [0, store.pixels]
 
@@ -122,7 +122,9 @@ def test_a_target_without_any_label_end_to_end(
     store, classes = LabelStore.open(place / "run" / "labels"), load_class_map("cityscapes_19")
     assert (len(store.rounds), store.pixels > 0) == (2, True)
     for image_id, ids in truth.items():
-        assert np.array_equal(store.mask(image_id), np.where(store.asked(image_id) > 0, classes.lookup()[ids], 255))
+        assert np.array_equal(
+            store.mask(image_id), np.where(store.query_round(image_id) > 0, classes.lookup()[ids], 255)
+        )
     assert not (place / "cityscapes" / "gtFine").exists()
 
 
@@ -131,12 +133,15 @@ class Peek(GroundTruth):
 
     reads_truth = False
 
+    def check(self, *arguments: object) -> None:
+        """Looks at nothing before."""
+
 
 def test_who_says_to_read_no_truth_is_given_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [*SMALL, "budget.rounds=1", "schedule.steps=3", "output=run", "pictures=0"]
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["ripu-train", *overrides, f"annotator._target_={__name__}.Peek"])
-    with pytest.raises(RuntimeError, match="not to be read"):
+    with pytest.raises(RuntimeError, match="must not be read"):
         main()
     assert LabelStore.open(place / "run" / "labels").rounds == ()
 

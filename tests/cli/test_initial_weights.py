@@ -8,12 +8,12 @@ import torch
 from omegaconf import OmegaConf
 
 import tiny
-from ripu_lightning.cli import initial
-from ripu_lightning.cli.apart import quoted
-from ripu_lightning.cli.checkpoints import GROUPS
-from ripu_lightning.cli.initial import _finished, _require_same, load_initial
+from ripu_lightning.cli import train
+from ripu_lightning.cli.child_process import quoted
 from ripu_lightning.errors import UserError
-from ripu_lightning.report.result import UNKNOWN_PURCHASE
+from ripu_lightning.experiment.checkpoints import GROUPS
+from ripu_lightning.experiment.initial import is_finished, load_initial, require_same
+from ripu_lightning.report.result import UNKNOWN_LABELLING
 
 
 def checkpoint(path: Path, **network: object) -> Path:
@@ -25,7 +25,7 @@ def checkpoint(path: Path, **network: object) -> Path:
             "classes": list(tiny.CLASSES.names),
             "config": {**{group: {} for group in GROUPS}, "network": network, "name": "a", "seed": 0},
         },
-        "callbacks": {"RunFiles": UNKNOWN_PURCHASE},
+        "callbacks": {"RunFiles": UNKNOWN_LABELLING},
     }
     torch.save(content, path)
     return path
@@ -59,24 +59,24 @@ def test_weights_of_other_classes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_first_step_is_finished_after_its_last_step_alone(tmp_path: Path) -> None:
-    assert not _finished(tmp_path)
+    assert not is_finished(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.yaml").write_text("schedule: {steps: 8}")
-    assert not _finished(tmp_path)
+    assert not is_finished(tmp_path)
     for step, finished in ((3, False), (7, False), (8, True)):
         torch.save({"global_step": step}, tmp_path / "checkpoints" / "last.ckpt")
-        assert _finished(tmp_path) == finished
+        assert is_finished(tmp_path) == finished
 
 
 def test_a_first_step_of_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
     config = OmegaConf.create({"seed": 1, "network": {"width": 4}, "optimizer": {"lr": 1.0}, "data": {"batch_size": 2}})
-    _require_same(config, OmegaConf.merge(config, {"optimizer": {"lr": 2.0}}), tmp_path)  # its own affair
+    require_same(config, OmegaConf.merge(config, {"optimizer": {"lr": 2.0}}), tmp_path)  # its own affair
     config.data.target = {"length": 5}
     for key in ("seed", "network.width", "data.target.length"):
         other = OmegaConf.merge(config)
         OmegaConf.update(other, key, 7)
         with pytest.raises(UserError, match=rf"pretrain: .*{key}=7"):
-            _require_same(config, other, tmp_path)
+            require_same(config, other, tmp_path)
 
 
 def test_a_first_step_is_no_run_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +85,10 @@ def test_a_first_step_is_no_run_of_an_agent(tmp_path: Path, monkeypatch: pytest.
     of_agent = {f"WANDB_{name}": "x" for name in ("RUN_ID", "SERVICE", "SWEEP_ID", "SWEEP_PARAM_PATH")}
     for name, value in {**of_agent, "WANDB_PROJECT": "mine"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(initial, "start_apart", lambda _, environment: seen.update(environment))
+    monkeypatch.setattr(train, "start_child", lambda _, environment: seen.update(environment))
     settings = OmegaConf.create({"overrides": {"task": []}})
-    monkeypatch.setattr(initial, "HydraConfig", SimpleNamespace(get=lambda: settings))
-    initial._train_first("demo_source_only", tmp_path)
+    monkeypatch.setattr(train, "HydraConfig", SimpleNamespace(get=lambda: settings))
+    train.train_first("demo_source_only", tmp_path)
     assert seen["WANDB_PROJECT"] == "mine"
     assert not seen.keys() & of_agent.keys()
 

@@ -52,7 +52,7 @@ def commit(store: LabelStore, row: int, values: list[int], image_id: str = "town
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run's folder whose store has three rounds in force, and one set aside."""
+    """A run's folder whose store has three active rounds and an inactive one."""
     with LabelStore.create_or_open(tmp_path / "run" / "labels", classes=CLASSES, images=IMAGES) as store:
         commit(store, 0, [0, 1, 255, 254])
         commit(store, 1, [1, 1, 1])
@@ -77,13 +77,13 @@ def test_list_as_a_process(run: Path) -> None:
     store = LabelStore.open(run / "labels")
     found = rows(done.stdout)
     assert found[0] == ["round", "images", "queries", "pixels", "void", "id", "when", "strategy", "annotator", "state"]
-    about = [[entry.id, entry.time, "ripu", "people"] for entry in (*store.rounds, *store.set_aside)]
+    about = [[entry.id, entry.time, "ripu", "people"] for entry in (*store.rounds, *store.inactive)]
     assert found[1:6] == [
-        ["1", "1", "1", "3", "1", *about[0], "in force"],
-        ["2", "1", "1", "2", "0", *about[1], "in force"],
-        ["3", "1", "1", "1", "0", *about[2], "in force"],
-        ["", "2", "3", "6", "1", "", "", "", "", "all in force"],
-        ["2", "1", "1", "3", "0", *about[3], "set aside"],
+        ["1", "1", "1", "3", "1", *about[0], "active"],
+        ["2", "1", "1", "2", "0", *about[1], "active"],
+        ["3", "1", "1", "1", "0", *about[2], "active"],
+        ["", "2", "3", "6", "1", "", "", "", "", "all active"],
+        ["2", "1", "1", "3", "0", *about[3], "inactive"],
     ]
     assert found[6:] == [
         ["class", "pixels", "%"],
@@ -102,7 +102,7 @@ def test_torch_is_not_loaded() -> None:
 def test_verify_names_every_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, printed, _ = give(capsys, "verify", run)
     assert code == 0
-    assert printed.splitlines()[-1] == "everything committed is as it was"
+    assert printed.splitlines()[-1] == "all committed files are intact"
     folder = run / "labels"
     names = ["round_001.parquet", "round_002.parquet", "round_002_2.parquet", "round_003.parquet"]
     assert sorted(answers_of(run)) == names
@@ -111,9 +111,9 @@ def test_verify_names_every_file(run: Path, capsys: pytest.CaptureFixture[str]) 
         (folder / names[1]).write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         code, printed, _ = give(capsys, "verify", folder)
         assert code == 1
-        assert re.search(r"^damaged    round_002\.parquet .* set aside: .*its SHA-256 is not", printed, re.M)
+        assert re.search(r"^damaged    round_002\.parquet .* inactive: .*its SHA-256 is not", printed, re.M)
     (folder / names[3]).unlink()
-    (folder / "asked_004.parquet").write_bytes(b"")
+    (folder / "pending_004.parquet").write_bytes(b"")
     (folder / ".round_004.parquet.tmp").write_bytes(b"")
     code, printed, _ = give(capsys, "verify", run)
     states = {line[11:].split("  ")[0]: line[:11].strip() for line in printed.splitlines()[:-1]}
@@ -124,22 +124,22 @@ def test_verify_names_every_file(run: Path, capsys: pytest.CaptureFixture[str]) 
         "round_002_2.parquet": "ok",
         "round_003.parquet": "missing",
         ".round_004.parquet.tmp": "left over",
-        "asked_004.parquet": "asked",
+        "pending_004.parquet": "pending",
     }
-    assert (code, printed.splitlines()[-1]) == (1, "2 committed files are not as they were")
+    assert (code, printed.splitlines()[-1]) == (1, "2 committed files are damaged or missing")
 
 
 def test_rollback_back_forth_and_to_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, store = answers_of(run), LabelStore.open(run / "labels")
-    (aside,) = store.set_aside
+    (aside,) = store.inactive
     head = store.rounds[-1]
     code, printed, _ = give(capsys, "rollback", run, 1)
     assert (code, printed) == (
-        0, f"in force: rounds 1 to 1 ({store.rounds[0].id}), 3 pixels; set aside: 3 rounds\n"
+        0, f"active: rounds 1 to 1 ({store.rounds[0].id}), 3 pixels; inactive: 3 rounds\n"
     )  # fmt: skip
     give(capsys, "rollback", run, aside.id)
     assert LabelStore.open(run / "labels").rounds[-1] == aside
-    assert "no rounds, 0 pixels; set aside: 4 rounds" in give(capsys, "rollback", run, 0)[1]
+    assert "no rounds, 0 pixels; inactive: 4 rounds" in give(capsys, "rollback", run, 0)[1]
     give(capsys, "rollback", run, head.sha256)
     assert LabelStore.open(run / "labels").manifest == store.manifest
     for to, words in (("4", "numbered 0 (none) to 3"), ("-1", "first 6"), ("x", "first 6"), ("abcdef0", "no rounds'")):
@@ -153,7 +153,7 @@ def test_rollback_past_damage(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     code, printed, _ = give(capsys, "rollback", run, 3)
     assert (code, len(printed.splitlines())) == (0, 2)
     assert "left out: " in printed
-    assert "round_003.parquet is missing: restore it from a backup, or go on without it: ripu-labels roll" in printed
+    assert "round_003.parquet is missing: restore it from a backup, or continue without it: ripu-labels roll" in printed
     assert give(capsys, "rollback", run, 2)[0] == 0
     assert len(LabelStore.open(run / "labels").rounds) == 2
 
@@ -182,7 +182,7 @@ def test_export_with_a_damaged_round(run: Path, tmp_path: Path, capsys: pytest.C
         for image_id in IMAGES:
             with Image.open(tmp_path / folder / f"{image_id}.png") as picture:
                 assert np.array_equal(np.asarray(picture), store.mask(image_id, 2))
-    assert "in force, 1 to 3, got 4" in error_of(
+    assert "an active round, 1 to 3, got 4" in error_of(
         give(capsys, "export", run, tmp_path / "no", "--format", "png", "--through", 4)
     )
     assert "not empty" in error_of(give(capsys, "export", run, tmp_path / "png", "--format", "coco"))
@@ -270,4 +270,4 @@ def test_ctrl_c_is_one_line(run: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert complaints == "error: interrupted; the label stores are as they were\n"
+    assert complaints == "error: interrupted; the label stores are unchanged\n"

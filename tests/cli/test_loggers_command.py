@@ -1,4 +1,4 @@
-"""``ripu-train`` with W&B and MLflow: what they hold afterwards, and what a user is told who is not logged in."""
+"""``ripu-train`` with W&B and MLflow: what they hold afterwards, and the error of a user who is not logged in."""
 
 import base64
 import csv
@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from in_process import call_main
 from test_train_command import SCRIPTS, SMALL
 from wandb.sdk.launch.sweeps import utils as agent
 
-from ripu_lightning.cli.app import conf_dir
+from ripu_lightning.cli.compose import conf_dir
 from ripu_lightning.cli.train import main
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.report.result import code_version
@@ -56,7 +57,7 @@ def train(folder: Path, *overrides: str, mode: str = "offline", **environment: s
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A run with W&B, gone on with once it was through; and the records of both."""
+    """A run with W&B, resumed once it was complete; and the records of both."""
     folder = tmp_path_factory.mktemp("job")
     train(folder, "logger=wandb", "logger.wandb.tags=[mine]", RIPU_SWEEP="sweep_12345678")
     found = records(folder / "run")
@@ -75,7 +76,7 @@ def test_a_run_is_grouped_named_and_tagged(run: SimpleNamespace) -> None:
     assert [record.exit_code for record in only(run.found, "exit")] == [0]
 
 
-def test_a_run_that_goes_on_is_the_same_run(run: SimpleNamespace) -> None:
+def test_a_run_that_resumes_is_the_same_run(run: SimpleNamespace) -> None:
     ids = [only(found, "run")[0].run_id for found in (run.found, run.again)]
     assert ids == [(run.folder / "wandb_id").read_text().strip()] * 2
 
@@ -170,7 +171,7 @@ def test_a_foreign_id_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "wandb_id: holds no run's id; remove it" in capsys.readouterr().err
 
 
-def test_not_logged_in_is_told_without_a_prompt(tmp_path: Path) -> None:
+def test_not_logged_in_is_reported_without_a_prompt(tmp_path: Path) -> None:
     """With a terminal before it, where W&B would ask what to do."""
     ours, theirs = pty.openpty()
     settings = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
@@ -190,7 +191,7 @@ def test_not_logged_in_is_told_without_a_prompt(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_server_that_is_not_there_is_told_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_does_not_answer_is_reported_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "1"}
     start = time.monotonic()
     with pytest.raises(SystemExit):
@@ -208,6 +209,18 @@ def test_a_mistake_in_the_data_leaves_no_store_of_mlflow(tmp_path: Path, capsys:
         train(tmp_path, "logger=mlflow", "data.source_size=[0,1]")
     assert "data.source_size" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
+def test_a_logger_whose_package_is_not_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setitem(sys.modules, kind, None)
+    with pytest.raises(SystemExit):
+        train(tmp_path, f"logger={kind}")
+    assert f"logger={kind}: package {kind} is not installed; run pip install 'ripu-lightning[{kind}]'" in (
+        capsys.readouterr().err
+    )
 
 
 def test_mlflow_gets_the_same_names(tmp_path: Path) -> None:

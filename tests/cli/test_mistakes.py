@@ -1,5 +1,6 @@
-"""What a mistake on the command line gets: one line with the key or file and the mend, and nothing written."""
+"""A mistake on the command line: one line with the key or file and the fix, and nothing is written."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_help_tells_the_groups_and_keys(command: str, tmp_path: Path) -> None:
     assert "trainer:" in done.stdout
     if command == "ripu-train":
         assert "strategy: bald, core_set, d2ada, entropy" in done.stdout
-        assert "geometry: image, own, pixel, square, superpixel" in done.stdout
+        assert "region_type: image, own, pixel, square, superpixel" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -39,13 +40,13 @@ def test_help_tells_the_groups_and_keys(command: str, tmp_path: Path) -> None:
         ("strategy.radios=2", ["'strategy.radios'", "'strategy.radius'"]),
         ("stratgy=ripu", ["'stratgy'", "'strategy'"]),
         ("strategy=entropi", ["strategy", "'entropi'", "did you mean 'entropy'"]),
-        ("strategy=null", ["a group can not be null"]),
+        ("strategy=null", ["strategy: a group cannot be null"]),
         ("experiment=demoo", ["experiment", "did you mean 'demo'"]),
         ("data=folder", ["data.source.root", "has no value"]),
         ("budget.ratio=[0.1", ["budget.ratio"]),
     ],
 )
-def test_misspelt_keys_are_answered_with_the_mend(override: str, words: list[str], tmp_path: Path) -> None:
+def test_misspelt_keys_are_answered_with_the_fix(override: str, words: list[str], tmp_path: Path) -> None:
     done = call("ripu-train", override, cwd=tmp_path)
     assert_one_line(done, *words)
     assert not (tmp_path / "runs").exists()
@@ -54,38 +55,41 @@ def test_misspelt_keys_are_answered_with_the_mend(override: str, words: list[str
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["budget.ratio=0"], ["budget.ratio", "above 0"]),
+        (["budget.ratio=0"], ["budget.ratio must be a number > 0"]),
         (["budget.ratio=-0.1"], ["budget.ratio"]),
         (["budget.ratio=1.5"], ["budget.ratio"]),
         (["budget.ratio=many"], ["budget"]),
         (["budget=clicks", "budget.clicks=0"], ["budget.clicks"]),
         (["budget=clicks", "budget.clicks=1000000"], ["budget"]),
         (["strategy.radius=40"], ["strategy.radius", "64x96"]),
-        (["strategy=ripu_point", "strategy.radius=40"], ["ripu_point", "64x96"]),
-        (["budget.rounds=9"], ["budget.rounds", "schedule"]),
+        (["strategy=ripu_point", "strategy.radius=40"], ["strategy.radius", "64x96", "got 40"]),
+        (["budget.rounds=9"], ["budget.rounds", "interval"]),
         (["strategy.name=ripuu"], ["strategy", "did you mean 'ripu'"]),
-        (["budget.split=sometimes"], ["budget.split", "even, geometric"]),
+        (["budget.split=sometimes"], ["budget.split", "'even', 'geometric'"]),
         (["budget.split=[1,2,3]"], ["budget.split", "weights"]),
-        (["budget.per=town"], ["budget.per", "image or pool"]),
-        (["geometry=image"], ["budget.per", "whole images"]),
-        (["budget=images"], ["budget.images", "geometry=image"]),
-        (["geometry=superpixel", "geometry.folder=nowhere"], ["geometry.folder", "nowhere"]),
-        (["geometry=square", "geometry.radius=2", "geometry.exclusion=3"], ["geometry.exclusion", "overlap"]),
-        (["strategy=d2ada", "geometry=pixel"], ["geometry", "superpixels"]),
-        (["strategy=d2ada", "selection=greedy"], ["selection", "d2ada"]),
+        (["budget.per=town"], ["budget.per", "'image' or 'pool'"]),
+        (["region_type=image"], ["budget.per", "whole images"]),
+        (["budget=images"], ["budget.images", "region type image"]),
+        (["region_type=superpixel", "region_type.folder=nowhere"], ["region_type.folder", "nowhere"]),
+        (
+            ["region_type=square", "region_type.radius=2", "region_type.exclusion=3"],
+            ["region_type.exclusion", "overlap"],
+        ),
+        (["strategy=d2ada", "region_type=pixel"], ["error: region_type must be superpixels"]),
+        (["strategy=d2ada", "selection_rule=greedy"], ["error: selection_rule must be left out", "d2ada"]),
         (["strategy=mada", "strategy.anchors=0", "budget=images"], ["strategy.anchors"]),
-        (["strategy=bald"], ["strategy bald", "network.dropout"]),
+        (["strategy=bald"], ["strategy bald", "no dropout layer"]),
         (["strategy=registered"], ["strategy.name", "has no value"]),
-        (["selection=top_random", "selection.share=2"], ["selection.share"]),
+        (["selection_rule=top_random", "selection_rule.share=2"], ["selection_rule.share"]),
         (["trainer.precision=12"], ["trainer"]),
         (["loss.weights.source_ce=-1"], ["loss.weights.source_ce"]),
         (["schedule.horizon=3"], ["schedule.horizon"]),
-        (["+trainer.limit_val_batches=1"], ["trainer.limit_val_batches", "whole split"]),
+        (["+trainer.limit_val_batches=1"], ["trainer.limit_val_batches", "complete split"]),
         (["+trainer.check_val_every_n_epoch=2"], ["trainer.check_val_every_n_epoch"]),
         (["initial=5"], ["initial: expected a file, got 5"]),
     ],
 )
-def test_values_that_can_not_be(overrides: list[str], words: list[str], tmp_path: Path) -> None:
+def test_values_that_cannot_be(overrides: list[str], words: list[str], tmp_path: Path) -> None:
     assert_one_line(call_inside("ripu-train", *SMALL, *overrides, "output=run", cwd=tmp_path), *words)
     assert not (tmp_path / "run" / "labels").exists()
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -126,7 +130,7 @@ def test_a_fault_in_the_data_is_found_before_training(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "labels").exists()
 
 
-def test_missing_data_is_told_with_the_place(tmp_path: Path) -> None:
+def test_missing_data_is_reported_with_the_place(tmp_path: Path) -> None:
     done = call_inside(
         "ripu-train", "experiment=roads", "network=small", cwd=tmp_path, RIPU_DATA=str(tmp_path / "nowhere")
     )
@@ -136,9 +140,10 @@ def test_missing_data_is_told_with_the_place(tmp_path: Path) -> None:
 def test_config_errors_never_load_torch(tmp_path: Path) -> None:
     """Proof rather than timing: with torch out of reach the answers are the same."""
     (tmp_path / "sitecustomize.py").write_text(EARLY)
-    done = call("ripu-train", "bugdet.ratio=0.1", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = call("ripu-train", "bugdet.ratio=0.1", cwd=tmp_path, anew=True, PYTHONPATH=path)
     assert_one_line(done, "did you mean 'budget.ratio'")
-    assert call("ripu-train", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path)).returncode == 0
+    assert call("ripu-train", "--help", cwd=tmp_path, anew=True, PYTHONPATH=path).returncode == 0
 
 
 def test_disk_full_while_a_round_is_written(tmp_path: Path) -> None:

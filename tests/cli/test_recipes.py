@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 import trees
-from ripu_lightning.cli.app import conf_dir
+from ripu_lightning.cli.compose import conf_dir
 from ripu_lightning.cli.train import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "reproduce.md"
@@ -88,7 +88,7 @@ def test_recipe(command: str, datasets: dict[str, str], tmp_path: Path, monkeypa
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     rows = (tmp_path / "run" / "rounds.csv").read_text().splitlines()[1:]
     assert len(rows) == config["budget"]["rounds"] + 1
-    assert all(int(row.split(",")[3]) > 0 for row in rows[1:])  # each round bought pixels
+    assert all(int(row.split(",")[3]) > 0 for row in rows[1:])  # each round labelled pixels
     assert (tmp_path / "run" / "pretrain").is_dir() == source_free
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert 0 < result["miou"] < 1

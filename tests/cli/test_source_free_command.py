@@ -13,7 +13,7 @@ from ripu_lightning.labels import LabelStore
 QUICK = [item for item in SMALL if not item.startswith("data.source") and item != "budget.rounds=2"]
 COMMAND = ["ripu-train", "experiment=demo_source_free", *QUICK, "pictures=1", "output=run"]
 EARLY = ["budget.rounds=2", "schedule.first_round=0"]
-# What holds for both steps beside the data and the network, which COMMAND has.
+# What holds for both steps in addition to the data and the network, which COMMAND has.
 SHARED = ["seed=3", "parity.eps=1e-6", "logger=tensorboard", "trainer.log_every_n_steps=7"]
 
 
@@ -64,8 +64,11 @@ def test_the_same_command_again_trains_nothing(done: tuple[Path, str]) -> None:
         (["initial=x.ckpt"], ["initial", "pretrain=null"]),
         (["pretrain=null", "initial=nowhere.ckpt"], ["nowhere.ckpt"]),
         (["pretrain=null", "initial=other.ckpt", "network.width=4"], ["initial", "network"]),
-        (["pretrain=null", "loss=ripu"], ["data.source", "loss"]),
-        (["pretrain=null", "strategy=core_set", "budget=images", "budget.images=2"], ["data.source", "core_set"]),
+        (["pretrain=null", "loss=ripu"], ["loss", "source images"]),
+        (
+            ["pretrain=null", "strategy=core_set", "budget=images", "budget.images=2"],
+            ["core_set", "learns from the source"],
+        ),
     ],
 )
 def test_mistakes(done: tuple[Path, str], overrides: list[str], words: list[str]) -> None:

@@ -45,7 +45,7 @@ class Runs:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.started: list[list[str]] = []
         self.configs: list[DictConfig] = []
-        monkeypatch.setattr(sweep_job, "start_apart", self.start)
+        monkeypatch.setattr(sweep_job, "start_child", self.start)
         self.real = sweep_job.run_job
         monkeypatch.setattr(sweep_job, "run_job", self.run_job)
 
@@ -157,7 +157,7 @@ def test_jobs_that_fail_or_wait_stop_no_other_and_are_started_again(
     assert [part.partition("\n")[2] for part in log.split("--- ")[1:]] == [attempt, attempt]
 
 
-def test_a_signal_ends_the_sweep_and_the_same_line_goes_on(
+def test_a_signal_ends_the_sweep_and_the_same_line_resumes(
     runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.data.samplers import RECOUNT, BalancedOrder, StepBatchSampler
 from ripu_lightning.errors import UserError
+from ripu_lightning.labels import QueriedLabels, Stage
 from ripu_lightning.seeding import derive_seed
 from tiny import Blocks, Stamped
 
@@ -121,7 +122,7 @@ def test_global_state_is_neither_read_nor_changed() -> None:
 
 
 def test_without_any_class_there_is_nothing_to_balance() -> None:
-    with pytest.raises(UserError, match="source_sampling: no label holds any class"):
+    with pytest.raises(UserError, match=r"source_sampling is .class_balanced., but no label contains any class"):
         BalancedOrder(np.zeros((4, 3), dtype=np.int64), 0, "source")
 
 
@@ -132,7 +133,7 @@ def test_the_datamodule_balances_its_source_alone() -> None:
         for sampling in ("uniform", "class_balanced")
     )
     for data in (uniform, balanced):
-        data.spans = [(0, 20), (20, 30)]
+        data.begin_stage(Stage(0, 0, 20, QueriedLabels(None, 0)))
     one, other = ([batch for batch, _, _ in iter(data.train_dataloader())] for data in (uniform, balanced))
     pixels = np.array([[(source.label(index) == label).sum() for label in range(3)] for index in range(7)])
     order = BalancedOrder(pixels, 0, "source")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ripu_lightning.data.classes import ClassMap, load_class_map
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, UserError
 
 SHIPPED = sorted(
     entry.name.removesuffix(".yaml") for entry in (resources.files("ripu_lightning.data") / "class_maps").iterdir()
@@ -70,7 +70,11 @@ def test_a_full_file(tmp_path: Path) -> None:
         ("classes: []", "0 classes"),
         (f"classes: [{ROAD}]", "1 classes"),
         (f"classes: [{ROAD}, {{color: [1, 2, 3]}}]", "'name'"),
-        (f"classes: [{ROAD}, {{name: car}}]", "'color'"),
+        (
+            f"classes: [{ROAD}, {{name: car, colour: [1, 2, 3]}}]",
+            "no key 'colour' in a class map; did you mean 'color'",
+        ),
+        ("classes: [road, no]", "'bool'"),
         (f"classes: [{ROAD}, {ROAD}]", "names repeat"),
         (f"classes: [{ROAD}, {{name: car, color: [1, 2]}}]", "color [1, 2]"),
         (f"classes: [{ROAD}, {{name: car, color: [1, 2, 3, 4]}}]", "color [1, 2, 3, 4]"),
@@ -202,6 +206,32 @@ def test_derived_maps_against_plain_loops(
     for key, subset in base.subsets.items():
         rest = tuple(name for name in subset if name in kept)
         assert classes.subsets.get(key, ()) == (() if set(rest) == set(kept) else rest)
+
+
+def voc_colors(count: int) -> list[tuple[int, ...]]:
+    """The published MATLAB loop (VOClabelcolormap), for numbers 1 and up."""
+    colors = []
+    for number in range(1, count + 1):
+        rgb, rest = [0, 0, 0], number
+        for j in range(8):
+            for channel in range(3):
+                rgb[channel] |= (rest >> channel & 1) << (7 - j)
+            rest >>= 3
+        colors.append(tuple(rgb))
+    return colors
+
+
+def test_colors_have_defaults(tmp_path: Path) -> None:
+    names = [f"c{i}" for i in range(254)]
+    assert ClassMap.from_names(names) == ClassMap(tuple(names))
+    assert list(ClassMap.from_names(names).colors) == voc_colors(254)
+    assert len(set(voc_colors(254)) | {(0, 0, 0)}) == 255
+    mixed = derive(tmp_path, "classes: [road, {name: car, color: [128, 0, 0]}, {name: sky, ids: [7]}]")
+    assert mixed.colors == ((0, 128, 0), (128, 0, 0), (128, 128, 0))
+    assert (mixed.names, mixed.ids) == (("road", "car", "sky"), ((0,), (1,), (7,)))
+    for wrong in ("road", ["road", 2]):
+        with pytest.raises(InvalidArgument, match="ClassMap: names must be a list of class names"):
+            ClassMap.from_names(wrong)
 
 
 def test_subsets_of_ones_own(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """A DataModule without a source, without an evaluation split, or with one domain that the losses look at."""
 
-from pathlib import Path
-
 import pytest
 
 import tiny
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.errors import UserError
+from ripu_lightning.labels import QueriedLabels, Stage
 
 
 class Unreadable(tiny.Blocks):
@@ -23,7 +22,7 @@ def parts(**changes: object) -> ActiveDataModule:
         "target_eval": tiny.Blocks("val", 3),
     }
     data = ActiveDataModule(**{**datasets, **changes}, batch_size=2)
-    data.spans = [(0, 3)]
+    data.begin_stage(Stage(0, 0, 3, QueriedLabels(None, 0)))
     return data
 
 
@@ -38,20 +37,18 @@ def test_only_the_domains_that_are_needed_are_read(domain: str) -> None:
     assert all((one[domain]["image"] == two[domain]["image"]).all() for one, two in zip(batches, whole, strict=True))
 
 
-def test_without_a_source(tmp_path: Path) -> None:
+def test_without_a_source() -> None:
     data = parts(source=None)
     data.check()
     assert {name for batch, _, _ in data.train_dataloader() for name in batch} == {"target"}
-    with pytest.raises(UserError, match=r"data\.source: null.*strategy"):
+    with pytest.raises(UserError, match=r"^ActiveDataModule: source is None, but the strategy"):
         data.source_dataloader()
-    with pytest.raises(UserError, match=r"data\.source: null.*d2ada"):
-        tiny.loop(tmp_path, data, "d2ada").check(data)
 
 
-def test_truth_that_was_looked_at_can_not_be_hidden() -> None:
+def test_truth_that_was_looked_at_cannot_be_hidden() -> None:
     target = tiny.Blocks("target!")
     target.compares_labels = True
-    with pytest.raises(UserError, match=r"data\.target\.mismatch"):
+    with pytest.raises(UserError, match=r"Blocks: mismatch is 'skip'"):
         parts(target=target).hide_truth()
 
 
@@ -63,7 +60,7 @@ def test_labels_are_read_where_they_are_needed() -> None:
     parts(target=Sealed("target!")).check(truth=False)
     unlabelled = tiny.Blocks("source", 4)
     unlabelled.has_labels = False
-    with pytest.raises(UserError, match=r"data\.source: has no labels"):
+    with pytest.raises(UserError, match=r"ActiveDataModule: source has no labels"):
         parts(source=unlabelled).check()
     data = parts(source=unlabelled)
     data.domains = frozenset({"target"})

@@ -143,13 +143,13 @@ def test_labels_without_image_are_counted(tree: Tree) -> None:
 def test_orphans_can_be_left_out(tree: Tree) -> None:
     tree.image("a").unlink()
     tree.label("north/b").unlink()
-    with pytest.warns(UserWarning, match="2 files without partner left out"):
+    with pytest.warns(UserWarning, match="2 files without partner are left out"):
         dataset = FolderDataset(str(tree.root), "train", str(tree.map), orphans="skip")
     assert dataset.ids == ["north/deep/c"]
     assert len(dataset.orphans) == 2
     dataset.check()
-    assert ["2 files without partner left out" in note for note in dataset.notes()] == [True]
-    with pytest.raises(UserError, match="orphans: expected error or skip"):
+    assert ["2 files without partner are left out" in note for note in dataset.notes()] == [True]
+    with pytest.raises(UserError, match="FolderDataset: orphans must be 'error' or 'skip'"):
         FolderDataset(str(tree.root), "train", str(tree.map), orphans="drop")
 
 
@@ -157,7 +157,7 @@ def test_orphans_can_be_left_out(tree: Tree) -> None:
 def test_a_damaged_header_is_a_fault_of_its_file(tree: Tree, part: str) -> None:
     path = getattr(tree, part)("a")
     path.write_bytes(path.read_bytes()[:20])  # ends inside the first chunk
-    assert "can not be read as an image" in tree.fault(path)
+    assert "cannot be read as an image" in tree.fault(path)
 
 
 def test_content_is_the_same_anywhere_and_changes_with_it(tree: Tree, tmp_path: Path) -> None:
@@ -186,11 +186,11 @@ def cut(path: Path, share: float) -> None:
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
-        (lambda path: path.write_bytes(b""), "can not be read"),
-        (lambda path: path.write_bytes(bytes(range(256)) * 9), "can not be read"),
-        (lambda path: cut(path, 0.6), "can not be decoded"),
-        (lambda path: (path.unlink(), path.symlink_to("nowhere.png")), "can not be read"),
-        (lambda path: (path.unlink(), path.symlink_to(path.name)), "can not be read"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 9), "cannot be read"),
+        (lambda path: cut(path, 0.6), "cannot be decoded"),
+        (lambda path: (path.unlink(), path.symlink_to("nowhere.png")), "cannot be read"),
+        (lambda path: (path.unlink(), path.symlink_to(path.name)), "cannot be read"),
     ],
     ids=["zero bytes", "garbage", "truncated", "broken link", "link to itself"],
 )
@@ -207,7 +207,7 @@ def test_truncated_jpeg(tree: Tree) -> None:
     save(random_label(1, 64, 64), tree.label("z"))
     tree.open().check()
     cut(tree.image("z", ".jpg"), 0.5)
-    assert "can not be decoded" in tree.fault(tree.image("z", ".jpg"))
+    assert "cannot be decoded" in tree.fault(tree.image("z", ".jpg"))
 
 
 def test_flipped_bytes_never_end_in_another_error(tree: Tree) -> None:
@@ -369,11 +369,11 @@ def test_damaged_16_bit_labels(tree: Tree) -> None:
     whole = path.read_bytes()
     for end in (0, 20, len(whole) // 2, len(whole) - 13):
         path.write_bytes(whole[:end])
-        with pytest.raises(UserError, match=r"a\.png: can not be (read|decoded).*replace or remove"):
+        with pytest.raises(UserError, match=r"a\.png: cannot be (read|decoded).*replace or remove"):
             data.label(0)
     middle = len(whole) // 2
     path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
-    with pytest.raises(UserError, match=r"a\.png: can not be decoded"):
+    with pytest.raises(UserError, match=r"a\.png: cannot be decoded"):
         data.label(0)
 
 
@@ -423,22 +423,22 @@ def test_nothing_is_said_where_nothing_differs(
 
 
 def test_options_that_are_none(tree: Tree) -> None:
-    with pytest.raises(UserError, match="label_bits: expected 8 or 16, got 4"):
+    with pytest.raises(UserError, match="FolderDataset: label_bits must be 8 or 16, got 4"):
         FolderDataset(str(tree.root), "train", str(tree.map), label_bits=4)
-    with pytest.raises(UserError, match="mismatch: expected error, resize or skip, got 'crop'"):
+    with pytest.raises(UserError, match="FolderDataset: mismatch must be 'error' or 'resize' or 'skip', got 'crop'"):
         FolderDataset(str(tree.root), "train", str(tree.map), mismatch="crop")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"root": None}, "root: expected text, got None"),
-        ({"split": 2012}, "split: expected text, got 2012; a number is given in quotes: split='\"2012\"'"),
-        ({"classes": 19}, "classes: expected text, got 19; a number is given in quotes: classes='\"19\"'"),
-        ({"images": None}, "images: expected text, got None"),
-        ({"labels": ["a"]}, "labels: expected text, got ['a']"),
-        ({"mismatch": ["skip"]}, "mismatch: expected error, resize or skip, got ['skip']"),
-        ({"orphans": None}, "orphans: expected error or skip, got None"),
+        ({"root": None}, "FolderDataset: root must be text, got None"),
+        ({"split": 2012}, "FolderDataset: split must be text, got 2012; write a number in quotes: split='\"2012\"'"),
+        ({"classes": 19}, "FolderDataset: classes must be text, got 19; write a number in quotes: classes='\"19\"'"),
+        ({"images": None}, "FolderDataset: images must be text, got None"),
+        ({"labels": ["a"]}, "FolderDataset: labels must be text, got ['a']"),
+        ({"mismatch": ["skip"]}, "FolderDataset: mismatch must be 'error' or 'resize' or 'skip', got ['skip']"),
+        ({"orphans": None}, "FolderDataset: orphans must be 'error' or 'skip', got None"),
     ],
 )
 def test_values_that_are_no_text_are_named(tree: Tree, values: dict[str, Any], line: str) -> None:
@@ -476,7 +476,7 @@ def test_without_labels_no_label_is_touched(tree: Tree, mismatch: str) -> None:
 def test_check_without_labels_opens_none(tree: Tree) -> None:
     tree.label("a").write_bytes(b"not for reading")
     tree.open().check(labels=False)
-    with pytest.raises(UserError, match="can not be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         tree.open().check()
 
 
@@ -529,5 +529,5 @@ def test_fingerprint_tells_options_apart(tree: Tree) -> None:
 def test_fingerprint_of_a_broken_link(tree: Tree) -> None:
     tree.label("a").unlink()
     tree.label("a").symlink_to("nowhere.png")
-    with pytest.raises(UserError, match=r"a\.png: can not be read"):
+    with pytest.raises(UserError, match=r"a\.png: cannot be read"):
         tree.open().fingerprint()

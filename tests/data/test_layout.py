@@ -99,13 +99,13 @@ def test_without_labels_nothing_is_listed_or_paired(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("key", ["images", "labels"])
 def test_patterns_that_can_not_be_read(key: str, pattern: str) -> None:
-    with pytest.raises(UserError, match=rf"^{key}: .* is no pattern"):
+    with pytest.raises(UserError, match=rf"^FolderDataset: {key} is .*; expected a path below the root"):
         Layout("root", "val", **{"images": "{split}/{id}.png", key: pattern})
 
 
 @pytest.mark.parametrize(("pattern", "split"), [("{split}/{id}.png", None), ("all/{id}.png", "val")])
 def test_a_split_that_the_pattern_does_not_ask_for(pattern: str, split: str | None) -> None:
-    with pytest.raises(UserError, match=r"split: (null|val) does not fit images"):
+    with pytest.raises(UserError, match=r"FolderDataset: split is (None|'val'), which does not fit images"):
         Layout("root", split, pattern)
 
 
@@ -134,5 +134,5 @@ def test_a_folder_that_can_not_be_listed_is_no_empty_one(tmp_path: Path, monkeyp
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", refuse)
-    with pytest.raises(UserError, match=r"images/a: can not be listed \(Permission denied\)"):
+    with pytest.raises(UserError, match=r"images/a: cannot be listed \(Permission denied\)"):
         Layout(str(tmp_path), None, "images/{id}.png").list_images()

@@ -9,10 +9,11 @@ import pytest
 from omegaconf import DictConfig
 
 import trees
-from ripu_lightning.cli.app import conf_dir, require_values
-from ripu_lightning.cli.build import build
+from ripu_lightning.cli.compose import conf_dir
 from ripu_lightning.data import ActiveDataModule, FolderDataset
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.build import build
+from ripu_lightning.experiment.config_keys import require_values
 
 WRITERS: dict[str, Callable[[Path], dict[str, trees.Ids]]] = {
     "cityscapes": trees.write_cityscapes,
@@ -140,7 +141,7 @@ def test_cityscapes_test_split_holds_no_classes(tmp_path: Path) -> None:
 )
 def test_a_split_without_labels(tmp_path: Path, name: str, writer: Callable[[Path], dict[str, trees.Ids]]) -> None:
     drawn = writer(tmp_path)["test"]
-    with pytest.raises(UserError, match=r"no folder .*labels: null if there are none"):
+    with pytest.raises(UserError, match=r"no folder .*labels=None if there are none"):
         open_dataset(name, tmp_path, "test")
     data = open_dataset(name, tmp_path, "test", "data.source.labels=null")
     data.check()

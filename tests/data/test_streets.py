@@ -215,10 +215,10 @@ def test_near_things_hide_far_ones() -> None:
     ("arguments", "message"),
     [
         ({"domain": "sauce"}, "did you mean 'source'"),
-        ({"length": 0}, "length 0"),
-        ({"height": 31}, "31x256"),
-        ({"width": 8}, "128x8"),
-        ({"seed": -1}, "seed -1"),
+        ({"length": 0}, "Streets: length must be a whole number >= 1, got 0"),
+        ({"height": 31}, "height must be a whole number >= 32, got 31"),
+        ({"width": 8}, "width must be a whole number >= 32, got 8"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
     ],
 )
 def test_mistakes_are_named(arguments: dict[str, object], message: str) -> None:

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import pickle
+import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from ripu_lightning.data import ActiveDataModule, wrap_dataset
 from ripu_lightning.data.resizing import resize_image, resize_mask
-from ripu_lightning.data.transforms import MEAN, STD, Transform
-from ripu_lightning.errors import UserError
+from ripu_lightning.data.transforms import MEAN, STD, A, Transform
+from ripu_lightning.errors import InvalidArgument, UserError
+from ripu_lightning.labels import QueriedLabels, Stage
+from ripu_lightning.seeding import derive_seed
 from tiny import denormalize
 
 ALL = ("flip", "scale", "color")
@@ -208,5 +214,141 @@ def test_unknown_augmentation(name: str, word: str) -> None:
 
 
 def test_a_bare_word_is_no_list() -> None:
-    with pytest.raises(UserError, match=r"expected a list such as \[flip\]"):
+    with pytest.raises(UserError, match=r"ActiveDataModule: augment must be a list such as \['flip'\]"):
         Transform("flip")
+
+
+def cut(image: Bytes, mask: Bytes) -> tuple[Bytes, Bytes]:
+    """A user's function, which draws from three global generators."""
+    top, left = random.randrange(8), np.random.randint(8)  # noqa: NPY002
+    if torch.rand(()) < 0.5:
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    return image[top : top + 16, left : left + 20], mask[top : top + 16, left : left + 20]
+
+
+def v2_flip() -> Callable[..., Any]:
+    return pytest.importorskip("torchvision.transforms.v2").RandomHorizontalFlip(p=1)
+
+
+FLIPS = {
+    "albumentations": lambda: A.HorizontalFlip(p=1),
+    "albumentations, composed": lambda: A.Compose([A.OneOf([A.HorizontalFlip(p=1)], p=1)]),
+    "albumentations, in a list": lambda: [A.HorizontalFlip(p=1)],
+    "torchvision": v2_flip,
+    "torchvision, composed": lambda: pytest.importorskip("torchvision.transforms.v2").Compose([v2_flip()]),
+    "function": lambda: lambda image, mask: (image[:, ::-1], mask[:, ::-1]),
+}
+
+
+@pytest.mark.parametrize("kind", FLIPS)
+def test_ones_own_flip_is_numpys(kind: str) -> None:
+    image, mask = sample()
+    pixels, labels = Transform(FLIPS[kind](), classes=12)(image, mask, seed=3)
+    expected, _ = Transform()(image[:, ::-1], mask[:, ::-1], seed=0)
+    assert torch.equal(pixels, expected)
+    np.testing.assert_array_equal(labels, mask[:, ::-1])
+
+
+def rotations() -> dict[str, Callable[[], Any]]:
+    def v2() -> Any:
+        return pytest.importorskip("torchvision.transforms.v2")
+
+    return {
+        "albumentations": lambda: A.Rotate((30, 60), p=1),
+        "torchvision": lambda: v2().RandomRotation((30, 60)),
+        "torchvision, filled with a class": lambda: v2().RandomRotation((30, 60), fill=5),
+    }
+
+
+@pytest.mark.parametrize("kind", rotations())
+def test_what_ones_own_transform_fills_in_is_ignored(kind: str) -> None:
+    """Both libraries fill masks with 0, the first class, unless told otherwise."""
+    image, mask = np.full((40, 40, 3), 200, dtype=np.uint8), np.full((40, 40), 2, dtype=np.uint8)
+    pixels, labels = Transform(rotations()[kind](), None, None, classes=3)(image, mask, seed=1)
+    assert set(labels.unique().tolist()) == {2, 255}
+    assert bool((labels[pixels[0] < 0.05] == 255).all())
+    assert bool((labels == 255).any())
+    assert bool((labels[16:24, 16:24] == 2).all())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: cut, lambda: A.RandomCrop(16, 20), lambda: v2_crop()], ids=["function", "albumentations", "v2"]
+)
+def test_the_seed_decides_ones_own_augmentation(make: Callable[[], Any]) -> None:
+    image, mask = sample()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    augment = make()
+    forth = [Transform(augment)(image, mask, seed) for seed in range(8)]
+    again = [Transform(pickle.loads(pickle.dumps(augment)))(image, mask, seed) for seed in reversed(range(8))]
+    for one, other in zip(forth, reversed(again), strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+    assert len({pixels.numpy().tobytes() for pixels, _ in forth}) > 4
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tobytes()) == states[1:]  # noqa: NPY002
+
+
+def v2_crop() -> Any:
+    return pytest.importorskip("torchvision.transforms.v2").RandomCrop((16, 20))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_ones_own_augmentation_is_the_same_in_any_worker(num_workers: int) -> None:
+    noisy = wrap_dataset([sample(seed) for seed in range(4)], [f"class {index}" for index in range(12)])
+    data = ActiveDataModule(noisy, noisy, None, augment=cut, num_workers=num_workers, seed=7)
+    data.begin_stage(Stage(0, 0, 3, QueriedLabels(None, 0)))
+    for step, (batch, _, _) in enumerate(data.train_dataloader()):
+        assert batch["source"]["image"].shape == (2, 3, 16, 20)
+        for place in range(2):
+            draw = 2 * step + place
+            found = batch["source"]["image"][place], batch["source"]["label"][place]
+            seed = derive_seed(7, "source", "augment", draw)
+            possible = [Transform(cut)(noisy.image(index), noisy.label(index), seed) for index in range(4)]
+            assert any(all(map(torch.equal, found, each)) for each in possible)
+
+
+@pytest.mark.parametrize(
+    ("augment", "problem"),
+    [
+        (lambda image, mask: (image, mask[:-1]), "must return (H, W, 3) and (H, W), it returned an image (24, 32, 3)"),
+        (lambda image, mask: (image[..., :1], mask), "must return (H, W, 3) and (H, W)"),
+        (lambda image, mask: (image / 255, mask), "it returned float64; leave normalisation to mean and std"),
+        (lambda image, mask: (image, mask.astype(int)), "must return uint8 arrays (H, W), it returned int64"),
+        (lambda image, mask: (torch.from_numpy(image), mask), "it returned torch.uint8"),
+        (lambda image, mask: (image, mask // 2 * 2 + 10), "must keep masks of 0..11 and 255, it returned [12, 16"),
+        (lambda image, mask: image, "must return (image, mask), it returned a ndarray"),
+        (A.Normalize(), "leave normalisation to mean and std"),
+    ],
+)
+def test_a_wrong_augmentation_is_one_line(augment: Any, problem: str) -> None:
+    image, mask = sample()
+    with pytest.raises(UserError, match=r"^ActiveDataModule: augment must ") as caught:
+        Transform(augment, classes=12)(image, mask, seed=0)
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def shorter(image: Bytes, mask: Bytes) -> tuple[Bytes, Bytes]:
+    return image, mask[:-1]
+
+
+def test_a_wrong_augmentation_is_a_users_error_in_a_worker() -> None:
+    data = wrap_dataset([sample()], [f"class {index}" for index in range(12)])
+    module = ActiveDataModule(data, data, None, augment=shorter, num_workers=1, batch_size=1)
+    module.begin_stage(Stage(0, 0, 1, QueriedLabels(None, 0)))
+    with pytest.raises(UserError, match="ActiveDataModule: augment must return"):
+        list(module.train_dataloader())
+
+
+def test_ones_own_normalisation() -> None:
+    image, mask = sample()
+    for mean, std in (((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)), (None, None), (None, (0.5, 0.5, 0.5)), ([0, 0, 1], None)):
+        pixels, _ = Transform((), mean, std)(image, mask, seed=0)
+        expected = (image / 255 - np.array(mean or [0, 0, 0])) / np.array(std or [1, 1, 1])
+        np.testing.assert_allclose(pixels.numpy(), expected.transpose(2, 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "std", "name"), [((0, 0), STD, "mean"), (0.5, STD, "mean"), (MEAN, (1, 1, 0), "std")])
+def test_a_wrong_normalisation_is_one_line(mean: Any, std: Any, name: str) -> None:
+    with pytest.raises(InvalidArgument, match=rf"^ActiveDataModule: {name} must be three numbers.* or None, got .*$"):
+        Transform((), mean, std)

@@ -36,6 +36,6 @@ def test_everything_but_the_labels() -> None:
 
 
 def test_all_labels_of_a_target_without_labels_are_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.target_labels: .*data\.target has none") as error:
+    with pytest.raises(UserError, match=r"ActiveDataModule: target_labels is 'all', but target has no") as error:
         ActiveDataModule(tiny.Blocks("a"), Unlabelled(tiny.Blocks("b")), tiny.Blocks("c"), target_labels="all")
     assert "\n" not in str(error.value)

@@ -226,6 +226,6 @@ def test_settings_are_equal_where_predictions_are():
         ({"overlap": None}, "overlap"),
     ],
 )
-def test_values_that_can_not_be(arguments, key):
-    with pytest.raises(UserError, match=f"^evaluation.{key}: expected"):
+def test_values_out_of_range(arguments, key):
+    with pytest.raises(UserError, match=f"^Inference: {key} must be"):
         Inference(**arguments)

@@ -94,10 +94,10 @@ def test_label_ids_are_grey_files_in_one_folder(tmp_path):
     [
         ("label_ids", ["x/a", "b", "y/a"], OTHER, "'x/a' and 'y/a'"),
         ("label_ids", ["a"], ClassMap(("a", "b"), ((1, 2, 3),) * 2, ids=((1,), ())), "'b' has no label id"),
-        (True, ["a"], OTHER, "palette, label_ids or null"),
+        (True, ["a"], OTHER, "SavePredictions: form must be 'palette' or 'label_ids', got True"),
     ],
 )
-def test_what_can_not_be_written_is_refused_at_once(tmp_path, form, ids, classes, words):
+def test_what_cannot_be_written_is_refused_at_once(tmp_path, form, ids, classes, words):
     with pytest.raises(UserError, match=words):
         SavePredictions(tmp_path / "out", SimpleNamespace(classes=classes, ids=ids), form)
     assert not (tmp_path / "out").exists()

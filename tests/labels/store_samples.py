@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ripu_lightning.labels import NOT_ASKED, VOID, Answers, LabelStore
+from ripu_lightning.labels import NOT_QUERIED, VOID, Answers, LabelStore
 
 CLASSES = ("road", "car", "sky")
 IMAGES = {"town/a": (9, 14), "town/b": (7, 5), "c": (12, 12)}
@@ -22,7 +22,7 @@ def draw_answers(rng: np.random.Generator, image: str, size: tuple[int, int], co
     boxes = np.concatenate([first, np.minimum(sides, 4)], axis=1).astype(np.int32)
     centres = np.stack([rng.integers(0, side, count) for side in size], axis=1).astype(np.int32)
     total = int((boxes[:, 2] * boxes[:, 3]).sum())
-    values = rng.choice(np.array([0, 1, 2, VOID, NOT_ASKED], dtype=np.uint8), total)
+    values = rng.choice(np.array([0, 1, 2, VOID, NOT_QUERIED], dtype=np.uint8), total)
     return Answers(image, centres, boxes, values, np.sort(rng.random(count, dtype=np.float32))[::-1].copy())
 
 
@@ -47,7 +47,7 @@ def commit(store: LabelStore, seed: int, exclusion: int = 2) -> list[Answers]:
 def slow_images(
     size: tuple[int, int], rounds: list[tuple[int, Answers]]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], npt.NDArray[np.uint16]]:
-    """Mask, available and asked, pixel by pixel, of ``(exclusion, answers)`` pairs in order."""
+    """Mask, available pixels and rounds of the queries, pixel by pixel, of ``(exclusion, answers)`` pairs in order."""
     height, width = size
     mask, asked = np.full(size, VOID, np.uint8), np.zeros(size, np.uint16)
     available = np.ones(size, np.bool_)
@@ -57,7 +57,7 @@ def slow_images(
             for row in range(top, top + box_height):
                 for column in range(left, left + box_width):
                     value = next(values)
-                    if value != NOT_ASKED:
+                    if value != NOT_QUERIED:
                         mask[row, column], asked[row, column] = value, number
                         available[row, column] = False
         for centre_row, centre_column in answers.centres.tolist():
@@ -75,7 +75,7 @@ def assert_holds(store: LabelStore, rounds: list[list[Answers]], exclusion: int 
         mask, available, asked = slow_images(size, [(exclusion, answers[index]) for answers in rounds])
         np.testing.assert_array_equal(store.mask(image), mask)
         np.testing.assert_array_equal(store.available(image), available)
-        np.testing.assert_array_equal(store.asked(image), asked)
+        np.testing.assert_array_equal(store.query_round(image), asked)
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

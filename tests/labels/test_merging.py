@@ -12,7 +12,7 @@ from store_samples import CLASSES, IMAGES, commit, draw_round, edit_manifest, ro
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import VOID, LabelStore
-from ripu_lightning.labels.merging import merge_stores
+from ripu_lightning.labels.maintenance import merge_stores
 
 
 def store_of(folder: Path, *seeds: int) -> LabelStore:
@@ -40,7 +40,7 @@ def test_rounds_one_store_after_the_other(tmp_path: Path) -> None:
         mask, available, asked = slow_images(size, rounds)
         np.testing.assert_array_equal(merged.mask(image), mask)
         np.testing.assert_array_equal(merged.available(image), available)
-        np.testing.assert_array_equal(merged.asked(image), asked)
+        np.testing.assert_array_equal(merged.query_round(image), asked)
         first, _, first_asked = slow_images(size, rounds[:2])
         second, _, second_asked = slow_images(size, rounds[2:])
         for row in range(size[0]):

@@ -1,4 +1,4 @@
-"""A folder that can not be written: told in one line, before and after a store is there, and read all the same."""
+"""An unwritable folder: one line of error, before and after there is a store, and the store is still read."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ from store_samples import CLASSES, IMAGES, assert_holds, commit, draw_round, wri
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.training.checkpoints import WholeCheckpoints
+from ripu_lightning.training.checkpoint_io import AtomicCheckpointIO
 
 NOBODY = 65534
 
@@ -65,7 +65,7 @@ def test_a_folder_that_becomes_unwritable_during_a_run(folder: Path) -> None:
             with pytest.raises(UserError, match=r"Permission denied.*the labels of rounds 1\.\.1 are safe"):
                 store.commit(iter(draw_round(1)), strategy="s", annotator="truth", exclusion=2)
             with pytest.raises(UserError, match=r"last\.ckpt .*Permission denied"):
-                WholeCheckpoints().save_checkpoint({"epoch": 1}, folder / "last.ckpt")
+                AtomicCheckpointIO().save_checkpoint({"epoch": 1}, folder / "last.ckpt")
             assert_holds(store, made)
         made.append(commit(store, 2))
     assert_holds(LabelStore.open(folder, classes=CLASSES, images=IMAGES), made)

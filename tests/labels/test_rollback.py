@@ -14,7 +14,7 @@ from store_samples import CLASSES, IMAGES, assert_holds, commit, draw_round, rou
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import Answers, LabelStore
-from ripu_lightning.labels.store import roll_back
+from ripu_lightning.labels.maintenance import roll_back
 
 STEPS = st.lists(
     st.one_of(
@@ -57,7 +57,7 @@ def apply(store: LabelStore, model: Model, ids: list[str], kind: str, value: int
             store.roll_back(value)
             model.head = chain[value]
         else:
-            with pytest.raises(UserError, match=f"round {value}: the rounds in force are numbered 0"):
+            with pytest.raises(UserError, match=f"round {value}: the active rounds are numbered 0"):
                 store.roll_back(value)
     elif kind == "id" and value < len(ids):
         store.roll_back(ids[value][:10])
@@ -83,7 +83,7 @@ def test_against_a_plain_tree(steps: list[tuple[str, int]]) -> None:
             for view in (store, LabelStore.open(folder, classes=CLASSES, images=IMAGES)):
                 assert [entry.sha256 for entry in view.rounds] == [ids[each] for each in model.chain()]
                 assert [entry.number for entry in view.rounds] == list(range(1, len(model.chain()) + 1))
-                assert {entry.sha256 for entry in view.set_aside} == set(ids) - {ids[each] for each in model.chain()}
+                assert {entry.sha256 for entry in view.inactive} == set(ids) - {ids[each] for each in model.chain()}
         chain = [model.made[each][0] for each in model.chain()]
         for number, answers in enumerate(chain, start=1):
             for expected in answers:
@@ -102,7 +102,7 @@ def test_back_and_forth_and_another_branch(tmp_path: Path) -> None:
         last = store.rounds[-1]
         store.roll_back(1)
         assert_holds(store, made[:1])
-        assert [entry.file for entry in store.set_aside] == ["round_002.parquet", "round_003.parquet"]
+        assert [entry.file for entry in store.inactive] == ["round_002.parquet", "round_003.parquet"]
         branch = [made[0], commit(store, 7)]
         assert store.rounds[-1].file == "round_002_2.parquet"
         assert_holds(store, branch)
@@ -113,7 +113,7 @@ def test_back_and_forth_and_another_branch(tmp_path: Path) -> None:
         assert store.rounds[-1].file == "round_002_3.parquet"
         store.roll_back(0)
         assert store.rounds == ()
-        assert len(store.set_aside) == 5
+        assert len(store.inactive) == 5
     assert LabelStore.open(tmp_path).rounds == ()
 
 
@@ -169,9 +169,9 @@ def test_a_damaged_round_is_left_behind(tmp_path: Path) -> None:
         roll_back(tmp_path, 1)
         with writer(tmp_path) as store:
             assert_holds(store, made[:1])
-            assert [entry.number for entry, _ in store.open_set_aside()] == [3]
+            assert [entry.number for entry, _ in store.open_inactive()] == [3]
             with pytest.raises(UserError, match=r"round_002\.parquet"):
-                store.roll_back(ids[2])  # nothing is put in force that can not be read
+                store.roll_back(ids[2])  # no round becomes active that cannot be read
             assert_holds(store, made[:1])
         roll_back(tmp_path, ids[2])
     path.write_bytes(whole)
@@ -190,7 +190,7 @@ def test_salvage_reads_the_rest(tmp_path: Path) -> None:
             rest.commit(answers, strategy="s", annotator="a", exclusion=2)
         for image in IMAGES:
             assert (store.mask(image) == rest.mask(image)).all()
-            assert (store.asked(image) == rest.asked(image)).all()
+            assert (store.query_round(image) == rest.query_round(image)).all()
             assert store.answers(image, 2) is None
 
 
@@ -213,8 +213,8 @@ def test_killed_right_after_the_pointer_moved(tmp_path: Path) -> None:
     process.join(60)
     assert process.exitcode == 7
     with writer(tmp_path) as store:
-        assert (store.rounds, len(store.set_aside)) == ((), 1)
-        store.roll_back(store.set_aside[0].sha256)
+        assert (store.rounds, len(store.inactive)) == ((), 1)
+        store.roll_back(store.inactive[0].sha256)
         assert_holds(store, [draw_round(0)])
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from store_samples import CLASSES, IMAGES, assert_holds, commit, draw_answers, draw_round, slow_images, writer
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import NOT_ASKED, VOID, Answers, LabelStore, groups, painting, reading, rounds
+from ripu_lightning.labels import NOT_QUERIED, VOID, Answers, LabelStore, masks, round_file
 
 
 @settings(max_examples=40)
@@ -27,8 +27,8 @@ def test_images_match_painting_pixel_by_pixel(data: st.DataObject) -> None:
     history: dict[str, list[tuple[int, Answers]]] = {image: [] for image in IMAGES}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         # Tiny row groups, so that images fall into several.
-        patch.setattr(rounds, "_ROWS", data.draw(st.integers(1, 12)))
-        patch.setattr(painting, "_AT_ONCE", data.draw(st.sampled_from([1, 7, 40, 2**21])))
+        patch.setattr(round_file, "_ROWS", data.draw(st.integers(1, 12)))
+        patch.setattr(masks, "_SMALL", data.draw(st.sampled_from([0, 5, 2**21])))
         with writer(Path(folder)) as store:
             for _ in range(data.draw(st.integers(1, 3))):
                 exclusion = data.draw(st.integers(0, 20))
@@ -38,7 +38,7 @@ def test_images_match_painting_pixel_by_pixel(data: st.DataObject) -> None:
                 ]
                 entry = store.commit(iter(made), strategy="s", annotator="a", exclusion=exclusion)
                 assert entry.queries == sum(len(answers) for answers in made)
-                assert entry.pixels == sum(int((answers.values != NOT_ASKED).sum()) for answers in made)
+                assert entry.pixels == sum(int((answers.values != NOT_QUERIED).sum()) for answers in made)
                 assert entry.void == sum(int((answers.values == VOID).sum()) for answers in made)
                 for answers in made:
                     history[answers.image_id].append((exclusion, answers))
@@ -47,7 +47,7 @@ def test_images_match_painting_pixel_by_pixel(data: st.DataObject) -> None:
                 mask, available, asked = slow_images(size, history[image])
                 np.testing.assert_array_equal(view.mask(image), mask)
                 np.testing.assert_array_equal(view.available(image), available)
-                np.testing.assert_array_equal(view.asked(image), asked)
+                np.testing.assert_array_equal(view.query_round(image), asked)
 
 
 def test_columns_come_back_exactly(tmp_path: Path) -> None:
@@ -71,14 +71,14 @@ def test_columns_come_back_exactly(tmp_path: Path) -> None:
 def test_an_image_never_asked_about_is_empty(tmp_path: Path) -> None:
     with writer(tmp_path) as store:
         store.commit(draw_round(0)[:1], strategy="s", annotator="a", exclusion=1)
-        assert store.touched == ("town/a",)
+        assert store.queried_images == ("town/a",)
         assert store.answers("c", 1) is None
         assert (store.mask("c") == VOID).all()
         assert store.available("c").all()
-        assert not store.asked("c").any()
+        assert not store.query_round("c").any()
         with pytest.raises(ValueError, match="elsewhere: no image"):
             store.mask("elsewhere")
-    with pytest.raises(ValueError, match="c: never asked about"):
+    with pytest.raises(ValueError, match="c: never queried"):
         LabelStore.open(tmp_path).mask("c")
 
 
@@ -87,7 +87,7 @@ def test_a_round_without_answers_is_a_round(tmp_path: Path) -> None:
         assert store.commit([], strategy="s", annotator="a", exclusion=1).queries == 0
         made = draw_round(1)
         store.commit(made, strategy="s", annotator="a", exclusion=1)
-        assert set(np.unique(store.asked("town/a"))) == {0, 2}
+        assert set(np.unique(store.query_round("town/a"))) == {0, 2}
 
 
 def test_many_images_with_one_point_each(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_many_images_with_one_point_each(tmp_path: Path) -> None:
 
     with LabelStore.create_or_open(tmp_path, classes=CLASSES, images=images) as store:
         store.commit(stream(), strategy="point", annotator="truth", exclusion=0)
-        assert store.touched == tuple(images)
+        assert store.queried_images == tuple(images)
         for k in (0, 1, 9_999, 16_383, 16_384, 19_999):
             mask = store.mask(list(images)[k])
             assert mask[k, 0] == k % 3
@@ -137,15 +137,15 @@ def test_commit_holds_a_few_images_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_walk_decodes_each_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "_ROWS", 40)
+    monkeypatch.setattr(round_file, "_ROWS", 40)
     images = {f"i{k}": (9, 9) for k in range(60)}
     made = [[draw_answers(np.random.default_rng([r, k]), f"i{k}", (9, 9), 3) for k in range(60)] for r in range(4)]
-    decoded, decode = [], reading.RoundFile._decode
+    decoded, decode = [], round_file.RoundFile._decode
     with LabelStore.create_or_open(tmp_path, classes=CLASSES, images=images) as store:
         for answers in made:
             store.commit(answers, strategy="s", annotator="a", exclusion=0)
         monkeypatch.setattr(
-            reading.RoundFile, "_decode", lambda self, group: decoded.append((self, group)) or decode(self, group)
+            round_file.RoundFile, "_decode", lambda self, group: decoded.append((self, group)) or decode(self, group)
         )
         for reader in (store, pickle.loads(pickle.dumps(store))):
             for k in range(60):
@@ -159,18 +159,19 @@ def test_a_walk_decodes_each_row_group_once(tmp_path: Path, monkeypatch: pytest.
             decoded.clear()
 
 
-def test_the_cache_is_bounded() -> None:
-    def group(pixels: int) -> groups.Group:
-        arrays = np.zeros((1, 2), np.int32), np.ones((1, 4), np.int32), np.zeros(1, np.float32), np.zeros(2, np.int64)
-        return groups.Group(*arrays, np.zeros(pixels, np.uint8))
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def group(pixels: int) -> Answers:
+        box = np.array([[0, 0, 1, pixels]], np.int32)
+        return Answers("", box[:, :2].copy(), box, np.zeros(pixels, np.uint8), np.zeros(1, np.float32))
 
-    cache, made = groups.GroupCache(limit=10_000), []
+    monkeypatch.setattr(round_file, "_KEPT", 10_000)
+    cache, made = round_file.GroupCache(), []
     for key in [0, 1, 2, 0, 3, 0, 4, 0, 5, 1]:
         kept = cache.get(key, lambda key=key: made.append(key) or group(2_900))
         assert kept.values.nbytes == 2_900
     assert made == [0, 1, 2, 3, 4, 5, 1]
     cache.get("large", lambda: group(50_000))
-    assert cache._groups == {}
+    assert list(cache._groups) == ["large"]
     assert pickle.loads(pickle.dumps(cache))._groups == {}
 
 
@@ -182,10 +183,10 @@ def test_painting_takes_a_few_times_the_image(tmp_path: Path, exclusion: int) ->
     answers = Answers("whole", boxes[:, :2].copy(), boxes, values, np.ones(len(boxes), dtype=np.float32))
     with LabelStore.create_or_open(tmp_path, classes=CLASSES, images={"whole": (side, side)}) as store:
         store.commit([answers], strategy="image", annotator="truth", exclusion=exclusion)
-        for read in (store.mask, store.asked, store.available):
+        for read in (store.mask, store.query_round, store.available):
             read("whole")
             tracemalloc.start()
-            assert not read("whole").any() or read == store.asked
+            assert not read("whole").any() or read == store.query_round
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             assert peak < 5 * values.nbytes + (100 << 20)

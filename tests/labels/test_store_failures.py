@@ -17,8 +17,7 @@ import pytest
 from store_samples import CLASSES, IMAGES, assert_holds, commit, draw_round, writer
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import Answers, LabelStore
-from ripu_lightning.labels import rounds as rounds_module
+from ripu_lightning.labels import Answers, LabelStore, round_file
 from ripu_lightning.labels import store as store_module
 
 
@@ -53,10 +52,10 @@ STEPS += [(pq.ParquetWriter, "close", 1)]
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken"), KeyboardInterrupt()])
 @pytest.mark.parametrize(("owner", "name", "call"), STEPS)
-def test_a_failed_step_leaves_the_store_as_it_was(
+def test_a_failed_step_leaves_the_store_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, error: BaseException
 ) -> None:
-    monkeypatch.setattr(rounds_module, "_ROWS", 1)
+    monkeypatch.setattr(round_file, "_ROWS", 1)
     with writer(tmp_path) as store:
         made = [commit(store, 0)]
         before = contents(tmp_path)
@@ -77,7 +76,7 @@ def test_a_failed_step_leaves_the_store_as_it_was(
     assert_holds(LabelStore.open(tmp_path, classes=CLASSES, images=IMAGES), made)
 
 
-def test_once_the_manifest_is_in_place_the_round_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_the_manifest_is_in_place_the_round_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with writer(tmp_path) as store:
         made = [commit(store, 0), draw_round(1)]
         with monkeypatch.context() as patch:
@@ -156,7 +155,7 @@ with writer(Path(sys.argv[1])) as store:
 
 
 @pytest.mark.parametrize("limit", [100, 2000])
-def test_a_full_disk_is_told_and_survived(tmp_path: Path, limit: int) -> None:
+def test_a_full_disk_is_reported_and_survived(tmp_path: Path, limit: int) -> None:
     done = run_python(DISK_FULL, str(tmp_path), str(limit))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -231,11 +230,11 @@ def with_value(answers: Answers, value: int) -> Answers:
 
 MISFITS: list[tuple[Callable[[Answers], Answers], str]] = [
     (lambda a: replace(a, image_id="town/z"), "town/z: no image"),
-    (lambda a: with_boxes(a, 9, 0), "town/a: a box leaves the image of 9 x 14"),
-    (lambda a: with_boxes(a, -1, 0), "town/a: a box leaves"),
-    (lambda a: with_boxes(a, 0, 2**31 - 1), "town/a: a box leaves"),
-    (lambda a: with_centre(a, 0, 14), "town/a: a centre lies outside"),
-    (lambda a: with_centre(a, -1, 0), "town/a: a centre lies outside"),
+    (lambda a: with_boxes(a, 9, 0), "town/a: a box is not inside"),
+    (lambda a: with_boxes(a, -1, 0), "town/a: a box is not inside"),
+    (lambda a: with_boxes(a, 0, 2**31 - 1), "town/a: a box is not inside"),
+    (lambda a: with_centre(a, 0, 14), "town/a: a centre is outside"),
+    (lambda a: with_centre(a, -1, 0), "town/a: a centre is outside"),
     (lambda a: with_value(a, 3), "town/a: class index 3, but there are 3 classes"),
     (lambda a: with_value(a, 253), "town/a: class index 253"),
     (lambda a: replace(a, image_id="c"), "c: answered twice"),

@@ -73,7 +73,7 @@ def test_a_second_writer_in_the_same_process_is_refused(tmp_path: Path) -> None:
 def test_readers_neither_write_nor_need_the_right_to(tmp_path: Path) -> None:
     with writer(tmp_path) as store:
         made = [commit(store, 0)]
-    (tmp_path / "lock").unlink()
+    (tmp_path / "lock").unlink(missing_ok=True)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     reader = LabelStore.open(tmp_path, classes=CLASSES, images=IMAGES)
     assert_holds(reader, made)
@@ -132,10 +132,8 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (text(lambda content: content[:-9]), "damaged"),
     (text(lambda content: ""), "damaged"),
     (text(lambda content: "[1]"), "damaged"),
-    (text(lambda content: "[" * 100_000), "damaged"),
-    (text(lambda content: content.replace('"pixels": ', '"pixels": 1')), "its SHA-256 is not the one it tells"),
-    (text(lambda content: content.replace('"sky"', '"sea"')), "its SHA-256 is not the one it tells"),
-    (text(lambda content: content + " " * (16 << 20)), "more than 16 MB"),
+    (text(lambda content: content.replace('"pixels": ', '"pixels": 1')), "its content does not match its SHA-256"),
+    (text(lambda content: content.replace('"sky"', '"sea"')), "its content does not match its SHA-256"),
     (edit(lambda content: content.pop("images")), "damaged"),
     (edit(lambda content: content.update(format=1)), "format 1, this version reads 2"),
     (edit(lambda content: content.update(extra=1)), "its keys are not"),
@@ -144,7 +142,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (edit(lambda content: content.update(classes=[])), "0 classes"),
     (edit(lambda content: content.update(classes=["\ud800"])), "damaged"),
     (edit(lambda content: content["images"].update(count=True)), "of the wrong type"),
-    (edit(lambda content: content["images"].update(sha256="ab")), "can not be"),
+    (edit(lambda content: content["images"].update(sha256="ab")), "impossible images"),
     (edit(lambda content: content.update(head="ab" * 32)), "its head"),
     (edit(lambda content: content.update(head=7)), "of the wrong type"),
     (edit(lambda content: content["rounds"].append(content["rounds"][0])), "is listed twice"),
@@ -153,11 +151,11 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (first(parent="ab" * 32), "does not follow"),
     (first(sha256="AB" * 32), "is no SHA-256"),
     (first(exclusion="2"), "exclusion is '2'"),
-    (first(exclusion=2**31), "its exclusion"),
+    (first(exclusion=2**31), "impossible exclusion"),
     (first(exclusion=True), "exclusion is True"),
-    (first(pixels=-1), "can not be"),
+    (first(pixels=-1), "impossible counts"),
     (first(pixels=1.5), "pixels is 1.5"),
-    (first(void=10**6), "can not be"),
+    (first(void=10**6), "impossible counts"),
     (first(extra=1), "damaged"),
     (first(strategy="\ud800"), "damaged"),
     (first(file="../round_001.parquet"), FILE),
@@ -169,7 +167,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
-def test_a_damaged_manifest_is_told(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_a_damaged_manifest_is_reported(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     with writer(tmp_path) as store:
         commit(store, 0)
     path = tmp_path / "manifest.json"
@@ -193,14 +191,14 @@ def test_the_samples_of_a_knowing_editor_are_believed(tmp_path: Path) -> None:
     assert_holds(found, made)
 
 
-def test_a_manifest_that_is_not_text_is_told(tmp_path: Path) -> None:
+def test_a_manifest_that_is_not_text_is_reported(tmp_path: Path) -> None:
     writer(tmp_path).close()
     (tmp_path / "manifest.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         LabelStore.open(tmp_path)
 
 
-def test_a_damaged_or_missing_round_is_told_with_the_mend(tmp_path: Path) -> None:
+def test_a_damaged_or_missing_round_is_reported_with_the_fix(tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     with writer(folder) as store:
         commit(store, 0)
@@ -209,12 +207,12 @@ def test_a_damaged_or_missing_round_is_told_with_the_mend(tmp_path: Path) -> Non
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    mend = f"restore it from a backup, or go on without it: ripu-labels rollback '{folder}' 1"
+    fix = f"restore it from a backup, or continue without it: ripu-labels rollback '{folder}' 1"
     for damage in ("is damaged (its SHA-256 is not the manifest's)", "is missing"):
         for opening in (LabelStore.open, writer):
             with pytest.raises(UserError) as caught:
                 opening(folder)
-            assert str(caught.value) == f"{path} {damage}: {mend}"
+            assert str(caught.value) == f"{path} {damage}: {fix}"
         path.unlink(missing_ok=True)
 
 
@@ -228,7 +226,7 @@ def test_rounds_whose_manifest_was_lost_are_not_overwritten(tmp_path: Path) -> N
         LabelStore.open(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot write"):
         writer(tmp_path / "file" / "store")

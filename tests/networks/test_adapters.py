@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,8 @@ def test_gradients_reach_every_parameter_of_both_parts(name: str) -> None:
 def test_a_round_of_training_moves_both_parts(name: str, tmp_path: Path) -> None:
     seed_everything(0, verbose=False)
     network = BUILDERS[name]()
-    module = SegmentationModule(network, losses(), CLASSES.names, lr=1e-3, freeze_batchnorm=True)
+    sgd = partial(torch.optim.SGD, lr=1e-3)
+    module = SegmentationModule(network, losses(), CLASSES.names, optimizer=sgd, freeze_batchnorm=True)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     parts = [Blocks(name, 3, height=32, width=40) for name in ("source", "target!", "val")]
     data = ActiveDataModule(*parts, batch_size=2)
@@ -134,7 +136,7 @@ def test_a_failed_download_of_an_encoder_says_how_to_go_on(
     offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"network.weights: could not get ImageNet weights of resnet18 .*torch\.save"):
+    with pytest.raises(UserError, match=r"weights of resnet18 could not be downloaded .*torch\.save"):
         SegmentationModelsPytorch(3, "unet", "resnet18", "imagenet")
 
 
@@ -178,32 +180,32 @@ def test_an_encoder_alone_is_enough(tmp_path: Path, offline: None) -> None:
 
 
 def test_folders_that_hold_no_such_segformer(tmp_path: Path, offline: None) -> None:
-    with pytest.raises(UserError, match=r"network.weights: no config.json in .*gone"):
+    with pytest.raises(UserError, match=r"SegFormer: weights must be a folder .* no config\.json in .*gone"):
         SegFormer(3, "b0", str(tmp_path / "gone"))
     segformer_of_transformers(3, depths=[2, 2, 2, 1]).save_pretrained(tmp_path / "short")
-    with pytest.raises(UserError, match=r"short does not hold a SegFormer b0, first difference at segformer\."):
+    with pytest.raises(UserError, match=r"short are not those of a SegFormer b0; the first difference is segformer\."):
         SegFormer(3, "b0", str(tmp_path / "short"))
     segformer_of_transformers(3, hidden_sizes=[32, 64, 96, 128]).save_pretrained(tmp_path / "narrow")
-    with pytest.raises(UserError, match=r"narrow does not hold a SegFormer b0"):
+    with pytest.raises(UserError, match="narrow are not those of a SegFormer b0"):
         SegFormer(3, "b0", str(tmp_path / "narrow"))
     (tmp_path / "narrow" / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UserError, match=r"network.weights: cannot load .*narrow"):
+    with pytest.raises(UserError, match=r"SegFormer: weights cannot be loaded from .*narrow"):
         SegFormer(3, "b0", str(tmp_path / "narrow"))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: SegFormer(3, "b7"), "network.variant: no SegFormer 'b7'; known: b0, b1"),
-        (lambda: SegFormer(3)(noise(1, 3, 31, 64)), "SegFormer needs images of 32x32 or more, got 31x64"),
-        (lambda: SegFormer(1), "network.num_classes: 1"),
-        (lambda: SegmentationModelsPytorch(1), "network.num_classes: 1"),
-        (lambda: SegmentationModelsPytorch(3, "unett"), "network.architecture: .* 'unett'; did you mean .*'unet'"),
-        (lambda: SegmentationModelsPytorch(3, "dpt"), "network.architecture: .* no 'dpt'"),
-        (lambda: SegmentationModelsPytorch(3, "unet", "resnet19"), "network.encoder: .* did you mean .*'resnet18'"),
-        (lambda: SegmentationModelsPytorch(3, "unet", "tu-resnet19"), "network.encoder: .* did you mean 'tu-resnet"),
-        (lambda: SegmentationModelsPytorch(3, "linknet", "mit_b0"), "network.encoder: mit_b0 does not fit"),
-        (lambda: SegmentationModelsPytorch(3, "unet", "resnet18", "gone.pt"), "network.weights: no file gone.pt"),
+        (lambda: SegFormer(3, "b7"), "SegFormer: variant 'b7' is unknown; known: b0, b1"),
+        (lambda: SegFormer(3)(noise(1, 3, 31, 64)), "SegFormer: images must be 32x32 or larger, got 31x64"),
+        (lambda: SegFormer(1), "SegFormer: num_classes .* got 1"),
+        (lambda: SegmentationModelsPytorch(1), "SegmentationModelsPytorch: num_classes .* got 1"),
+        (lambda: SegmentationModelsPytorch(3, "unett"), "architecture 'unett' is unknown .*; did you mean .*'unet'"),
+        (lambda: SegmentationModelsPytorch(3, "dpt"), "architecture 'dpt' is unknown"),
+        (lambda: SegmentationModelsPytorch(3, "unet", "resnet19"), "encoder .* did you mean .*'resnet18'"),
+        (lambda: SegmentationModelsPytorch(3, "unet", "tu-resnet19"), "encoder .* did you mean 'tu-resnet"),
+        (lambda: SegmentationModelsPytorch(3, "linknet", "mit_b0"), "encoder mit_b0 does not fit"),
+        (lambda: SegmentationModelsPytorch(3, "unet", "resnet18", "gone.pt"), "weights must be .* no file gone.pt"),
     ],
 )
 def test_wrong_arguments(call, message: str) -> None:
@@ -219,5 +221,5 @@ def test_missing_packages_say_what_to_install(
     name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"network: package {package} .* pip install 'ripu-lightning\[{extra}\]'"):
+    with pytest.raises(UserError, match=rf"package {package} .* pip install 'ripu-lightning\[{extra}\]'"):
         BUILDERS[name]()

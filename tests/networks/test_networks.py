@@ -188,8 +188,8 @@ def without_squeeze(backbone: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_dilated_backbone_equals_the_strided_one_on_its_grid(name, output_stride):
     """À trous: where the strided network looks, the dilated one sees the same."""
-    strided = without_squeeze(shake(build_backbone(name, 32))).double()
-    dilated = without_squeeze(build_backbone(name, output_stride)).eval().double()
+    strided = without_squeeze(shake(build_backbone("Net", name, 32))).double()
+    dilated = without_squeeze(build_backbone("Net", name, output_stride)).eval().double()
     dilated.load_state_dict(strided.state_dict())
     step = 32 // output_stride
     # TensorFlow's padding puts the strided grid on the last cell of each block, ours on the first.
@@ -345,9 +345,9 @@ def test_lite0_undoes_the_imagenet_normalisation():
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
 def test_a_saved_backbone_loads_again(name, tmp_path):
-    saved = shake(build_backbone(name, 16))
+    saved = shake(build_backbone("Net", name, 16))
     torch.save(saved.state_dict(), tmp_path / "backbone.pt")
-    loaded = build_backbone(name, 16, str(tmp_path / "backbone.pt")).eval()
+    loaded = build_backbone("Net", name, 16, str(tmp_path / "backbone.pt")).eval()
     images = noise(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(loaded(images)[1], saved(images)[1])
@@ -357,7 +357,7 @@ def test_a_saved_backbone_loads_again(name, tmp_path):
 def test_a_whole_torchvision_file_loads_without_its_classifier(name, classifier, tmp_path):
     reference = shake(models.get_model(name, weights=None)).state_dict()
     torch.save(reference, tmp_path / "whole.pth")
-    backbone = build_backbone(name, 8, str(tmp_path / "whole.pth")).state_dict()
+    backbone = build_backbone("Net", name, 8, str(tmp_path / "whole.pth")).state_dict()
     assert set(backbone) == {key for key in reference if not key.startswith(classifier)}
     assert all(torch.equal(reference[key], value) for key, value in backbone.items())
 
@@ -365,20 +365,20 @@ def test_a_whole_torchvision_file_loads_without_its_classifier(name, classifier,
 def test_mobilenet_at_its_own_stride_is_torchvisions(tmp_path):
     reference = shake(models.mobilenet_v3_large(weights=None))
     torch.save(reference.state_dict(), tmp_path / "whole.pth")
-    backbone = build_backbone("mobilenet_v3_large", 32, str(tmp_path / "whole.pth")).eval()
+    backbone = build_backbone("Net", "mobilenet_v3_large", 32, str(tmp_path / "whole.pth")).eval()
     images = noise(1, 3, 65, 97)
     with torch.no_grad():
         torch.testing.assert_close(backbone(images)[1], reference.features(images))
 
 
 def test_the_lite0_file_loads_by_its_path_too():
-    by_path = build_backbone("efficientnet_lite0", 16, str(lite0_file())).state_dict()
-    by_name = build_backbone("efficientnet_lite0", 16, "imagenet").state_dict()
+    by_path = build_backbone("Net", "efficientnet_lite0", 16, str(lite0_file())).state_dict()
+    by_name = build_backbone("Net", "efficientnet_lite0", 16, "imagenet").state_dict()
     assert all(torch.equal(by_path[key], by_name[key]) for key in by_name)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"network\.weights: no file .*gone\.pt; give 'imagenet'"):
+    with pytest.raises(UserError, match=r"weights must be 'imagenet' or the path .*no file .*gone\.pt"):
         DeepLabV2(5, "resnet18", weights=str(tmp_path / "gone.pt"))
 
 
@@ -397,7 +397,7 @@ def test_an_unreadable_file_is_named(content, message, tmp_path):
 
 
 def test_a_file_of_code_is_refused(tmp_path):
-    torch.save(build_backbone("resnet18", 8), tmp_path / "module.pt")
+    torch.save(build_backbone("Net", "resnet18", 8), tmp_path / "module.pt")
     with pytest.raises(UserError, match=r"cannot read .*module\.pt"):
         DeepLabV2(5, "resnet18", weights=str(tmp_path / "module.pt"))
 
@@ -413,7 +413,7 @@ def test_a_file_of_code_is_refused(tmp_path):
     ],
 )
 def test_other_weights_are_refused_with_the_files_name(change, message, tmp_path):
-    torch.save(change(dict(build_backbone("resnet18", 8).state_dict())), tmp_path / "other.pt")
+    torch.save(change(dict(build_backbone("Net", "resnet18", 8).state_dict())), tmp_path / "other.pt")
     with pytest.raises(UserError, match=rf"other\.pt.*{message}"):
         DeepLabV2(5, "resnet18", weights=str(tmp_path / "other.pt"))
 
@@ -424,12 +424,12 @@ def test_missing_lite0_package_says_what_to_install(monkeypatch):
         DeepLabV3Plus(5, "efficientnet_lite0", 16, weights="imagenet")
 
 
-def test_a_failed_download_says_how_to_go_on(monkeypatch, tmp_path):
+def test_a_failed_download_says_how_to_continue(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with pytest.raises(UserError, match=r"could not download https://.*resnet18.*local file as network\.weights"):
+    with pytest.raises(UserError, match=r"weights could not be downloaded from https://.*resnet18.*give its path"):
         DeepLabV2(5, "resnet18", weights="imagenet")
 
 
@@ -439,15 +439,18 @@ def test_a_failed_download_says_how_to_go_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: SmallNet(1), "network.num_classes: 1; expected 2 or more"),
-        (lambda: DeepLabV2(0, "resnet18"), "network.num_classes: 0"),
-        (lambda: DeepLabV3Plus(1, "resnet18"), "network.num_classes: 1"),
-        (lambda: SmallNet(2, width=0), "network.width: 0; expected 1 or more"),
-        (lambda: DeepLabV3Plus(2, "resnet18", channels=0), "network.channels: 0"),
-        (lambda: DeepLabV3Plus(2, "resnet18", dropout=1.0), r"network.dropout: 1.0; .* \[0, 1\)"),
-        (lambda: DeepLabV2(2, "resnet10"), "no backbone 'resnet10'; did you mean .*'resnet101'"),
-        (lambda: DeepLabV3Plus(2, "vgg"), "no backbone 'vgg'; known: efficientnet_lite0, mobilenet_v3_large"),
-        (lambda: DeepLabV2(2, "resnet18", output_stride=4), "network.output_stride: 4; expected one of 8, 16, 32"),
+        (lambda: SmallNet(1), "SmallNet: num_classes must be .* >= 2, got 1"),
+        (lambda: DeepLabV2(0, "resnet18"), "DeepLabV2: num_classes .* got 0"),
+        (lambda: DeepLabV3Plus(1, "resnet18"), "DeepLabV3Plus: num_classes .* got 1"),
+        (lambda: SmallNet(2, width=0), "SmallNet: width must be .* >= 1, got 0"),
+        (lambda: DeepLabV3Plus(2, "resnet18", channels=0), "DeepLabV3Plus: channels .* got 0"),
+        (
+            lambda: DeepLabV3Plus(2, "resnet18", dropout=1.0),
+            "dropout must be a number >= 0 and < 1, got 1.0",
+        ),
+        (lambda: DeepLabV2(2, "resnet10"), "backbone 'resnet10' is unknown; did you mean .*'resnet101'"),
+        (lambda: DeepLabV3Plus(2, "vgg"), "backbone 'vgg' is unknown; known: efficientnet_lite0, mobilenet_v3_large"),
+        (lambda: DeepLabV2(2, "resnet18", output_stride=4), "DeepLabV2: output_stride must be 8 or 16 or 32, got 4"),
     ],
 )
 def test_wrong_arguments(call, message):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from public_formula import public_checkpoint, public_logits
-from ripu_lightning.cli.build import build_module
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.build import build_module
 from ripu_lightning.networks import DeepLabV2, DeepLabV3Plus
 from ripu_lightning.networks.public import from_public, to_public
 from ripu_lightning.networks.weights import fill
@@ -57,7 +57,7 @@ def test_eps_is_each_layers_own_unless_given() -> None:
 
     assert found() == {1e-3, 1e-5}
     assert found(batchnorm_eps=0.25) == {0.25}
-    with pytest.raises(UserError, match=r"network.batchnorm_eps: -0.1; expected a number of 0 or more"):
+    with pytest.raises(UserError, match=r"batchnorm_eps must be a number >= 0, got -0\.1"):
         found(batchnorm_eps=-0.1)
 
 
@@ -68,7 +68,7 @@ def test_training_without_eps_needs_frozen_batchnorm() -> None:
     module(picture(64, 64)).logits.square().mean().backward()
     assert module.network.head.bottleneck[0].weight.grad.isfinite().all()
     config.optimizer.freeze_batchnorm = False
-    with pytest.raises(UserError, match=r"network.batchnorm_eps: 0 .* optimizer.freeze_batchnorm=true"):
+    with pytest.raises(UserError, match=r"batchnorm_eps .*freeze_batchnorm"):
         build_module(config, datamodule())
 
 
@@ -112,7 +112,10 @@ def test_there_and_back_is_the_identity(head: str, prefix: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: {"state_dict": {}}, "unknown entry 'state_dict'; one of the public code holds feature_extractor"),
+        (
+            lambda c: {"state_dict": {}},
+            "unknown entry 'state_dict'; a checkpoint of the public code holds feature_extractor",
+        ),
         (lambda c: c | {"model_D": {}}, "unknown entry 'model_D'"),
         (lambda c: {}, "entries none"),
         (lambda c: {"classifier": c["classifier"]}, "entries 'classifier'"),
@@ -121,7 +124,7 @@ def test_there_and_back_is_the_identity(head: str, prefix: str) -> None:
         (lambda c: c | {"classifier": c["classifier"] | {"names": ["road"]}}, "classifier.names is no tensor"),
         (
             lambda c: c | {"classifier": c["classifier"] | {"module.conv2d_list.0.bias": torch.ones(5)}},
-            r"classifier.module.conv2d_list.0.bias is there twice",
+            r"classifier.module.conv2d_list.0.bias occurs twice",
         ),
     ],
 )

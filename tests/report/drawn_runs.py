@@ -6,9 +6,9 @@ from typing import Any
 
 from run_folders import PROTOCOL
 
-from ripu_lightning.report.page.groups import group_runs
-from ripu_lightning.report.page.runs import Run, Stage
-from ripu_lightning.report.page.standings import Standings
+from ripu_lightning.report.page.comparable_groups import group_runs
+from ripu_lightning.report.page.group_statistics import GroupStatistics
+from ripu_lightning.report.page.run_folder import CurvePoint, Run
 from ripu_lightning.report.result import Result
 
 SEEDS = (1, 2, 3)
@@ -19,14 +19,14 @@ def drawn_run(
     seed: int,
     curve: Sequence[float],
     *,
-    kind: str = "bought",
+    kind: str = "queried",
     amount: float = 0.02,
     share: float | None = None,
     per: str = "image",
     stages: bool = True,
     **config: Any,
 ) -> Run:
-    """A run of a curve of mIoU, whose rounds buy alike and ``share`` of the pool (``amount``) in the end."""
+    """A run of a curve of mIoU, whose rounds query alike, and ``share`` of the pool (``amount``) in the end."""
     rounds = len(curve) - 1
     share = {"all": 1.0, "none": 0.0}.get(kind, amount if share is None else share)
     budget = {"unit": "ratio", "amount": amount, "per": per, "rounds": rounds, "rounds_done": rounds, "pixels": 1}
@@ -38,7 +38,7 @@ def drawn_run(
         config="cd" * 32,
         protocol=PROTOCOL,
         budget={**budget, "share": share},
-        strategy=strategy if kind == "bought" else None,
+        strategy=strategy if kind == "queried" else None,
         seed=seed,
         miou=curve[-1],
         subsets={},
@@ -49,7 +49,7 @@ def drawn_run(
     settings = {"seed": seed, "strategy": {"_target_": strategy}, "network": {"_target_": "n.Net"}, **config}
     settings["budget"] = {"ratio": amount, "per": per, "rounds": rounds, **config.get("budget", {})}
     shares = [share * number / max(1, rounds) for number in range(rounds + 1)]
-    table = [Stage(number, shares[number], value, dict.fromkeys(iou, value)) for number, value in enumerate(curve)]
+    table = [CurvePoint(number, shares[number], value, dict.fromkeys(iou, value)) for number, value in enumerate(curve)]
     return Run(Path("/runs"), result, table if stages else [], None, settings, None, [])
 
 
@@ -64,7 +64,7 @@ def references(kind: str, *finals: float) -> list[Run]:
     return [drawn_run("", seed, [final], kind=kind) for seed, final in enumerate(finals, start=1)]
 
 
-def standings_of(*runs: Sequence[Run]) -> Standings:
+def statistics_of(*runs: Sequence[Run]) -> GroupStatistics:
     """Of runs that are one group."""
     (group,) = group_runs([run for part in runs for run in part])
-    return Standings(group)
+    return GroupStatistics(group)

@@ -12,7 +12,7 @@ from tiny_run import CLASSES, SIZE, Blocks
 
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.labels import Answers, LabelStore
-from ripu_lightning.report.counting import make_ledger
+from ripu_lightning.report.ledger_counting import make_ledger
 from ripu_lightning.report.result import make_result
 from ripu_lightning.training.history import RoundRecord, write_history
 
@@ -37,7 +37,7 @@ def config_of(strategy: str, seed: int, **changes: Any) -> dict[str, Any]:
         "strategy": {"_target_": f"ripu_lightning.acquisition.{strategy}", "radius": 1},
         "loss": {"negative": 1.0},
         "budget": {"ratio": 0.1, "rounds": ROUNDS},
-        "data": {"target": {"root": f"/data/{seed}", "seed": seed}, "target_labels": "bought"},
+        "data": {"target": {"root": f"/data/{seed}", "seed": seed}, "target_labels": "queried"},
         "schedule": {"steps": 6},
         "trainer": {"precision": "32-true"},
     }
@@ -51,11 +51,11 @@ def config_of(strategy: str, seed: int, **changes: Any) -> dict[str, Any]:
 
 
 def made_run(
-    folder: Path, strategy: str = "ripu", seed: int = 1, miou: float = 0.5, kind: str = "bought", **changes: Any
+    folder: Path, strategy: str = "ripu", seed: int = 1, miou: float = 0.5, kind: str = "queried", **changes: Any
 ) -> Path:
     """A run folder whose curve rises from 0.2 to ``miou``; ``kind`` as that of a run."""
     config = config_of(strategy, seed, **changes)
-    rounds = ROUNDS if kind in {"bought", "unfinished"} else 0
+    rounds = ROUNDS if kind in {"queried", "unfinished"} else 0
     done = rounds - (kind == "unfinished")
     target, images = Blocks("target", 5), dict.fromkeys(Blocks("target", 5).ids, SIZE)
     folder.mkdir(parents=True)
@@ -113,10 +113,10 @@ def _answers(target: Blocks, rng: np.random.Generator, number: int) -> list[Answ
     return found
 
 
-def _record(stage: int, last: int, miou: float, bought: Any, total: int) -> RoundRecord:
+def _record(stage: int, last: int, miou: float, queried: Any, total: int) -> RoundRecord:
     value = miou if not last else 0.2 + (miou - 0.2) * stage / last
     figures = {"val/miou": value, **{f"val/iou/{name}": value * (1 + k) / 3 for k, name in enumerate(CLASSES.names)}}
-    return RoundRecord.of(stage, 2 * stage, bought, total, figures)
+    return RoundRecord.of(stage, 2 * stage, queried, total, figures)
 
 
 def _save(path: Path, pixels: np.ndarray, **texts: str) -> None:

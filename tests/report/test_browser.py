@@ -49,22 +49,22 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(browser: Any, path: Path, width: int, **options: Any) -> tuple[Any, list[str], list[str]]:
-    """The page, what the console said, and what was asked of any place but the file itself."""
-    said, asked = [], []
+    """The page, what the console said, and requests to any place but the file itself."""
+    said, requests = [], []
     page = browser.new_context(viewport={"width": width, "height": 800}, **options).new_page()
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())
     page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0", timeout=30_000)
-    return page, said, [url for url in asked if not url.startswith(("data:", "blob:")) and url != path.as_uri()]
+    return page, said, [url for url in requests if not url.startswith(("data:", "blob:")) and url != path.as_uri()]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_all_is_there_without_network_and_complaints(browser: Any, page_file: Path, width: int, scheme: str) -> None:
-    page, said, asked = opened(browser, page_file, width, color_scheme=scheme)
+    page, said, requests = opened(browser, page_file, width, color_scheme=scheme)
     assert said == []
-    assert asked == []
+    assert requests == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].filter(image => image.naturalWidth === 0).length") == 0
     assert page.evaluate("document.images.length") >= 10
@@ -87,12 +87,12 @@ def test_hover_and_keys_tell_why(browser: Any, page_file: Path) -> None:
     assert not why.is_visible()
     rect.hover()
     assert why.is_visible()
-    assert why.inner_text().startswith("round 1, pick 1 of 6 in this image; score ")
+    assert why.inner_text().startswith("round 1, query 1 of 6 in this image; score ")
     assert "answer: " in why.inner_text()
     page.keyboard.press("Escape")
     assert not why.is_visible()
     page.locator("svg rect[tabindex]").nth(1).focus()
-    assert "pick 2 of 6" in why.inner_text()
+    assert "query 2 of 6" in why.inner_text()
     box = why.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 1280
@@ -118,7 +118,7 @@ def test_tables_and_pictures_need_no_script(browser: Any, page_file: Path) -> No
     page.goto(page_file.as_uri())
     assert page.locator("table").count() >= 5
     assert page.locator("noscript img").first.is_visible()
-    assert page.locator("svg rect title").first.text_content().startswith("round 1, pick 1")
+    assert page.locator("svg rect title").first.text_content().startswith("round 1, query 1")
 
 
 def contrast(first: str, second: str) -> float:

@@ -14,18 +14,19 @@ import pytest
 import run_folders
 import tiny_run
 from PIL import Image
-from run_folders import add_pictures, made_run
+from run_folders import CLASSES, add_pictures, made_run
 
 from ripu_lightning.cli.report import main
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.report.entries import read_entries
+from ripu_lightning.report.data_table import Column, DataTable
 from ripu_lightning.report.ledger import read_ledger
-from ripu_lightning.report.page.costs import AnnotationModel
-from ripu_lightning.report.page.gallery import exhibit, read_picture
-from ripu_lightning.report.page.html import write_report
-from ripu_lightning.report.page.runs import read_run
-from ripu_lightning.report.page.sheet import Column, Sheet
+from ripu_lightning.report.page import gallery
+from ripu_lightning.report.page.annotation_cost import AnnotationModel
+from ripu_lightning.report.page.gallery import read_picture, run_gallery
+from ripu_lightning.report.page.html_page import write_page
+from ripu_lightning.report.page.run_folder import read_run
+from ripu_lightning.report.results_by_protocol import read_results
 
 HOSTILE = "<script>alert(1)</script>\"'&$\\%_"
 
@@ -78,7 +79,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two strategies of three seeds, their references, a run amid its rounds, and pictures of one."""
+    """Two strategies of three seeds, their references, a run between its rounds, and pictures of one."""
     folder = tmp_path_factory.mktemp("sweep")
     for seed in (1, 2, 3):
         made_run(folder / "sweep_1" / f"ripu{seed}", "ripu", seed, 0.5 + seed * 0.005)
@@ -124,12 +125,12 @@ def test_the_answer_comes_first_with_one_table(report: Path) -> None:
     assert "Use ripu, and label 2.8" in start
     assert "distinguishably better than random" in start
     head, *rows = page.tables[0]
-    assert head[:4] == ["method", "labels bought, % of the pool's pixels", "mIoU %", "± (95%)"]
+    assert head[:4] == ["method", "labelled, % of the pool's pixels", "mIoU %", "± (95%)"]
     assert len(set(head)) == len(head)  # the CSV is read by these names
     figures = {row[0]: row[2:4] for row in rows}
     assert figures["ripu"] == ["51.0", "1.2"]  # 0.505, 0.51, 0.515: t(2) * 0.005 / sqrt(3)
     assert figures["source only"] == ["21.0", "0.0"]
-    assert "left out, as not finished, of unknown budget or without mIoU: 1" in page.text
+    assert "left out because they are unfinished, of unknown budget or without mIoU: 1" in page.text
 
 
 def test_plots_are_there_with_and_without_scripts(report: Path) -> None:
@@ -172,16 +173,16 @@ def test_costs_are_those_of_the_ledgers(report: Path, sweep: Path) -> None:
     assert float(rows["all labels"]["hours (estimated)"]) == pytest.approx(5 * 5400 / 3600)
     with (report / "group_1" / "class_shares.csv").open() as file:
         shares = {row["class"]: float(row["ripu"]) for row in csv.DictReader(file)}
-    counts = np.array([ledger.bought() for ledger in ledgers])
+    counts = np.array([ledger.class_pixels() for ledger in ledgers])
     parts = 100 * (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
     assert list(shares.values()) == pytest.approx(parts.tolist())
 
 
 def test_the_gallery_tells_why_each_region_was_bought(sweep: Path) -> None:
-    (run,) = [read_run(entry) for entry in read_entries([sweep / "sweep_1" / "ripu1"])]
-    shots = exhibit("ripu", run, 1).shots
-    assert [title for title, _, _ in shots[0].panels] == [
-        "what was bought",
+    (run,) = [read_run(entry) for entry in read_results([sweep / "sweep_1" / "ripu1"])]
+    images = run_gallery("ripu", run, 1).images
+    assert [title for title, _, _ in images[0].panels] == [
+        "queries",
         "image",
         "truth",
         "prediction before any label",
@@ -192,12 +193,12 @@ def test_the_gallery_tells_why_each_region_was_bought(sweep: Path) -> None:
     ]
     store = LabelStore.open(sweep / "sweep_1" / "ripu1" / "labels")
     answers = store.answers("target/0", 2)
-    mark = shots[0].marks[6]  # the first of round 2
+    mark = images[0].marks[6]  # the first of round 2
     row, column = answers.centres[0]
     pictures = sweep / "sweep_1" / "ripu1" / "pictures" / "round_1" / "target__0"
     impurity = np.array(Image.open(pictures / "impurity.png"))[row, column] / 255 * 0.5
-    predicted = ("road", "tree", "car")[np.array(Image.open(pictures / "prediction.png"))[row, column]]
-    assert mark.why.startswith(f"round 2, pick 1 of 6 in this image; score {answers.scores[0]:.4g}; ")
+    predicted = CLASSES.names[np.array(Image.open(pictures / "prediction.png"))[row, column]]
+    assert mark.why.startswith(f"round 2, query 1 of 6 in this image; score {answers.scores[0]:.4g}; ")
     assert f"; impurity {impurity:.2f}; " in mark.why
     assert f"; predicted: {predicted}; answer: " in mark.why
     assert (mark.left + mark.width / 2, mark.top + mark.height / 2) == (column + 0.5, row + 0.5)
@@ -221,13 +222,15 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_a_spreadsheet_runs_nothing() -> None:
-    sheet = Sheet("a", "A", "n", [Column("x"), Column("y", 2)], [["=1+1", -0.5], ["b", None]])
+    sheet = DataTable("a", "A", "n", [Column("x"), Column("y", 2)], [["=1+1", -0.5], ["b", None]])
     assert sheet.csv().splitlines() == ["x,y", "'=1+1,-0.5", "b,"]
     assert sheet.texts() == [["=1+1", "-0.50"], ["b", "–"]]
 
 
 @pytest.mark.parametrize("damage", ["text", "link", "palette", "size", "other"])
-def test_damaged_pictures_are_told_and_the_rest_is_shown(tmp_path: Path, damage: str) -> None:
+def test_damaged_pictures_are_reported_and_the_rest_is_shown(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = made_run(tmp_path / "run")
     add_pictures(folder)
     path = folder / "pictures" / "target__0" / "image.png"
@@ -238,17 +241,19 @@ def test_damaged_pictures_are_told_and_the_rest_is_shown(tmp_path: Path, damage:
         Image.new("RGB", (48, 32)).save(tmp_path / "secret.png")
         path.symlink_to(tmp_path / "secret.png")
     elif damage == "size":
-        Image.new("1", (40_000, 40_000)).save(path)
+        monkeypatch.setattr(gallery, "LARGEST_PICTURE", 2**14)
+        Image.new("RGB", (480, 320)).save(path)
     else:
         Image.new("P" if damage == "palette" else "I;16", (48, 32)).save(path)
-    with pytest.raises(UserError, match=r"image.png: picture can not be read"):
+    with pytest.raises(UserError, match=r"image.png: picture cannot be read"):
         read_picture(path, "RGB")
-    (run,) = [read_run(entry) for entry in read_entries([folder])]
-    shown = exhibit("a", run, 2)
-    assert [shot.image_id for shot in shown.shots] == ["target/1"]
-    assert "image.png: picture can not be read" in shown.faults[0]
-    write_report([run], tmp_path / "report", AnnotationModel())
-    assert "image.png: picture can not be read" in Page(tmp_path / "report" / "report.html").text
+    (run,) = [read_run(entry) for entry in read_results([folder])]
+    shown = run_gallery("a", run, 2)
+    assert [shot.image_id for shot in shown.images] == ["target/1"]
+    assert "image.png: picture cannot be read" in shown.problems[0]
+    if damage == "text":
+        write_page([run], tmp_path / "report", AnnotationModel())
+        assert "image.png: picture cannot be read" in Page(tmp_path / "report" / "report.html").text
 
 
 def test_groups_are_never_mixed(tmp_path: Path) -> None:
@@ -257,7 +262,7 @@ def test_groups_are_never_mixed(tmp_path: Path) -> None:
     main([str(tmp_path), "--output", str(tmp_path / "report")])
     page = Page(tmp_path / "report" / "report.html")
     assert "There are 2 groups of runs." in page.text
-    assert "can not be compared, as these differ in: network.width." in page.text
+    assert "cannot be compared, as these differ in: network.width." in page.text
     assert all(f"network.width: {width}" in page.text for width in (8, 16))
     assert [len(page.tables[index]) for index in (0, 1)] == [2, 2]
     assert (tmp_path / "report" / "group_2" / "curves.pdf").is_file()
@@ -270,7 +275,7 @@ def test_only_evaluations_make_a_page_too(tmp_path: Path) -> None:
     main([str(tmp_path / "alone"), "--output", str(tmp_path / "report")])
     page = Page(tmp_path / "report" / "report.html")
     assert "No run has a ledger." in page.text
-    assert "rounds.csv: not there" in page.text
+    assert "rounds.csv: missing" in page.text
 
 
 def test_what_an_earlier_report_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -289,15 +294,15 @@ def test_what_an_earlier_report_left_is_removed_and_nothing_else(tmp_path: Path)
     assert not (output / "group_2").exists()
 
 
-def test_a_label_store_that_can_not_be_read_costs_one_chart(tmp_path: Path) -> None:
+def test_a_label_store_that_cannot_be_read_costs_one_chart(tmp_path: Path) -> None:
     made_run(tmp_path / "a", "ripu")
     folder = made_run(tmp_path / "b", "random")
-    runs = [read_run(entry) for entry in read_entries([tmp_path])]
+    runs = [read_run(entry) for entry in read_results([tmp_path])]
     (folder / "labels" / "round_002.parquet").unlink()  # only now, as its answers are read last
-    write_report(runs, tmp_path / "report", AnnotationModel())
+    write_page(runs, tmp_path / "report", AnnotationModel())
     page = Page(tmp_path / "report" / "report.html")
-    assert re.search(r"There is no overlap of what was bought: .*b/labels", page.text)
-    assert "By that alone, use " in page.text
+    assert re.search(r"There is no overlap of the queried pixels: .*b/labels", page.text)
+    assert "By that one, use " in page.text
     assert not (tmp_path / "report" / "group_1" / "overlap.png").exists()
     assert (tmp_path / "report" / "group_1" / "curves.png").is_file()
 

@@ -3,34 +3,39 @@
 import csv
 import json
 import math
-from io import BytesIO
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from rich.console import Console
 
 from ripu_lightning.annotation import Query
 from ripu_lightning.data.statistics import on_boundary
-from ripu_lightning.report.replay.callback import asked_pixels
-from ripu_lightning.report.replay.counts import agreement, count, figures
-from ripu_lightning.report.replay.drawing import draw_agreement, draw_classes, errors
-from ripu_lightning.report.replay.files import Comparison, print_comparison, write_comparison
+from ripu_lightning.report.matplotlib_charts import draw
+from ripu_lightning.report.replay.comparison_files import (
+    Comparison,
+    agreement_chart,
+    class_chart,
+    errors,
+    print_comparison,
+    write_comparison,
+)
+from ripu_lightning.report.replay.query_counts import agreement, count, figures_of
+from ripu_lightning.report.replay.replay_callback import queried_pixels
 
 CLASSES = 4
 Maps = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def maps(seed: int) -> Maps:
-    """Truth without class 3, predictions, what three strategies buy, and what was not bought before."""
+    """Truth without class 3, predictions, what three strategies query, and the pixels without a label."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 3, (3, 4), dtype=np.uint8).repeat(3, axis=0).repeat(2, axis=1)
     truth[rng.random(truth.shape) < 0.15] = 255
     predicted = rng.integers(0, CLASSES, truth.shape, dtype=np.uint8)
-    bought = rng.random((3, *truth.shape)) < np.array([0.5, 0.2, 0.1])[:, None, None]
-    return truth, predicted, bought, rng.random(truth.shape) < 0.8
+    queried = rng.random((3, *truth.shape)) < np.array([0.5, 0.2, 0.1])[:, None, None]
+    return truth, predicted, queried, rng.random(truth.shape) < 0.8
 
 
 def slow_boundary(truth: np.ndarray, row: int, column: int) -> bool:
@@ -40,11 +45,11 @@ def slow_boundary(truth: np.ndarray, row: int, column: int) -> bool:
 
 
 def pixels_of(each: Maps, strategy: int | None) -> set[tuple[int, int]]:
-    truth, _, bought, pool = each
+    truth, _, queried, pool = each
     return {
         (row, column)
         for row, column in product(*map(range, truth.shape))
-        if pool[row, column] and (strategy is None or bought[strategy, row, column])
+        if pool[row, column] and (strategy is None or queried[strategy, row, column])
     }
 
 
@@ -52,14 +57,14 @@ def pixels_of(each: Maps, strategy: int | None) -> set[tuple[int, int]]:
 def test_figures_are_those_of_a_loop_over_pixels(seed: int) -> None:
     images = [maps(2 * seed), maps(2 * seed + 1)]
     counts = count(*images[0], CLASSES) + count(*images[1], CLASSES)
-    found = figures(counts)
+    found = figures_of(counts)
 
     def gathered(strategy: int | None) -> list[tuple[int, int, bool]]:
         """Truth, prediction and boundary of all pixels of a set."""
         return [
             (int(truth[place]), int(predicted[place]), slow_boundary(truth, *place))
-            for truth, predicted, bought, pool in images
-            for place in pixels_of((truth, predicted, bought, pool), strategy)
+            for truth, predicted, queried, pool in images
+            for place in pixels_of((truth, predicted, queried, pool), strategy)
         ]
 
     pool = gathered(None)
@@ -91,10 +96,10 @@ def test_figures_are_those_of_a_loop_over_pixels(seed: int) -> None:
 
 
 def test_nothing_bought_and_nothing_wrong_have_no_shares() -> None:
-    truth, _, bought, pool = maps(0)
-    bought[1:] = False
-    counts = count(truth, truth.copy(), bought, pool, CLASSES)
-    some, none, _, whole = figures(counts)
+    truth, _, queried, pool = maps(0)
+    queried[1:] = False
+    counts = count(truth, truth.copy(), queried, pool, CLASSES)
+    some, none, _, whole = figures_of(counts)
     assert some.precision == whole.precision == 0
     assert math.isnan(some.recall)
     assert math.isnan(some.lift)
@@ -113,15 +118,15 @@ def test_boundaries_are_where_a_neighbour_has_another_class() -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_asked_pixels_of_boxes_and_of_parts_of_them(whole: bool) -> None:
+def test_queried_pixels_of_boxes_and_of_parts_of_them(whole: bool) -> None:
     boxes = np.array([[0, 1, 2, 3], [3, 0, 1, 2]], dtype=np.int32)
     inside = None if whole else np.array([1, 0, 1, 0, 1, 1, 0, 1], dtype=np.bool_)
     query = Query(0, "a", boxes[:, :2], boxes, inside, np.zeros(2, dtype=np.float32))
     expected = np.zeros((4, 5), dtype=np.bool_)
     expected[0:2, 1:4] = True if whole else [[1, 0, 1], [0, 1, 1]]
     expected[3, 0:2] = True if whole else [0, 1]
-    assert np.array_equal(asked_pixels(query, (4, 5)), expected)
-    assert not asked_pixels(None, (4, 5)).any()
+    assert np.array_equal(queried_pixels(query, (4, 5)), expected)
+    assert not queried_pixels(None, (4, 5)).any()
 
 
 @pytest.fixture
@@ -164,20 +169,13 @@ def test_tables_fit_into_a_terminal_and_show_names_as_they_are(comparison: Compa
     assert f"{100 * comparison.pool.precision:.1f} % of the pool's pixels wrong" in printed
 
 
-def test_diagrams_show_their_values() -> None:
-    """Darker cells where strategies agree; longer bars where more was bought."""
-    names = ["one", "other"]
-    pictures = [
-        np.array(Image.open(BytesIO(draw_agreement(names, [[1.0, value], [value, 1.0]]))).convert("L"), dtype=float)
-        for value in (0.0, 0.9, math.nan)
-    ]
-    assert pictures[0].mean() > pictures[1].mean() + 10
-    assert pictures[2].mean() > pictures[1].mean() + 10
-    bars = [
-        np.array(Image.open(BytesIO(draw_classes(names, ["a", "b"], pixels))).convert("RGB"))
-        for pixels in ([[5, 5], [5, 5]], [[9, 1], [5, 5]])
-    ]
-    assert not np.array_equal(*bars)
+def test_charts_show_their_values(comparison: Comparison) -> None:
+    heat = draw(agreement_chart(["one", "other"], [[1.0, math.nan], [0.9, 1.0]])).axes[0]
+    assert [text.get_text() for text in heat.texts] == ["100", "–", "90", "100"]
+    np.testing.assert_array_equal(heat.images[0].get_array().filled(math.nan), [[1.0, math.nan], [0.9, 1.0]])
+    pixels = {name: each._replace(class_pixels=[9, 1, 0, 10]) for name, each in comparison.strategies.items()}
+    bars = draw(class_chart(pixels, comparison.classes)).axes[0].containers
+    assert [[bar.get_height() for bar in group] for group in bars] == [[45.0, 5.0, 0.0, 50.0]] * 3
 
 
 def test_errors_are_red_void_is_black() -> None:

@@ -1,4 +1,4 @@
-"""The result file: what it says, that it is whole or not there, and what of a config counts."""
+"""The result file: its content, that it is complete or missing, and which parts of a config count."""
 
 import json
 import math
@@ -18,7 +18,7 @@ CONFIG = {
     "output": "runs/a",
     "trainer": {"devices": 1, "precision": "32-true", "log_every_n_steps": 10},
     "strategy": {"name": "ripu", "radius": 1},
-    "data": {"target_size": None, "num_workers": 0, "target_labels": "bought"},
+    "data": {"target_size": None, "num_workers": 0, "target_labels": "queried"},
 }
 PROTOCOL = {
     "classes": ["road", "bus"],
@@ -29,7 +29,7 @@ PROTOCOL = {
     "inference": {"title": "plain"},
     "precision": "32-true",
 }
-PURCHASE = {
+LABELLING = {
     "strategy": "ripu",
     "budget": {
         "unit": "ratio",
@@ -52,7 +52,7 @@ FIGURES = {
 
 
 def made(**changes: object) -> Result:
-    return make_result({**CONFIG, **changes}, PURCHASE, PROTOCOL, FIGURES)
+    return make_result({**CONFIG, **changes}, LABELLING, PROTOCOL, FIGURES)
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -64,13 +64,13 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (content["miou"], content["subsets"], content["iou"]) == (0.5, {"1": 0.75}, {"road": 0.5, "bus": None})
     assert (content["pixel_accuracy"], content["class_accuracy"]) == (0.9, 0.8)
     assert content["protocol"] == PROTOCOL
-    assert content["budget"] == PURCHASE["budget"]
+    assert content["budget"] == LABELLING["budget"]
 
 
-def test_a_new_result_replaces_the_old_one_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_result_replaces_the_old_one_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made().write(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(module.json, "dumps", lambda *_, **__: "\ud800")  # can not be encoded: fails half-way
+        patch.setattr(module.json, "dumps", lambda *_, **__: "\ud800")  # cannot be encoded: fails half-way
         with pytest.raises(UnicodeEncodeError):
             made(seed=4).write(tmp_path)
     assert read_result(tmp_path / "result.json").seed == 3
@@ -84,11 +84,11 @@ def test_a_new_result_replaces_the_old_one_as_a_whole(tmp_path: Path, monkeypatc
     [
         ({"name": "other", "output": "runs/b", "logger": {"csv": 1}, "pictures": 9}, True),
         ({"trainer": {**CONFIG["trainer"], "log_every_n_steps": 1}}, True),
-        ({"data": {"target_size": None, "num_workers": 8, "eval_batch_size": 3, "target_labels": "bought"}}, True),
+        ({"data": {"target_size": None, "num_workers": 8, "eval_batch_size": 3, "target_labels": "queried"}}, True),
         ({"seed": 4}, False),
         ({"data": {**CONFIG["data"], "source_sampling": "class_balanced"}}, False),
         ({"strategy": {"name": "ripu", "radius": 2}}, False),
-        ({"data": {"target_size": [64, 96], "num_workers": 0, "target_labels": "bought"}}, False),
+        ({"data": {"target_size": [64, 96], "num_workers": 0, "target_labels": "queried"}}, False),
         ({"more": {"key": None}}, False),
     ],
 )
@@ -100,12 +100,12 @@ def test_the_configs_hash_changes_with_what_counts(changes: dict, same: bool) ->
 def test_where_the_data_lie_makes_no_other_result() -> None:
     here, there = ({"data": {**CONFIG["data"], "target": {"root": root, "split": "train"}}} for root in "ab")
     assert made(**here).config == made(**there).config
-    assert decisive({**CONFIG, **here}) != decisive({**CONFIG, **there})  # but a run goes on with the data it has
+    assert decisive({**CONFIG, **here}) != decisive({**CONFIG, **there})  # but a run resumes with the data it has
     assert made(data={**CONFIG["data"], "target": {"root": "a", "split": "all"}}).config != made(**here).config
 
 
 @pytest.mark.parametrize("change", [{"devices": 8}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 1.0}])
-def test_what_may_change_when_a_run_goes_on_is_told_all_the_same(change: dict) -> None:
+def test_what_may_change_when_a_run_resumes_is_recorded(change: dict) -> None:
     trainer = {**CONFIG["trainer"], **change}
     assert decisive({**CONFIG, "trainer": trainer}) == decisive(CONFIG)
     assert made(trainer=trainer).config != made().config
@@ -158,7 +158,7 @@ def test_code_version_of_a_checkout_and_of_a_package_in_a_foreign_one(
 )
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(UserError, match=r"a\.json: not a whole result file"):
+    with pytest.raises(UserError, match=r"a\.json: not a complete result file"):
         read_result(tmp_path / "a.json")
     with pytest.raises(UserError, match=r"none\.json: No such file"):
         read_result(tmp_path / "none.json")
@@ -175,9 +175,9 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         ("protocol", {**PROTOCOL, "inference": "plain"}),
         ("protocol", {**PROTOCOL, "classes": None}),
         ("protocol", {**PROTOCOL, "input_size": 3}),
-        ("budget", {**PURCHASE["budget"], "share": "all"}),
-        ("budget", {**PURCHASE["budget"], "amount": None}),
-        ("budget", {**PURCHASE["budget"], "per": {}}),
+        ("budget", {**LABELLING["budget"], "share": "all"}),
+        ("budget", {**LABELLING["budget"], "amount": None}),
+        ("budget", {**LABELLING["budget"], "per": {}}),
         ("protocol", {**PROTOCOL, "data": 3}),
         ("protocol", {**PROTOCOL, "input_size": {"a": 1, "b": 2}}),
         ("protocol", {**PROTOCOL, "images": "x"}),
@@ -189,10 +189,10 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
 )
 def test_parts_of_the_wrong_kind_are_refused(tmp_path: Path, part: str, value: object) -> None:
     (tmp_path / "a.json").write_text(json.dumps({**vars(made()), part: value}))
-    with pytest.raises(UserError, match=r"a\.json: not a whole result file"):
+    with pytest.raises(UserError, match=r"a\.json: not a complete result file"):
         read_result(tmp_path / "a.json")
 
 
-def test_reading_results_does_not_load_torch() -> None:
-    code = "import sys, ripu_lightning.cli.report; sys.exit('torch' in sys.modules)"
+def test_the_command_needs_neither_torch_nor_the_pages_packages() -> None:
+    code = "import sys, ripu_lightning.cli.report; sys.exit(bool({'torch', 'jinja2', 'plotly'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

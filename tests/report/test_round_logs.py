@@ -1,4 +1,4 @@
-"""The summary of a curve, the drawn confusion matrix, and what W&B is told of the labels' history online."""
+"""The summary of a curve, the drawn confusion matrix, and what W&B records of the labels' history online."""
 
 import math
 from types import SimpleNamespace
@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripu_lightning.report.confusion import draw_confusion
-from ripu_lightning.report.round_logs import RoundLogs
+from ripu_lightning.report.matplotlib_charts import draw
+from ripu_lightning.report.round_logs import RoundLogs, confusion_chart
 from ripu_lightning.training.history import RoundRecord, summary
 
 
@@ -44,17 +44,23 @@ def test_summary_of_one_point_and_of_nothing_evaluated() -> None:
 
 def test_rows_of_the_drawn_confusion_are_shares_of_a_true_class() -> None:
     counts = torch.tensor([[60, 20, 20], [0, 1, 999], [0, 0, 0]])
-    axes = draw_confusion(counts, ["road", "car", "sky"]).axes[0]
+    axes = draw(confusion_chart(counts, ["road", "car", "sky"])).axes[0]
     texts = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
-    assert texts == {(0, 0): "60", (0, 1): "20", (0, 2): "20", (1, 2): "100"}
+    assert texts == {
+        (0, 0): "60",
+        (0, 1): "20",
+        (0, 2): "20",
+        (1, 2): "100",
+        **dict.fromkeys([(2, 0), (2, 1), (2, 2)], "–"),
+    }
     drawn = axes.images[0].get_array()
-    assert np.allclose(drawn[:2].sum(axis=1), 100)
+    assert np.allclose(drawn[:2].sum(axis=1), 1)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["road", "car", "sky"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
 
 
 class Online:
-    """A W&B run with a server: notes what it is told."""
+    """A W&B run with a server: notes its calls."""
 
     id, offline, disabled = "abc", False, False
 
@@ -90,7 +96,7 @@ def test_online_a_version_is_made_from_the_one_before(stores, tmp_path):
     assert run.calls == [("log", "round-1", None), ("use", "labels-abc:round-1"), ("log", "round-2", "a" * 64)]
 
 
-def test_a_run_that_goes_on_makes_a_version_from_the_one_before(stores, tmp_path):
+def test_a_resumed_run_makes_a_version_from_the_one_before(stores, tmp_path):
     logs, run = RoundLogs(SimpleNamespace(history=[]), tmp_path / "last.ckpt", {}), Online()
     logs._log_labels(run, stores[1])
     assert run.calls == [("use", "labels-abc:round-1"), ("log", "round-2", "a" * 64)]
@@ -101,7 +107,7 @@ def test_a_run_that_goes_on_makes_a_version_from_the_one_before(stores, tmp_path
     [([0.2, 0.3], 1, True), ([0.3, 0.2], 1, False), ([0.2, 0.3], 2, False), ([math.nan], 0, False), ([], 0, False)],
 )
 @pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_fit_end"])
-def test_the_best_checkpoint_is_logged_by_a_run_that_goes_on(tmp_path, monkeypatch, hook, mious, step, logged):
+def test_the_best_checkpoint_is_logged_by_a_resumed_run(tmp_path, monkeypatch, hook, mious, step, logged):
     """It knows the records and the step from the checkpoint alone; one of a later step is no stage's."""
     run = Online()
     monkeypatch.setattr("ripu_lightning.report.round_logs._recording", lambda loggers: [run])
@@ -115,6 +121,6 @@ def test_the_best_checkpoint_is_logged_by_a_run_that_goes_on(tmp_path, monkeypat
 def test_a_server_that_went_away_costs_no_label(stores, tmp_path):
     logs, run = RoundLogs(SimpleNamespace(history=[]), tmp_path / "last.ckpt", {}), Online(broken=True)
     logs._log_labels(run, stores[0])
-    with pytest.warns(UserWarning, match=r"without the version before \(no route to host\)"):
+    with pytest.warns(UserWarning, match=r"without a link to the previous version \(no route to host\)"):
         logs._log_labels(run, stores[1])
     assert [call[1] for call in run.calls] == ["round-1", "round-2"]

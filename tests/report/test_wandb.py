@@ -6,9 +6,8 @@ import wandb
 from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
-from tiny_run import CLASSES, SIZE, tiny_run
+from tiny_run import CLASSES, SIZE, TinyRun
 
-from ripu_lightning.report.pictures import RoundPictures
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.loggers import BY_PIXELS, define_axes, log_picture
 from wandb_records import rows, steps
@@ -28,53 +27,43 @@ def new_logger(folder):
     return WandbLogger(project="test", save_dir=folder, offline=True)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "offline")
-        trainer = tiny_run(folder, [RoundPictures(folder / "pictures", count=1)], [new_logger(folder)])
-        wandb.finish()
-    return folder, trainer.datamodule
-
-
-def test_a_run_holds_figures_and_pictures_over_the_round(run):
-    folder, _ = run
+def test_a_run_holds_figures_and_pictures_over_the_round(tiny_run: TinyRun):
+    folder = tiny_run.folder
     figures = [row for row in rows(folder) if "active/miou" in row]
     assert [(row["active/round"], row["trainer/global_step"]) for row in figures] == [(0, 2), (1, 4), (2, 6)]
     assert all(0 < row["active/miou"] < 1 for row in figures)
     assert all(row[BY_PIXELS] == row["active/miou"] == row["miou"] for row in figures)
-    pictures = [row for row in rows(folder) if "pictures/target__2.filenames" in row]
+    pictures = [row for row in rows(folder) if "pictures/target__1.filenames" in row]
     assert [row["active/round"] for row in pictures] == [0, 1, 2]
-    keys = [*NAMES[:2], *NAMES[3:], "miou", "pictures/target__2", "scores/target__2", "masks/target__2"]
+    keys = [*NAMES[:2], *NAMES[3:], "miou", "pictures/target__1", "scores/target__1", "masks/target__1"]
     assert {steps(folder)[name] for name in keys} == {"active/round"}
     assert steps(folder)[BY_PIXELS] == "active/pixels"
     for number, row in enumerate(pictures):
-        (name,) = row["pictures/target__2.filenames"]
+        (name,) = row["pictures/target__1.filenames"]
         (media,) = folder.rglob(name)
-        saved = folder / f"pictures/round_{number}/target__2.png"
+        saved = folder / f"pictures/round_{number}/target__1.png"
         assert np.array_equal(np.array(Image.open(media)), np.array(Image.open(saved).convert("RGB")))
 
 
-def test_masks_lie_over_the_image(run):
-    folder, data = run
-    found = [row for row in rows(folder) if "masks/target__2.all_masks" in row]
+def test_masks_lie_over_the_image(tiny_run: TinyRun):
+    folder, data, store = tiny_run.folder, tiny_run.data, tiny_run.store
+    found = [row for row in rows(folder) if "masks/target__1.all_masks" in row]
     assert [row["active/round"] for row in found] == [0, 1, 2]
     for number, row in enumerate(found):
-        (name,), (masks,) = row["masks/target__2.filenames"], row["masks/target__2.all_masks"]
+        (name,), (masks,) = row["masks/target__1.filenames"], row["masks/target__1.all_masks"]
         (image,) = folder.rglob(name)
-        assert np.array_equal(np.array(Image.open(image).convert("RGB")), data.target.image(2))
+        assert np.array_equal(np.array(Image.open(image).convert("RGB")), data.target.image(1))
         (files,) = [folder.rglob("files")]
         (root,) = files
         pixels = {kind: np.array(Image.open(root / mask["path"])) for kind, mask in masks.items()}
-        asked = (data.store.asked("target/2") > 0) & (data.store.asked("target/2") <= number + 1)
-        truth = data.target.label(2)
+        shown = (store.query_round("target/1") > 0) & (store.query_round("target/1") <= number + 1)
+        truth = data.target.label(1)
         assert np.array_equal(pixels["truth"], truth)
-        saved = Image.open(folder / f"pictures/round_{number}/target__2/prediction.png")
+        saved = Image.open(folder / f"pictures/round_{number}/target__1/prediction.png")
         assert np.array_equal(pixels["prediction"], np.array(saved))
-        bought = np.where(asked, np.where(truth == 255, 254, truth), 255)
-        assert pixels["bought"].shape == SIZE
-        assert np.array_equal(pixels["bought"], bought)
+        queried = np.where(shown, np.where(truth == 255, 254, truth), 255)
+        assert pixels["queried"].shape == SIZE
+        assert np.array_equal(pixels["queried"], queried)
 
 
 def test_names_in_full_win_over_the_trainers_axis(tmp_path):

@@ -1,24 +1,28 @@
-"""A run of seconds: random images, a small network, two rounds; shared by the tests of the reports."""
+"""A run of seconds, made once for all tests of a process: small images with slashes in their ids, two rounds."""
 
-from collections.abc import Sequence
+import copy
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
-from ripu_lightning.acquisition import Budget, strategies
+import tiny
+from ripu_lightning.acquisition import Budget, get_strategy
 from ripu_lightning.annotation import GroundTruth
-from ripu_lightning.data.classes import ClassMap
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.data.dataset import SegmentationDataset
-from ripu_lightning.losses import SourceCrossEntropy, TargetCrossEntropy, WeightedLosses
-from ripu_lightning.networks.small import SmallNet
-from ripu_lightning.training import ActiveLearningLoop, SegmentationModule, Stages
+from ripu_lightning.labels import LabelStore
+from ripu_lightning.report.round_pictures import RoundPictures
+from ripu_lightning.report.run_files import RunFiles
+from ripu_lightning.training import ActiveLearningLoop, Schedule
+from tiny import CLASSES
 
-CLASSES = ClassMap(("road", "tree", "car"), ((200, 40, 40), (40, 200, 40), (40, 40, 200)))
 SIZE = (32, 48)
+CONFIG = {"name": "tiny", "seed": 0, "trainer": {}, "data": {"target_labels": "queried"}}
 
 
 class Blocks(SegmentationDataset):
@@ -44,40 +48,42 @@ class Blocks(SegmentationDataset):
         return SIZE
 
 
-def tiny_run(folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> Trainer:
-    """Train over two rounds and six steps; ``callbacks`` come after the loop."""
-    seed_everything(0, verbose=False)
-    datamodule = ActiveDataModule(Blocks("source", 4), Blocks("target", 5), Blocks("eval", 2))
-    losses = WeightedLosses(
-        {"source": SourceCrossEntropy(), "target": TargetCrossEntropy()}, {"source": 1.0, "target": 1.0}
-    )
-    module = SegmentationModule(SmallNet(3, width=4), losses, CLASSES.names, lr=0.01)
-    loop = ActiveLearningLoop(
-        strategies.random(),
-        Budget(ratio=0.1, rounds=2),
-        GroundTruth(datamodule.target),
-        Stages(steps=6, first_round=2, interval=2, rounds=2),
-        folder / "labels",
-    )
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=3,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        log_every_n_steps=1,
-        callbacks=[loop, *callbacks],
-        logger=list(loggers),
-        default_root_dir=str(folder),
-    )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # for so little work more of them only get into each other's way
-    try:
-        trainer.fit(module, datamodule=datamodule)
-    finally:
-        torch.set_num_threads(threads)
-    return trainer
+@dataclass
+class Observer(Callback):
+    """Copies the network after each stage, and notes whether training continues as before the pictures."""
+
+    networks: list[Any] = field(default_factory=list)
+    modes: list[tuple[bool, bool]] = field(default_factory=list)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.modes.append((all(child.training for child in pl_module.network.modules()), torch.is_grad_enabled()))
+        self.networks.append(copy.deepcopy(pl_module).eval())
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    folder: Path
+    trainer: Trainer
+    data: ActiveDataModule
+    loop: ActiveLearningLoop
+    observer: Observer
+
+    @property
+    def store(self) -> LabelStore:
+        return self.loop.store
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / "pictures"
+
+
+def train_tiny_run(folder: Path, loggers: list[Logger]) -> TinyRun:
+    """Two rounds and six steps of RIPU, with all that a run records of images 1 and 3."""
+    data = ActiveDataModule(Blocks("source", 4), Blocks("target", 5), Blocks("eval", 2))
+    schedule = Schedule(steps=6, first_round=2, interval=2, rounds=2)
+    budget = Budget(ratio=0.1, rounds=2)
+    loop = ActiveLearningLoop(get_strategy("ripu"), budget, GroundTruth(data.target), schedule, folder / "labels")
+    callbacks = [RunFiles(folder, loop, CONFIG), RoundPictures(folder / "pictures", count=2), Observer()]
+    trainer = tiny.trainer(folder, loop, *callbacks, logger=loggers, log_every_n_steps=1)
+    trainer.fit(tiny.module(), datamodule=data)
+    return TinyRun(folder, trainer, data, loop, callbacks[-1])

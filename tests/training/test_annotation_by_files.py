@@ -1,7 +1,6 @@
 """Whole runs that are annotated by files, in pieces, against the run with the oracle that was never stopped."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,21 +12,22 @@ from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+import forked
 import tiny
 from ripu_lightning.acquisition import Budget, Strategy, Superpixel, WholeImage, get_strategy
-from ripu_lightning.annotation import Annotator, FileAnnotator, GroundTruth, Waiting
+from ripu_lightning.annotation import Annotator, AnswersPending, FileAnnotator, GroundTruth
 from ripu_lightning.data import ActiveDataModule, FolderDataset, SegmentationDataset
 from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.report.pictures import RoundPictures
-from ripu_lightning.training import ActiveLearningLoop, Stages
+from ripu_lightning.report.round_pictures import RoundPictures
+from ripu_lightning.training import ActiveLearningLoop, Schedule
 
 CHOICES = {
     "square": (lambda: get_strategy("ripu"), Budget(ratio=0.1, rounds=2)),
     "pixel": (lambda: get_strategy("pixelpick"), Budget(clicks=8, rounds=2)),
-    "superpixel": (lambda: get_strategy("d2ada", geometry=Superpixel(20)), Budget(ratio=0.2, per="pool", rounds=2)),
-    "image": (lambda: get_strategy("entropy", geometry=WholeImage()), Budget(images=4, per="pool", rounds=2)),
+    "superpixel": (lambda: get_strategy("d2ada", region_type=Superpixel(20)), Budget(ratio=0.2, per="pool", rounds=2)),
+    "image": (lambda: get_strategy("entropy", region_type=WholeImage()), Budget(images=4, per="pool", rounds=2)),
 }
 
 
@@ -61,8 +61,8 @@ class Run:
             FileAnnotator(target, folder / "annotation") if annotator == "files" else GroundTruth(target)
         )
         strategy: Strategy = make()
-        stages = Stages(steps=8, first_round=3, interval=2, rounds=2)
-        self.loop = ActiveLearningLoop(strategy, CHOICES[choice][1], self.annotator, stages, folder / "labels")
+        schedule = Schedule(steps=8, first_round=3, interval=2, rounds=2)
+        self.loop = ActiveLearningLoop(strategy, CHOICES[choice][1], self.annotator, schedule, folder / "labels")
         self.module = tiny.module()
 
     def fit(self, *callbacks: Callback, **options: object) -> Trainer:
@@ -99,11 +99,11 @@ def test_in_pieces_equals_the_oracle_in_one_go(tmp_path: Path, choice: str) -> N
         trainer = part.fit()
         assert part.rounds == number - 1
         assert trainer.global_step == {1: 3, 2: 5}[number]
-        assert part.loop.waiting.startswith(f"round {number} waits for answers: ")
+        assert part.loop.pending.startswith(f"round {number} waits for answers: ")
         answer(tmp_path / "files", number)
     last = Run(tmp_path / "files", choice)
     last.fit()
-    assert last.loop.waiting is None
+    assert last.loop.pending is None
     assert last.loop.history == whole.loop.history
     for name, value in whole.module.state_dict().items():
         assert torch.equal(value, last.module.state_dict()[name]), name
@@ -122,7 +122,7 @@ def test_in_pieces_equals_the_oracle_in_one_go(tmp_path: Path, choice: str) -> N
 def test_started_again_too_early_nothing_is_lost(tmp_path: Path) -> None:
     Run(tmp_path).fit()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
-    with pytest.raises(Waiting, match="round 1 waits for answers"):
+    with pytest.raises(AnswersPending, match="round 1 waits for answers"):
         Run(tmp_path).fit()
     assert {path: path.read_bytes() for path in before} == before
     answer(tmp_path, 1)
@@ -139,7 +139,7 @@ def test_started_again_too_early_nothing_is_lost(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.fit()
     assert run.rounds == 1
-    assert run.loop.waiting.startswith("round 2")
+    assert run.loop.pending.startswith("round 2")
 
 
 def test_nothing_is_scored_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,8 @@ def test_nothing_is_scored_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     answer(tmp_path, 1)
     run, scored = Run(tmp_path), []
     monkeypatch.setattr(
-        "ripu_lightning.training.loop.pick_queries", lambda passes, *_: scored.append(passes.round) or []
+        "ripu_lightning.training.loop.select_queries",
+        lambda inference, *_: scored.append(inference.round) or [],
     )
     run.fit()
     assert scored == [2]
@@ -164,7 +165,7 @@ def test_killed_between_asking_and_its_checkpoint(tmp_path: Path) -> None:
     again.fit()
     assert again.rounds == 1
     assert again.loop.history[0] == run.loop.history[0]
-    assert again.loop.waiting.startswith("round 2")
+    assert again.loop.pending.startswith("round 2")
 
 
 class Garbage(FolderDataset):
@@ -200,14 +201,14 @@ def test_label_files_are_never_opened(tmp_path: Path) -> None:
     assert found == [*own, *["target!_2.png"] * 3, *["uncertainty.png"] * 2]  # and no truth
     with Image.open(tmp_path / "pictures" / "round_2" / "target!_2.png") as picture:
         assert picture.width == 3 * (768 + 16) + 16
-    with pytest.raises(UserError, match="can not be read as an image"):
+    with pytest.raises(UserError, match="cannot be read as an image"):
         target.label(0)  # the bytes are indeed unreadable
 
 
 def test_the_oracle_needs_labels(tmp_path: Path) -> None:
     target = Unlabelled(tiny.Blocks("target!", 5))
     with pytest.raises(
-        UserError, match=r"annotator: ground_truth .*data\.target has none; add annotator=files"
+        UserError, match="GroundTruth: dataset has no labels to answer from; use FileAnnotator"
     ) as error:
         Run(tmp_path, annotator="ground_truth", target=target).fit()
     assert "\n" not in str(error.value)
@@ -216,7 +217,7 @@ def test_the_oracle_needs_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["min_epochs", "min_steps"])
 def test_a_trainer_that_could_not_stop_is_refused(tmp_path: Path, option: str) -> None:
-    with pytest.raises(UserError, match=r"trainer\.min_epochs"):
+    with pytest.raises(UserError, match=r"Trainer: min_epochs"):
         Run(tmp_path).fit(**{option: 2})
 
 
@@ -239,7 +240,7 @@ def test_two_processes_wait_and_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = forked.run(command, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("MEMBER: 2/2") == 3
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)

@@ -2,9 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+import forked
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ROUNDS, IMAGES = 12, 100
@@ -24,14 +25,8 @@ print(json.dumps([[usage.memory, usage.workers, usage.files] for usage in usages
 
 def test_memory_and_open_files_stay_flat(tmp_path: Path) -> None:
     path = os.pathsep.join([str(BENCHMARKS), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = forked.run([sys.executable, "-c", RUN, str(tmp_path)], env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     usages = json.loads(done.stdout.splitlines()[-1])
     assert len(usages) == ROUNDS + 1

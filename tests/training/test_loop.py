@@ -1,4 +1,4 @@
-"""The ActiveLearningLoop inside one ``fit``: when labels are bought, how many, when they are used."""
+"""The ActiveLearningLoop inside one ``fit``: when labels are queried, how many, and when they are used."""
 
 from pathlib import Path
 
@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import ModelCheckpoint
-from torch import nn
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 import tiny
-from ripu_lightning.acquisition import Budget, Pixel, Scored, Strategy, Superpixel, WholeImage, get_strategy
+from ripu_lightning.acquisition import Budget, Strategy, WholeImage, get_strategy
 from ripu_lightning.annotation import GroundTruth
 from ripu_lightning.data import ActiveDataModule
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.labels.store import roll_back
-from ripu_lightning.training import ActiveLearningLoop, Stages
+from ripu_lightning.labels.maintenance import roll_back
+from ripu_lightning.training import ActiveLearningLoop, Schedule
 
 
 class Labels(Callback):
@@ -42,30 +41,30 @@ def test_labels_are_used_from_the_very_next_step(tmp_path: Path, workers: int) -
 
 
 def whole_images(folder: Path, data: ActiveDataModule) -> ActiveLearningLoop:
-    """Buys one whole image in each of two rounds, after steps 3 and 5 of 8."""
-    stages = Stages(steps=8, first_round=3, interval=2, rounds=2)
-    strategy, budget = get_strategy("random", geometry=WholeImage()), Budget(images=2, rounds=2, per="pool")
-    return ActiveLearningLoop(strategy, budget, GroundTruth(data.target), stages, folder, seed=0)
+    """Queries one whole image in each of two rounds, after steps 3 and 5 of 8."""
+    schedule = Schedule(steps=8, first_round=3, interval=2, rounds=2)
+    strategy, budget = get_strategy("random", region_type=WholeImage()), Budget(images=2, rounds=2, per="pool")
+    return ActiveLearningLoop(strategy, budget, GroundTruth(data.target), schedule, folder, seed=0)
 
 
 def test_two_whole_images_of_twelve_are_trained_on_at_every_step(tmp_path: Path) -> None:
-    class Bought(Callback):
+    class Labelled(Callback):
         def __init__(self) -> None:
             self.counts: list[tuple[int, int]] = []
 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-            masks = batch.get("labelled", batch["target"])["label"]
+            masks = batch["labelled"]["label"]
             self.counts.append((trainer.current_epoch, int((masks != 255).any(dim=(1, 2)).sum())))
 
-    data, seen = tiny.datamodule(length=12), Bought()
+    data, seen = tiny.datamodule(length=12), Labelled()
     active = whole_images(tmp_path / "labels", data)
     tiny.trainer(tmp_path, active, seen).fit(tiny.module(), datamodule=data)
     assert [record.pixels for record in active.history] == [0, 24 * 32, 2 * 24 * 32]
     assert seen.counts == [(0, 0)] * 3 + [(1, 2)] * 2 + [(2, 2)] * 3
 
 
-def test_whole_images_go_on_amid_a_stage_to_the_same_weights(tmp_path: Path) -> None:
-    """A step has three loaders once there are labels, and two again where these are put aside."""
+def test_whole_images_resume_inside_a_stage_to_the_same_weights(tmp_path: Path) -> None:
+    """A step has three loaders once there are labels, and two again where these become inactive."""
 
     def run(step: int | None = None) -> list[torch.Tensor]:
         data, network = tiny.datamodule(), tiny.module()
@@ -79,11 +78,11 @@ def test_whole_images_go_on_amid_a_stage_to_the_same_weights(tmp_path: Path) -> 
     for step in (2, 4, 7):
         assert all(torch.equal(one, other) for one, other in zip(whole, run(step), strict=True))
     roll_back(tmp_path / "labels", 0)
-    with pytest.raises(UserError, match="holds 0 rounds of labels, but the checkpoint was trained on 1"):
+    with pytest.raises(UserError, match="0 of the 1 rounds that the checkpoint was trained on are active"):
         run(4)
 
 
-def test_budget_is_exact_and_nothing_is_asked_twice(tmp_path: Path) -> None:
+def test_budget_is_exact_and_nothing_is_queried_twice(tmp_path: Path) -> None:
     data = tiny.datamodule()
     active = tiny.loop(tmp_path / "labels", data)
     tiny.trainer(tmp_path, active).fit(tiny.module(), datamodule=data)
@@ -100,7 +99,7 @@ def test_budget_is_exact_and_nothing_is_asked_twice(tmp_path: Path) -> None:
         assert np.array_equal(mask, np.where(times > 0, truth, 255))
 
 
-def test_records_tell_what_each_stage_had(tmp_path: Path) -> None:
+def test_a_record_for_each_stage(tmp_path: Path) -> None:
     data = tiny.datamodule()
     active = tiny.loop(tmp_path / "labels", data)
     trainer = tiny.trainer(tmp_path, active)
@@ -123,7 +122,7 @@ def test_picks_do_not_depend_on_batches_or_workers(tmp_path: Path, strategy: str
         active = tiny.loop(tmp_path / name, data, strategy)
         tiny.trainer(tmp_path, active).fit(tiny.module(), datamodule=data)
         store = LabelStore.open(tmp_path / name)
-        pictures.append([store.asked(image_id) for image_id in data.target.ids])
+        pictures.append([store.query_round(image_id) for image_id in data.target.ids])
     assert all(np.array_equal(one, other) for one, other in zip(*pictures, strict=True))
 
 
@@ -141,27 +140,7 @@ def test_modes_are_restored_after_scoring(tmp_path: Path) -> None:
     assert modes[0].count(False) == 1  # the convolution that was put into eval on purpose
 
 
-def test_any_module_whose_forward_gives_logits(tmp_path: Path) -> None:
-    class Plain(tiny.SegmentationModule):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.network(images).logits
-
-        def training_step(self, batch, batch_idx):
-            part = batch["source"]
-            full = nn.functional.interpolate(self(part["image"]), part["label"].shape[-2:])
-            return nn.functional.cross_entropy(full, part["label"].long(), ignore_index=255)
-
-        def validation_step(self, batch, batch_idx) -> None: ...
-
-        def on_validation_epoch_end(self) -> None: ...
-
-    data = tiny.datamodule()
-    active = tiny.loop(tmp_path / "labels", data)
-    tiny.trainer(tmp_path, active).fit(Plain(tiny.TwoConvs(), tiny.losses(), tiny.CLASSES.names), datamodule=data)
-    assert len(LabelStore.open(tmp_path / "labels").rounds) == 2
-
-
-def test_nan_logits_buy_nothing_and_name_the_image(tmp_path: Path) -> None:
+def test_nan_logits_query_nothing_and_name_the_image(tmp_path: Path) -> None:
     data, network = tiny.datamodule(), tiny.module()
 
     class Break(Callback):
@@ -169,13 +148,13 @@ def test_nan_logits_buy_nothing_and_name_the_image(tmp_path: Path) -> None:
             pl_module.network.head.bias.data.fill_(torch.nan)
 
     trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), Break())
-    with pytest.raises(UserError, match=r"target!_0: .*NaN.*optimizer\.lr"):
+    with pytest.raises(UserError, match=r"target!_0: .*NaN.*learning rate"):
         trainer.fit(network, datamodule=data)
     assert LabelStore.open(tmp_path / "labels").rounds == ()
 
 
 def test_interrupted_before_its_checkpoint_uses_the_answers_again(tmp_path: Path) -> None:
-    """A run that bought round 1 and died before its checkpoint goes on from the older one, without buying again."""
+    """A run that died between round 1 and its checkpoint resumes from the older one, without querying again."""
 
     def run(folder: str, resume: Path | None = None) -> tuple[ActiveLearningLoop, Path, list]:
         data = tiny.datamodule()
@@ -214,7 +193,7 @@ def test_checkpoint_without_its_labels_is_refused(tmp_path: Path) -> None:
         trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / folder, data), saver, enable_checkpointing=True)
         if folder == "labels":
             trainer.fit(tiny.module(), datamodule=data)
-    with pytest.raises(UserError, match="holds 0 rounds of labels, but the checkpoint was trained on 1"):
+    with pytest.raises(UserError, match="0 of the 1 rounds that the checkpoint was trained on are active"):
         trainer.fit(
             tiny.module(), datamodule=data, ckpt_path=tmp_path / "checkpoints" / "epoch=0.ckpt", weights_only=True
         )
@@ -229,55 +208,36 @@ def test_checkpoint_of_other_rounds_is_refused(tmp_path: Path) -> None:
         trainer.fit(tiny.module(), datamodule=data)
     data = tiny.datamodule()
     trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "random" / "labels", data))
-    with pytest.raises(UserError, match="other rounds are in force than those that the checkpoint was trained on"):
+    with pytest.raises(UserError, match="other rounds than those that the checkpoint was trained on are active"):
         trainer.fit(tiny.module(), datamodule=data, ckpt_path=tmp_path / "ripu" / "last.ckpt", weights_only=True)
 
 
-def test_a_stage_that_is_cut_short_buys_nothing(tmp_path: Path) -> None:
+def test_a_stage_that_is_cut_short_queries_nothing(tmp_path: Path) -> None:
     class Stop(Callback):
         def on_train_batch_end(self, trainer, *arguments) -> None:
             trainer.should_stop = True
 
     data = tiny.datamodule()
-    with pytest.raises(UserError, match="a stage was ended after step 1, before its last"):
+    with pytest.raises(UserError, match="something ended a stage after step 1, before its last"):
         tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), Stop()).fit(tiny.module(), datamodule=data)
     assert LabelStore.open(tmp_path / "labels").rounds == ()
 
 
 def run_with(tmp_path: Path, strategy: Strategy, budget: Budget) -> None:
     data = tiny.datamodule()
-    stages = Stages(steps=8, first_round=3, interval=2, rounds=budget.rounds)
-    active = ActiveLearningLoop(strategy, budget, GroundTruth(data.target), stages, tmp_path / "labels")
+    schedule = Schedule(steps=8, first_round=3, interval=2, rounds=budget.rounds)
+    active = ActiveLearningLoop(strategy, budget, GroundTruth(data.target), schedule, tmp_path / "labels")
     tiny.trainer(tmp_path, active).fit(tiny.module(), datamodule=data)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "budget", "message"),
-    [
-        (get_strategy("ripu", radius=12), Budget(ratio=0.5, rounds=1), r"strategy\.radius.*at most 11"),
-        (get_strategy("ripu_point", radius=12), Budget(clicks=3, rounds=1), r"strategy ripu_point on images of 24x32"),
-        (get_strategy("random"), Budget(clicks=500, rounds=1), "more than an image of 24x32 holds"),
-        (get_strategy("random", radius=0), Budget(clicks=769, rounds=1), r"budget\.clicks"),
-        (Scored("flat", lambda given: given.logits, Pixel()), Budget(clicks=3, rounds=1), "expected scores"),
-        (get_strategy("entropy", geometry=WholeImage()), Budget(clicks=3, rounds=1), r"budget\.per.*whole images"),
-        (get_strategy("mada"), Budget(images=6, per="pool", rounds=1), "6 images, but the pool has 5"),
-        (get_strategy("entropy"), Budget(images=2, per="pool", rounds=1), r"budget\.images.*asks squares"),
-        (get_strategy("pixelpick"), Budget(regions=2, rounds=1), r"budget\.regions.*asks pixels"),
-        (get_strategy("random"), Budget(clicks=2000, per="pool", rounds=1), "more than the pool holds"),
-        (get_strategy("mulactseg", geometry=Superpixel(999)), Budget(ratio=0.1, rounds=1), r"geometry\.segments"),
-    ],
-)
-def test_plans_the_images_can_not_hold_are_refused_before_training(
-    tmp_path: Path, strategy: Strategy, budget: Budget, message: str
-) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        run_with(tmp_path, strategy, budget)
-    assert "\n" not in str(error.value)
+def test_a_budget_that_the_images_do_not_hold_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="more than an image of 24x32 holds"):
+        run_with(tmp_path, get_strategy("random"), Budget(clicks=500, rounds=1))
     assert not (tmp_path / "labels").exists()
 
 
 def test_budget_that_exclusion_leaves_unspent_is_warned_about_and_stops_quietly(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="200 picks .* at most 20 fit"):
+    with pytest.warns(UserWarning, match="200 queries .* at most 20"):
         run_with(tmp_path, get_strategy("ripu_point", radius=6), Budget(clicks=200, rounds=2))
     store = LabelStore.open(tmp_path / "labels")
     assert 0 < store.queries <= 5 * 20
@@ -288,16 +248,67 @@ def test_budget_that_exclusion_leaves_unspent_is_warned_about_and_stops_quietly(
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        ({"max_epochs": 7}, "trainer.max_epochs"),
-        ({"accumulate_grad_batches": 2}, "accumulate"),
-        ({"reload_dataloaders_every_n_epochs": 0}, "reload_dataloaders"),
+        ({"max_epochs": 7}, "max_epochs must be 3, one a stage, got 7"),
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches must be 1, because"),
+        ({"reload_dataloaders_every_n_epochs": 0}, "reload_dataloaders_every_n_epochs must be 1, because"),
+        ({"min_epochs": 2}, "min_epochs and min_steps must be left out, because"),
+        ({"max_steps": 100}, "max_steps must be left out, because"),
+        ({"max_time": "00:01:00:00"}, r"max_time must not stop the run early \(Timer\), because"),
+        ({"check_val_every_n_epoch": 2}, "check_val_every_n_epoch and val_check_interval must be left out"),
+        ({"val_check_interval": 0.5}, "check_val_every_n_epoch and val_check_interval must be left out"),
+        ({"overfit_batches": 1}, "fast_dev_run and overfit_batches must be left out"),
     ],
 )
 def test_trainers_that_would_lose_labels_are_refused(tmp_path: Path, options: dict, key: str) -> None:
     data = tiny.datamodule()
     trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), **options)
-    with pytest.raises(UserError, match=key):
+    with pytest.raises(InvalidArgument, match=f"Trainer: {key}"):
         trainer.fit(tiny.module(), datamodule=data)
+    assert not (tmp_path / "labels").exists()
+
+
+def test_early_stopping_is_refused_with_the_reason(tmp_path: Path) -> None:
+    data = tiny.datamodule()
+    trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), EarlyStopping("val/miou"))
+    with pytest.raises(
+        InvalidArgument, match=r"callbacks must not stop the run early \(EarlyStopping\), because its rounds"
+    ):
+        trainer.fit(tiny.module(), datamodule=data)
+
+
+def test_a_schedule_of_another_number_of_rounds_is_refused(tmp_path: Path) -> None:
+    data, schedule = tiny.datamodule(), Schedule(steps=8, first_round=3, interval=2, rounds=2)
+    with pytest.raises(
+        InvalidArgument, match="ActiveLearningLoop: schedule must have as many rounds as the budget, 3, got 2"
+    ):
+        ActiveLearningLoop(
+            get_strategy("ripu"), Budget(ratio=0.1, rounds=3), GroundTruth(data.target), schedule, tmp_path
+        )
+
+
+def test_a_round_that_the_checkpoint_missed_is_made_when_the_run_resumes(tmp_path: Path) -> None:
+    """``ModelCheckpoint(every_n_train_steps=...)`` saves after a stage's last step, before its round."""
+    data, network = tiny.datamodule(), tiny.module()
+    tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data)).fit(network, datamodule=data)
+    for step in (3, 5):
+        folder = tmp_path / f"killed_at_{step}"
+        data = tiny.datamodule()
+        saver = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=step, save_top_k=-1)
+        trainer = tiny.trainer(folder, tiny.loop(folder / "labels", data), saver, enable_checkpointing=True)
+        trainer.fit(tiny.module(), datamodule=data)
+        before = LabelStore.open(folder / "labels").rounds
+        roll_back(folder / "labels", 0 if step == 3 else 1)  # as if it had been killed before the round
+        data, resumed = tiny.datamodule(), tiny.module()
+        active = tiny.loop(folder / "labels", data)
+        with pytest.warns(UserWarning, match="logged no val/miou"):  # the validation of that stage was lost
+            tiny.trainer(folder, active).fit(
+                resumed, datamodule=data, ckpt_path=folder / f"step={step}.ckpt", weights_only=True
+            )
+        assert [record.step for record in active.history] == [3, 5, 8]
+        after = LabelStore.open(folder / "labels").rounds
+        assert [entry.pixels for entry in after] == [entry.pixels for entry in before]
+        for name, value in resumed.state_dict().items():
+            assert torch.equal(value, network.state_dict()[name])
 
 
 def test_store_of_other_data_is_refused(tmp_path: Path) -> None:
@@ -312,15 +323,15 @@ def test_store_of_other_data_is_refused(tmp_path: Path) -> None:
 
 
 def early_loop(folder: Path, data) -> ActiveLearningLoop:
-    stages = Stages(steps=6, first_round=0, interval=2, rounds=2)
+    schedule = Schedule(steps=6, first_round=0, interval=2, rounds=2)
     return ActiveLearningLoop(
-        get_strategy("ripu"), Budget(ratio=0.1, rounds=2), GroundTruth(data.target), stages, folder
+        get_strategy("ripu"), Budget(ratio=0.1, rounds=2), GroundTruth(data.target), schedule, folder
     )
 
 
 @pytest.mark.parametrize("validates", [True, False])
 def test_a_round_before_the_first_step(tmp_path: Path, validates: bool) -> None:
-    """Source-free: the first round is asked with the weights that the run starts from."""
+    """Source-free: the first round scores with the initial weights."""
     data, seen = tiny.datamodule(), Labels()
     active = early_loop(tmp_path / "labels", data)
     options = {} if validates else {"limit_val_batches": 0}
@@ -335,7 +346,7 @@ def test_a_round_before_the_first_step(tmp_path: Path, validates: bool) -> None:
     assert min(second) > max(first)
 
 
-def test_a_run_that_starts_with_a_round_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_run_that_starts_with_a_round_resumes(tmp_path: Path) -> None:
     """Killed in its first stage, after the round and before a checkpoint; then again from the stage's checkpoint."""
 
     class Stop(Callback):
@@ -369,5 +380,6 @@ def test_a_run_that_starts_with_a_round_goes_on_where_it_was(tmp_path: Path) -> 
 
 def test_a_trainer_without_the_check_before_the_first_step_is_refused(tmp_path: Path) -> None:
     data = tiny.datamodule()
-    with pytest.raises(UserError, match=r"trainer\.num_sanity_val_steps"):
-        tiny.trainer(tmp_path, early_loop(tmp_path / "labels", data)).fit(tiny.module(), datamodule=data)
+    trainer = tiny.trainer(tmp_path, early_loop(tmp_path / "labels", data), num_sanity_val_steps=0)
+    with pytest.raises(UserError, match="Trainer: num_sanity_val_steps must be -1"):
+        trainer.fit(tiny.module(), datamodule=data)

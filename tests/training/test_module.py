@@ -1,5 +1,7 @@
 """The LightningModule: loss, schedule, precision, frozen BatchNorm and the metric, against plain formulas."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,10 @@ from pytorch_lightning import Callback
 from torch.nn.functional import interpolate
 
 import tiny
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument
 from ripu_lightning.evaluation import Inference
 from ripu_lightning.losses import SourceCrossEntropy, WeightedLosses
-from ripu_lightning.training import SegmentationModule
+from ripu_lightning.training import SegmentationModule, polynomial_decay
 
 
 class Rates(Callback):
@@ -31,20 +33,64 @@ def test_poly_decay_and_faster_head(tmp_path: Path) -> None:
     assert rates.rates == [pytest.approx(pair) for pair in expected]
 
 
-def test_the_optimiser_is_sgd_with_what_it_was_given() -> None:
-    made = tiny.module(momentum=0.7, weight_decay=0.01, power=2.0).configure_optimizers()
+def test_the_published_optimizer_and_schedule_are_the_defaults() -> None:
+    made = SegmentationModule(tiny.TwoConvs(), tiny.losses(), tiny.CLASSES.names).configure_optimizers()
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
     assert type(optimizer) is torch.optim.SGD
-    assert [(group["momentum"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.7, 0.01)] * 2
-    for step in range(1, 6):
+    backbone, head = optimizer.param_groups
+    assert [(group["momentum"], group["weight_decay"]) for group in (backbone, head)] == [(0.9, 5e-4)] * 2
+    assert (backbone["lr"], head["lr"]) == (2.5e-4, 2.5e-3)
+    for _ in range(100):
         optimizer.step()
         schedule.step()
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * (1 - step / 50) ** 2)
+    assert backbone["lr"] == pytest.approx(2.5e-4 * (1 - 100 / 62_500) ** 0.9)
 
 
-def test_the_published_momentum_and_decay_are_the_defaults() -> None:
-    group = tiny.module().configure_optimizers()["optimizer"].param_groups[0]
-    assert (group["momentum"], group["weight_decay"]) == (0.9, 5e-4)
+def test_any_optimizer_and_scheduler() -> None:
+    network = tiny.module(
+        optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.05),
+        lr_scheduler=partial(torch.optim.lr_scheduler.ConstantLR, factor=0.5, total_iters=2),
+        head_factor=3.0,
+    )
+    made = network.configure_optimizers()
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    assert type(optimizer) is torch.optim.AdamW
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05] * 2
+    held = [{id(parameter) for parameter in group["params"]} for group in optimizer.param_groups]
+    assert held == [
+        {id(each) for each in part.parameters()} for part in (network.network.backbone, network.network.head)
+    ]
+    rates = []
+    for _ in range(3):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert rates == [pytest.approx(pair) for pair in ([5e-4, 1.5e-3], [5e-4, 1.5e-3], [1e-3, 3e-3])]
+
+
+def test_a_step_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
+    """Dropout draws from a stream of its own: the same in a resumed run, whatever the user drew meanwhile."""
+
+    class States(Callback):
+        def __init__(self) -> None:
+            self.states: list[torch.Tensor] = []
+
+        def on_train_batch_start(self, trainer, *arguments) -> None:
+            torch.rand(trainer.global_step)
+            self.states.append(torch.get_rng_state())
+
+        def on_train_batch_end(self, *arguments) -> None:
+            self.states.append(torch.get_rng_state())
+
+    weights = []
+    for seed in (1, 2):
+        data, network, states = tiny.datamodule(), tiny.module(), States()
+        torch.manual_seed(seed)
+        tiny.trainer(tmp_path, tiny.loop(tmp_path / str(seed), data), states).fit(network, datamodule=data)
+        assert len(states.states) == 16
+        assert all(torch.equal(*pair) for pair in zip(states.states[::2], states.states[1::2], strict=True))
+        weights.append(list(network.state_dict().values()))
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
@@ -167,19 +213,21 @@ def test_without_labels_nothing_is_counted(tmp_path: Path, recwarn: pytest.Warni
 
 
 @pytest.mark.parametrize(
-    ("options", "key"),
-    [({"lr": 0.0}, "optimizer.lr"), ({"lr": float("nan")}, "optimizer.lr"), ({"horizon": 0}, "horizon")],
+    ("wrong", "message"),
+    [
+        (lambda: tiny.module(head_factor=0.0), "SegmentationModule: head_factor must be a number > 0, got 0.0"),
+        (lambda: polynomial_decay(None, horizon=0), "polynomial_decay: horizon must be a whole number >= 1, got 0"),
+        (
+            lambda: SegmentationModule(tiny.TwoConvs(), tiny.losses(), ["a", "b"]),
+            "SegmentationModule: network must have as many classes as the data, 2, got 3",
+        ),
+        (
+            lambda: SegmentationModule(torch.nn.Conv2d(3, 2, 1), tiny.losses(), ["a", "b"]),
+            "SegmentationModule: network must have backbone, head and num_classes (SegmentationNetwork), got Conv2d",
+        ),
+    ],
 )
-def test_values_out_of_range(options: dict, key: str) -> None:
-    with pytest.raises(UserError, match=key):
-        tiny.module(**options)
-
-
-def test_classes_must_fit_the_network() -> None:
-    with pytest.raises(UserError, match="3, but the data have 2"):
-        SegmentationModule(tiny.TwoConvs(), tiny.losses(), ["a", "b"])
-
-
-def test_network_must_meet_the_contract() -> None:
-    with pytest.raises(UserError, match="contract"):
-        SegmentationModule(torch.nn.Conv2d(3, 2, 1), tiny.losses(), ["a", "b"])
+def test_arguments_that_cannot_be(wrong: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidArgument) as error:
+        wrong()
+    assert str(error.value) == message

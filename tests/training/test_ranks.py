@@ -1,11 +1,12 @@
 """What ranks say to each other, as real processes: values arrive, and whoever is missing is named in time."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import forked
 
 RANKS = """
 import os, sys, time
@@ -45,7 +46,14 @@ def test_values_arrive_and_missing_ranks_are_named(tmp_path: Path, fault: str) -
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     log = tmp_path / "log.txt"
     with log.open("w") as file:  # and not a pipe, which the rank that hangs would keep open
-        subprocess.run([sys.executable, "-c", RANKS, fault, port], env=environment, stdout=file, timeout=60, check=True)
+        forked.run(
+            [sys.executable, "-c", RANKS, fault, port],
+            env=environment,
+            stdout=file,
+            stderr=None,
+            timeout=60,
+            check=True,
+        )
     said = log.read_text()
     if fault:
         assert "0: rank 2 ended or did not answer within 6 seconds (the last one)" in said

@@ -38,7 +38,7 @@ def module(decay: float = DECAY, **terms: LossTerm) -> SegmentationModule:
         "mix": ClassMix(0.4),
     }
     losses = WeightedLosses(terms, dict.fromkeys(terms, 1.0), teacher_decay=decay)
-    return SegmentationModule(tiny.TwoConvs(), losses, tiny.CLASSES.names, lr=0.05, head_factor=2.0, horizon=50)
+    return tiny.module(losses=losses)
 
 
 def copies(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -166,7 +166,7 @@ def test_step_equals_the_parts_put_together_by_hand(source_size: tuple[int, int]
     torch.manual_seed(3)
     loss = network.training_step({"source": source, "target": target}, 0)
     assert len(seen) == 2  # target and mixed: no term needs the source's own pass
-    mixed = class_mix(source, target, network._mix_seed())
+    mixed = class_mix(source, target, network._step_seed("class_mix"))
     assert torch.equal(seen[0], target["image"])
     assert torch.equal(seen[1], mixed["image"])
 
@@ -188,26 +188,25 @@ def test_step_equals_the_parts_put_together_by_hand(source_size: tuple[int, int]
 
 
 def test_drawn_classes_follow_from_seed_step_and_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = module()
-    torch.manual_seed(7)
-    first = network._mix_seed()
-    torch.rand(5)  # what was drawn before changes nothing
-    assert network._mix_seed() == first
+    network = tiny.module(seed=7)
+    first = network._step_seed("class_mix")
+    torch.manual_seed(8)  # the global random state changes nothing
+    assert network._step_seed("class_mix") == first
     for owner, name in ((SegmentationModule, "global_step"), (SegmentationModule, "global_rank")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, 1)
-            assert network._mix_seed() != first
-    torch.manual_seed(8)
-    assert network._mix_seed() != first
+            assert network._step_seed("class_mix") != first
+    assert network._step_seed("dropout") != first
+    assert tiny.module(seed=8)._step_seed("class_mix") != first
 
 
 @pytest.mark.usefixtures("quiet")
 def test_target_terms_need_no_source() -> None:
     network = module(target=TargetCrossEntropy(), negative=NegativeLearning(), pseudo=PseudoLabels(0.4)).eval()
     target = part(4, bought=0.5)
-    alone = network.training_step({"target": target}, 0)
+    alone = network.training_step({"labelled": target, "target": target}, 0)
     assert alone > 0
-    assert torch.equal(alone, network.training_step({"source": part(5), "target": target}, 0))
+    assert torch.equal(alone, network.training_step({"source": part(5), "labelled": target, "target": target}, 0))
 
 
 @pytest.mark.usefixtures("quiet")
@@ -218,21 +217,22 @@ def test_labelled_images_have_a_pass_of_their_own_unless_they_are_the_targets() 
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
 
     def alone(term: LossTerm, batch: dict[str, Tensor]) -> float:
-        return module(term=term).eval().training_step({"target": batch}, 0).item()
+        return module(term=term).eval().training_step({"labelled": batch, "target": batch}, 0).item()
 
-    for batch, ours in (({"target": target}, target), ({"target": target, "labelled": labelled}, labelled)):
+    for ours, passes in ((target, [target]), (labelled, [labelled, target])):
         seen.clear()
         expected = alone(TargetCrossEntropy(), ours) + alone(NegativeLearning(), target)
-        assert network.training_step(batch, 0).item() == pytest.approx(expected, rel=1e-6)
-        assert len(seen) == len(batch)
-        assert all(torch.equal(images, each["image"]) for images, each in zip(seen, batch.values(), strict=True))
+        loss = network.training_step({"labelled": ours, "target": target}, 0)
+        assert loss.item() == pytest.approx(expected, rel=1e-6)
+        assert len(seen) == len(passes)
+        assert all(torch.equal(images, each["image"]) for images, each in zip(seen, passes, strict=True))
     assert alone(TargetCrossEntropy(), target) != pytest.approx(alone(TargetCrossEntropy(), labelled), rel=1e-3)
 
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("terms", [{"ce": SourceCrossEntropy()}, {"ce": ClassMix()}])
 def test_a_batch_without_source_is_refused_where_a_term_needs_it(terms: dict[str, LossTerm]) -> None:
-    with pytest.raises(UserError, match=r"loss\.terms\.ce: needs source images"):
+    with pytest.raises(UserError, match=r"terms\.ce needs source images"):
         module(**terms).training_step({"target": part(6)}, 0)
 
 

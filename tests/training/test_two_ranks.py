@@ -1,12 +1,13 @@
 """What every rank must hold alike: the teacher of self-training, and the network that scores the pool."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+import forked
 
 RANKS = """
 import sys
@@ -20,18 +21,18 @@ from ripu_lightning.training import loop
 
 folder, options, images = Path(sys.argv[1]), eval(sys.argv[2]), int(sys.argv[3])
 watch, scored = Watch(), []
-pick = loop.pick_queries
+pick = loop.select_queries
 
 def noting(passes, *arguments):
     queries = pick(passes, *arguments)
     scored.append({name: value.clone() for name, value in passes.module.network.state_dict().items()})
     return queries
 
-loop.pick_queries = noting
+loop.select_queries = noting
 data = tiny.datamodule()
 active = tiny.loop(folder / "labels", data)
 if images:
-    active.strategy = get_strategy("random", geometry=WholeImage())
+    active.strategy = get_strategy("random", region_type=WholeImage())
     active.budget = Budget(images=images, per="pool", rounds=2)
 trainer = tiny.trainer(folder, active, watch, devices=2, strategy="ddp_fork", **options)
 
@@ -58,7 +59,7 @@ def test_both_ranks_hold_the_same_teacher_and_score_with_the_same_network(
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", RANKS, str(tmp_path), repr(options), str(images)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = forked.run(command, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))
     assert (len(one["teachers"]), len(one["scored"])) == (8, 2)

@@ -26,7 +26,7 @@ SQUARES: dict[str, Callable[[], tuple[Strategy, Budget]]] = {
 OTHERS: dict[str, Callable[[], tuple[Strategy, Budget]]] = {
     "statistics of the source": lambda: (get_strategy("core_set"), Budget(images=2, per="pool", rounds=1)),
     "superpixels": lambda: (
-        get_strategy("mulactseg", geometry=Superpixel(40, compactness=100)),
+        get_strategy("mulactseg", region_type=Superpixel(40, compactness=100)),
         Budget(regions=PICKS, per="pool", rounds=1),
     ),
 }

@@ -1,18 +1,19 @@
-"""Acquisition: scores, geometries, budgets, selection and the registry of strategies. Needs torch and nothing else."""
+"""Acquisition: scores, region types, budgets, selection and the registry of strategies. Needs torch alone."""
 
 from ripu_lightning.acquisition import functional
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.candidates import Candidates
 from ripu_lightning.acquisition.core_set import CoreSet
 from ripu_lightning.acquisition.d2ada import D2ADA
-from ripu_lightning.acquisition.geometry import Geometry, Outline, WholeImage
-from ripu_lightning.acquisition.inputs import ScoreInputs
+from ripu_lightning.acquisition.feasibility import check_budget
 from ripu_lightning.acquisition.mada import MADA
-from ripu_lightning.acquisition.modes import ClassBalanced, Greedy, KCentre, Mode, TopRandom
 from ripu_lightning.acquisition.mulactseg import MulActSeg
+from ripu_lightning.acquisition.region_types import Outline, RegionType, WholeImage
 from ripu_lightning.acquisition.registry import get_strategy, list_strategies, published_budget, register_strategy
+from ripu_lightning.acquisition.round_selection import Picks, RoundSelection, round_selection
+from ripu_lightning.acquisition.score_inputs import ScoreInputs
 from ripu_lightning.acquisition.selection import Selection, select
-from ripu_lightning.acquisition.shortlist import Picks, Shortlist
+from ripu_lightning.acquisition.selection_rules import ClassBalanced, Greedy, KCentre, SelectionRule, TopRandom
 from ripu_lightning.acquisition.squares import Pixel, Square
 from ripu_lightning.acquisition.strategy import Scored, Strategy
 from ripu_lightning.acquisition.superpixels import Superpixel
@@ -24,27 +25,29 @@ __all__ = [
     "Candidates",
     "ClassBalanced",
     "CoreSet",
-    "Geometry",
     "Greedy",
     "KCentre",
-    "Mode",
     "MulActSeg",
     "Outline",
     "Picks",
     "Pixel",
+    "RegionType",
+    "RoundSelection",
     "ScoreInputs",
     "Scored",
     "Selection",
-    "Shortlist",
+    "SelectionRule",
     "Square",
     "Strategy",
     "Superpixel",
     "TopRandom",
     "WholeImage",
+    "check_budget",
     "functional",
     "get_strategy",
     "list_strategies",
     "published_budget",
     "register_strategy",
+    "round_selection",
     "select",
 ]

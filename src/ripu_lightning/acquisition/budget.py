@@ -1,4 +1,4 @@
-"""Budgets: how much may be asked, of each image or of the whole pool, and in which round."""
+"""Budgets: how much may be labelled, of each image or of the pool, and in which round."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, require_choice, require_integer, require_number
 
 UNITS = ("ratio", "pixels", "clicks", "regions", "images")
 SPLITS = ("even", "geometric")
@@ -14,21 +14,21 @@ SPLITS = ("even", "geometric")
 
 @dataclass(frozen=True)
 class Budget:
-    """An amount in one unit, of each image or of the whole pool, in all rounds together.
+    """An amount in one unit, of each image or of the pool, for all rounds together.
 
     Args:
-        ratio: share of the pixels, above 0 and up to 1 (Xie et al., 2022: 0.022 or 0.05 of each image).
+        ratio: share of the pixels, above 0 and up to 1: 0.022 for 2.2% (Xie et al., 2022: 0.022 or 0.05 of each image).
         pixels: number of pixels.
-        clicks: number of picks, whatever a pick labels (Xie et al., pixel-based: 40 an image; their code: 105).
-        regions: number of picks, each of which labels a square or a superpixel.
-        images: number of picks, each of which labels a whole image.
-        per: ``image`` spends the amount on each image; ``pool`` spends it on all together, where the scores are best.
-        rounds: number of rounds, 0 or more; 0 buys nothing.
+        clicks: number of queries, whatever a query labels (Xie et al., pixel-based: 40 an image; their code: 105).
+        regions: number of queries of squares or superpixels.
+        images: number of queries of whole images.
+        per: ``image`` spends the amount on each image, ``pool`` on the best regions of all images together.
+        rounds: number of rounds, 0 or more; 0 labels nothing. The schedule has as many.
         split: ``even``; ``geometric``, where each round has twice as much as the one before; or a list with a
             weight for each round.
 
     Raises:
-        UserError: not exactly one unit, or a value out of range.
+        InvalidArgument: not exactly one unit, or a value out of range.
     """
 
     ratio: float | None = None
@@ -41,36 +41,34 @@ class Budget:
     split: str | Sequence[float] = "even"
 
     def __post_init__(self) -> None:
-        if self.rounds < 0:
-            raise UserError(f"budget.rounds: expected 0 or more, got {self.rounds}")
+        require_integer("Budget", "rounds", self.rounds)
         given = [unit for unit in UNITS if getattr(self, unit) is not None]
         if len(given) > 1 or (self.rounds and not given):
-            raise UserError(f"budget: give exactly one of {', '.join(UNITS)}; got {', '.join(given) or 'none'}")
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise UserError(f"budget.ratio: expected a share above 0 and up to 1, got {self.ratio}")
+            problem = f"must be exactly one of {', '.join(UNITS)}; got {', '.join(given) or 'none'}"
+            raise InvalidArgument("Budget", "unit", problem)
         for unit in given:
-            value = getattr(self, unit)
-            if unit != "ratio" and (not isinstance(value, int) or value < 1):
-                raise UserError(f"budget.{unit}: expected a whole number, 1 or more, got {value}")
-        if self.per not in ("image", "pool"):
-            raise UserError(f"budget.per: expected image or pool, got {self.per!r}")
+            if unit == "ratio":
+                require_number("Budget", unit, self.ratio, above=True, most=1)
+            else:
+                require_integer("Budget", unit, getattr(self, unit), least=1)
+        require_choice("Budget", "per", self.per, ("image", "pool"))
         self._check_split()
 
     @property
     def unit(self) -> str | None:
-        """Which of the units is given; None where nothing is bought."""
+        """The given unit; None if nothing is labelled."""
         return next((unit for unit in UNITS if getattr(self, unit) is not None), None)
 
     @property
     def counts_pixels(self) -> bool:
-        """Whether a pick costs its pixels (``ratio``, ``pixels``) or 1."""
+        """Whether a query costs its pixels (``ratio``, ``pixels``) or 1."""
         return self.unit in ("ratio", "pixels")
 
     def amount(self, round_number: int, pixels: int) -> float:
-        """What may be spent in one round (1-based), in pixels or in picks.
+        """The amount of one round, in pixels or in queries; the amounts of all rounds sum up exactly.
 
-        Numbers are split so that the rounds sum up exactly. Picks are made until the amount is reached: a round
-        overspends by less than a pick. For squares that is ``ceil(H*W*ratio / rounds / (2k+1)^2)``, as published.
+        Queries are selected until the amount is reached: a round overspends by less than a query.
+        For squares that is ``ceil(H*W*ratio / rounds / (2k+1)^2)`` queries, as published.
 
         Args:
             round_number: from 1.
@@ -106,6 +104,8 @@ class Budget:
             return
         weights = [] if isinstance(self.split, (str, int, float)) else list(self.split)
         if not weights or not all(isinstance(weight, (int, float)) for weight in weights):
-            raise UserError(f"budget.split: expected even, geometric or a list of weights, got {self.split!r}")
+            problem = f"must be 'even', 'geometric' or a list of weights, got {self.split!r}"
+            raise InvalidArgument("Budget", "split", problem)
         if len(weights) != self.rounds or not 0 < sum(weights) < math.inf or min(weights) < 0:
-            raise UserError(f"budget.split: expected {self.rounds} weights of 0 or more (one a round), got {weights}")
+            problem = f"must be {self.rounds} weights of 0 or more (one a round) with a positive sum, got {weights}"
+            raise InvalidArgument("Budget", "split", problem)

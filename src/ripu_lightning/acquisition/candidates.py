@@ -1,8 +1,8 @@
-"""Candidates: the regions of one or many images that may be asked in a round, as columns."""
+"""Candidates: the regions of one or many images that may be queried in a round, one row each."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -10,16 +10,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """A row for each region that may be asked: best first in each image, images in the order of the pool.
+    """A row for each region that may be queried: best first in each image, images in the order of the pool.
 
     Args:
         images: ``(n,)`` int32, positions of the images in the pool.
         positions: ``(n,)`` int32, flat positions ``row * W + column`` of the regions' centres.
         scores: ``(n,)`` floating.
-        costs: ``(n,)`` float32, what a pick costs in the budget's unit.
-        classes: ``(n,)`` int16 predicted classes, where the selection mode needs them.
-        features: ``(n, D)`` float32 descriptions of the regions, where the selection mode needs them.
-        taken: ``(m, D)`` float32 descriptions of what was bought in earlier rounds, likewise.
+        costs: ``(n,)`` float32, cost of a query in the budget's unit.
+        classes: ``(n,)`` int16 predicted classes, if the strategy selects by them.
+        features: ``(n, D)`` float32 features of the regions, if the strategy selects by them.
+        queried: ``(m, D)`` float32 features of the regions queried in earlier rounds, likewise.
     """
 
     images: Tensor
@@ -28,18 +28,18 @@ class Candidates:
     costs: Tensor
     classes: Tensor | None = None
     features: Tensor | None = None
-    taken: Tensor | None = None
+    queried: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.images)
 
     def rows(self, rows: Tensor) -> "Candidates":
-        """Some rows ``(k,)``, in their order; ``taken`` stays whole."""
-        classes = None if self.classes is None else self.classes[rows]
-        features = None if self.features is None else self.features[rows]
-        picked = self.images[rows], self.positions[rows], self.scores[rows], self.costs[rows]
-        return Candidates(*picked, classes, features, self.taken)
+        """The rows ``(k,)`` in this order; ``queried`` stays complete."""
+        columns = {
+            name: column[rows] for name, column in vars(self).items() if column is not None and name != "queried"
+        }
+        return replace(self, **columns)
 
     def ranked(self) -> Tensor:
         """Row numbers ``(n,)``, best score first; equals in the order of the pool."""
@@ -50,10 +50,8 @@ class Candidates:
 
         >>> two = torch.tensor([0, 0])
         >>> candidates = Candidates(two, two, torch.tensor([0.9, 0.1]), costs=torch.tensor([9.0, 9.0]))
-        >>> candidates.affordable(candidates.ranked(), 10).tolist()
-        [0, 1]
-        >>> candidates.affordable(candidates.ranked(), 9).tolist()
-        [0]
+        >>> [candidates.affordable(candidates.ranked(), amount).tolist() for amount in (10, 9)]
+        [[0, 1], [0]]
         """
         costs = self.costs[order].double()
         if len(costs) and bool((costs == costs[0]).all()):
@@ -62,27 +60,12 @@ class Candidates:
 
 
 def join(parts: Sequence[Candidates]) -> Candidates:
-    """Parts as one, in the order of the pool, whoever scored which image; ``taken`` is in the order of the parts.
-
-    Raises:
-        ValueError: no parts.
-    """
+    """All parts in one, in the order of the pool; ``queried`` is in the order of the parts."""
     if not parts:
         raise ValueError("expected candidates of at least one image, got none")
-    joined = Candidates(
-        images=torch.cat([part.images for part in parts]),
-        positions=torch.cat([part.positions for part in parts]),
-        scores=torch.cat([part.scores for part in parts]),
-        costs=torch.cat([part.costs for part in parts]),
-        classes=_joined([part.classes for part in parts]),
-        features=_joined([part.features for part in parts]),
-        taken=_joined([part.taken for part in parts]),
-    )
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Candidates)}
+    present = {name: [each for each in column if each is not None] for name, column in columns.items()}
+    joined = Candidates(**{name: torch.cat(column) for name, column in present.items() if column})
     if bool((joined.images[1:] >= joined.images[:-1]).all()):
         return joined
     return joined.rows(joined.images.sort(stable=True).indices)
-
-
-def _joined(columns: Sequence[Tensor | None]) -> Tensor | None:
-    present = [column for column in columns if column is not None]
-    return torch.cat(present) if present else None

@@ -1,16 +1,18 @@
 """Clustering and density of feature vectors: k-means, k-centre greedy and a Gaussian mixture.
 
-Everything is computed on the CPU in float64, with generators of its own: the same points give the same result from
-every device, in every precision that holds them and whatever the global random state; another kind of processor may
-change the last digits. No step holds a tensor of points x centres x features.
+Everything is computed on the CPU in float64, with separate generators: the same points give the same result from every
+device and for every global random state; another kind of processor may change the last digits. No step holds a tensor
+of points x centres x features. Wrong shapes, dtypes and numbers, NaN and infinity raise ValueError.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ripu_lightning.errors import require_integer, require_number
 
 CHUNK = 1024
 """Points that are compared with all centres at a time."""
@@ -19,7 +21,7 @@ TOLERANCE = 1e-4
 """EM ends when the mean log-likelihood gains less than this share of itself."""
 
 TINY_VARIANCE = 1e-12
-"""Added to a mixture's smallest variance: points that are all the same have a density too."""
+"""Added to a mixture's smallest variance, so that points that are all equal have a density too."""
 
 
 def k_means(points: Tensor, clusters: int, seed: int, iterations: int = 100) -> Tensor:
@@ -40,17 +42,13 @@ def k_means(points: Tensor, clusters: int, seed: int, iterations: int = 100) -> 
     Returns:
         ``(K, D)`` float64 on the CPU.
 
-    Raises:
-        ValueError: wrong shape or dtype, no points, NaN or infinity, or a number out of range.
-
     >>> k_means(torch.tensor([[0.0], [1.0], [10.0], [12.0]]), clusters=2, seed=0).sort(dim=0).values
     tensor([[ 0.5000],
             [11.0000]], dtype=torch.float64)
     """
-    points = _prepare("points", points)
-    _require_points(points)
-    if clusters < 1 or iterations < 0:
-        raise ValueError(f"expected 1 or more clusters and 0 or more iterations, got {clusters} and {iterations}")
+    points = _prepare("points", points, least=1)
+    require_integer("k_means", "clusters", clusters, least=1)
+    require_integer("k_means", "iterations", iterations)
     centres = _spread_start(points, clusters, seed)
     before = None
     for _ in range(iterations):
@@ -66,15 +64,12 @@ def k_centre(points: Tensor, count: int, start: Tensor) -> list[int]:
 
     Each pick is ``argmax_n min_j |x_n - c_j|`` over the points not yet picked, where ``c_j`` runs over ``start`` and
     the picks so far; equal distances go to the lowest index. With an empty start the first pick is index 0: put the
-    point that should go first there. Points that lie on a centre come last, each once.
+    point that should go first there. Points that equal a centre come last, each once.
 
     Args:
         points: ``(N, D)``, floating and finite.
         count: picks wanted, 0 or more; at most N are returned.
         start: ``(M, D)``, the centres there are already; M may be 0.
-
-    Raises:
-        ValueError: wrong shape or dtype, NaN or infinity, or a negative count.
 
     >>> k_centre(torch.tensor([[0.0], [1.0], [4.0], [9.0]]), count=3, start=torch.tensor([[0.0]]))
     [3, 2, 1]
@@ -82,8 +77,7 @@ def k_centre(points: Tensor, count: int, start: Tensor) -> list[int]:
     points, start = _prepare("points", points), _prepare("start", start)
     if start.shape[1] != points.shape[1]:
         raise ValueError(f"expected start (M, {points.shape[1]}) as points are, got {tuple(start.shape)}")
-    if count < 0:
-        raise ValueError(f"expected a count of 0 or more, got {count}")
+    require_integer("k_centre", "count", count)
     distance = _nearest(points, start)[0] if len(start) else points.new_full((len(points),), torch.inf)
     picks: list[int] = []
     for _ in range(min(count, len(points))):
@@ -131,17 +125,11 @@ class GaussianMixture:
             iterations: of EM at most, 0 or more.
             floor: ``v_min`` is this times the points' variance, averaged over the features, plus
                 :data:`TINY_VARIANCE`; 0 or more.
-
-        Raises:
-            ValueError: wrong shape or dtype, no points, NaN or infinity, or a number out of range.
         """
-        points = _prepare("points", points)
-        _require_points(points)
-        if components < 1 or iterations < 0 or floor < 0:
-            raise ValueError(
-                "expected 1 or more components, 0 or more iterations and a floor of 0 or more, "
-                f"got {components}, {iterations} and {floor}"
-            )
+        points = _prepare("points", points, least=1)
+        require_integer("GaussianMixture", "components", components, least=1)
+        require_integer("GaussianMixture", "iterations", iterations)
+        require_number("GaussianMixture", "floor", floor)
         centres = k_means(points, components, seed)
         shares = torch.nn.functional.one_hot(_nearest(points, centres)[1], len(centres)).double()
         minimum = floor * points.var(dim=0, correction=0).mean().item() + TINY_VARIANCE
@@ -157,24 +145,15 @@ class GaussianMixture:
         return mixture
 
     def log_density(self, points: Tensor) -> Tensor:
-        """``log p(x_n)`` of points ``(N, D)`` -> ``(N,)`` float64 on the CPU, by log-sum-exp over the components.
-
-        Raises:
-            ValueError: wrong shape or dtype, NaN or infinity, or not the mixture's D.
-        """
+        """``log p(x_n)`` of points ``(N, D)`` -> ``(N,)`` float64 on the CPU, by log-sum-exp over the components."""
         points = _prepare("points", points)
         if points.shape[1] != self.means.shape[1]:
             raise ValueError(f"expected points (N, {self.means.shape[1]}), got {tuple(points.shape)}")
         return self._log_joint(points).logsumexp(dim=1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The three tensors by name."""
-        return {"log_weights": self.log_weights, "means": self.means, "variances": self.variances}
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> "GaussianMixture":
-        """The mixture whose :meth:`state_dict` this is."""
-        return cls(state["log_weights"], state["means"], state["variances"])
+        """The arguments of this class by name."""
+        return dict(vars(self))
 
     @classmethod
     def _maximise(cls, points: Tensor, shares: Tensor, minimum: float) -> "GaussianMixture":
@@ -201,7 +180,7 @@ class GaussianMixture:
 
 
 def _spread_start(points: Tensor, clusters: int, seed: int) -> Tensor:
-    """The start of k-means++; ends early when every point lies on a centre."""
+    """The start of k-means++; ends early when every point equals a centre."""
     generator = torch.Generator().manual_seed(seed)
     weights = points.new_ones(len(points))
     distance = points.new_full((len(points),), torch.inf)
@@ -239,7 +218,7 @@ def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _distances(points: Tensor, centres: Tensor) -> Tensor:
-    # The quicker |x|^2 - 2xc + |c|^2 would cancel: equal points at a distance above 0, ties broken at random.
+    # The faster |x|^2 - 2xc + |c|^2 cancels: equal points would have a distance above 0, and ties a random order.
     return torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -248,15 +227,12 @@ def _parts(points: Tensor) -> Iterator[Tensor]:
         yield points[first : first + CHUNK]
 
 
-def _prepare(name: str, points: Tensor) -> Tensor:
+def _prepare(name: str, points: Tensor, least: int = 0) -> Tensor:
     if points.ndim != 2 or points.shape[1] == 0 or not points.is_floating_point():
         raise ValueError(f"expected floating {name} (N, D), got {points.dtype} of shape {tuple(points.shape)}")
+    if len(points) < least:
+        raise ValueError(f"expected at least one point, got {name} of shape {tuple(points.shape)}")
     points = points.detach().to("cpu", torch.float64).contiguous()
     if not math.isfinite(points.sum().item()):  # isfinite() of every value would copy a gigabyte of points
         raise ValueError(f"expected finite {name}, got NaN or infinity")
     return points
-
-
-def _require_points(points: Tensor) -> None:
-    if len(points) == 0:
-        raise ValueError(f"expected at least one point, got points of shape {tuple(points.shape)}")

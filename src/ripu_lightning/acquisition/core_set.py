@@ -1,25 +1,24 @@
-"""Core-set: regions that cover what neither source nor labels bought so far cover (Sener & Savarese, ICLR 2018)."""
+"""Core-set: regions that neither the source nor the queried regions cover (Sener & Savarese, ICLR 2018)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.candidates import Candidates
-from ripu_lightning.acquisition.geometry import Geometry, WholeImage
-from ripu_lightning.acquisition.inputs import ScoreInputs
-from ripu_lightning.acquisition.modes import KCentre, Mode
+from ripu_lightning.acquisition.region_types import RegionType, WholeImage
+from ripu_lightning.acquisition.score_inputs import ScoreInputs
+from ripu_lightning.acquisition.selection_rules import KCentre, SelectionRule
 from ripu_lightning.acquisition.strategy import Strategy
 
 
 class CoreSet(Strategy):
-    """k-centre greedy on mean features, started from all that is labelled: the source images and the picks so far.
+    """k-centre greedy on mean features, started from all that is labelled: source images and queried regions.
 
     Args:
-        geometry: what a pick labels; None is a whole image.
-        mode: in which order candidates are bought; None is :class:`KCentre` with all of them.
+        region_type: what a query labels; None is a whole image.
+        selection_rule: order of selection; None is :class:`KCentre` among all candidates.
 
     >>> strategy = CoreSet()
     >>> strategy.fit([torch.tensor([0.0, 0.0]), torch.tensor([9.0, 9.0])], [], seed=0)
@@ -28,11 +27,13 @@ class CoreSet(Strategy):
     tensor([[[5., 5.]]])
     """
 
-    def __init__(self, geometry: Geometry | None = None, mode: Mode | None = None) -> None:
+    learned = ("source",)
+
+    def __init__(self, region_type: RegionType | None = None, selection_rule: SelectionRule | None = None) -> None:
         super().__init__(
             "core_set",
-            geometry or WholeImage(),
-            mode or KCentre(shortlist=None),
+            region_type or WholeImage(),
+            selection_rule or KCentre(shortlist=None),
             ["features", "source_statistics"],
             Budget(ratio=0.05, per="pool"),
         )
@@ -48,21 +49,11 @@ class CoreSet(Strategy):
 
     def score(self, inputs: ScoreInputs) -> Tensor:
         """Distance of an image's mean features to the nearest source image's, the same for all its pixels."""
-        if self.source is None:
-            raise ValueError("strategy core_set: expected source features, call fit first")
-        summaries = torch.stack([self.summarize(image) for image in inputs.split()]).to(self.source)
-        distances = torch.cdist(summaries, self.source, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
-        return distances.to(inputs.logits.device)[:, None, None].expand(-1, *inputs.shape)
+        source = self.needed(self.source, "source features (call fit first)")
+        summaries = torch.stack([self.summarize(image) for image in inputs.split()]).to(source)
+        return inputs.spread(torch.cdist(summaries, source, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1))
 
     def select(self, candidates: Candidates, amount: float, round_number: int) -> Tensor:
         """See :class:`Strategy`."""
-        known = [each for each in (self.source, candidates.taken) if each is not None]
-        return self.mode.order(candidates, amount, torch.cat(known) if known else None)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The source images' features."""
-        return {} if self.source is None else {"source": self.source}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See :meth:`state_dict`."""
-        self.source = state.get("source")
+        known = [each for each in (self.source, candidates.queried) if each is not None]
+        return self.selection_rule.order(candidates, amount, torch.cat(known) if known else None)

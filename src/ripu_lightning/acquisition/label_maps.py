@@ -1,4 +1,4 @@
-"""Label maps: which region each pixel of an image lies in, computed (SLIC) or read from a file."""
+"""Label maps: the region of each pixel of an image, computed (SLIC) or read from a file."""
 
 from importlib import import_module
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import UserError, require_integer, require_number
 from ripu_lightning.torch_files import load_plain
 
 if TYPE_CHECKING:
@@ -20,20 +20,19 @@ def slic(image: "Tensor | NDArray[np.uint8]", segments: int = 400, compactness: 
 
     Ten steps of k-means from a regular grid, in Lab colour and position, each pixel compared with the centres around
     it at ``D^2 = d_lab^2 / m^2 + d_xy^2 / S^2``, with compactness ``m`` and grid step ``S``; then pieces of less than
-    half the mean size go to a neighbour, so that every superpixel is connected through the sides of its pixels. The
-    image's values are first stretched to 0..1.
+    half the mean size are merged into a neighbour, so that every superpixel is connected through the sides of its
+    pixels. The image's values are first stretched to 0..1.
 
     Args:
         image: ``(H, W, 3)`` uint8.
-        segments: superpixels wanted, 1 or more; the grid and the clean-up make it more or fewer, often by a fifth.
+        segments: superpixels wanted, 1 or more; the result often has a fifth more or fewer.
         compactness: ``m``, above 0; higher values give squarer superpixels.
 
     Returns:
         ``(H, W)`` int64, ids 0..R-1, each of them present.
 
     Raises:
-        ValueError: not a ``(H, W, 3)`` uint8 image, or an empty one.
-        UserError: an option out of range, or scikit-image is not installed.
+        ValueError: another image or option; UserError if scikit-image is not installed.
 
     >>> image = torch.zeros(20, 20, 3, dtype=torch.uint8)
     >>> image[:, 7:] = 255
@@ -44,10 +43,8 @@ def slic(image: "Tensor | NDArray[np.uint8]", segments: int = 400, compactness: 
     pixels = image if isinstance(image, Tensor) else torch.tensor(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8 or pixels.numel() == 0:
         raise ValueError(f"expected an image (H, W, 3) uint8, got {pixels.dtype} of shape {tuple(pixels.shape)}")
-    if segments < 1:
-        raise UserError(f"segments: expected 1 or more superpixels, got {segments}")
-    if not compactness > 0:
-        raise UserError(f"compactness: expected a number above 0, got {compactness}")
+    require_integer("slic", "segments", segments, least=1)
+    require_number("slic", "compactness", compactness, above=True)
     found = require_scikit_image().slic(pixels.cpu().numpy(), segments, compactness, start_label=0, channel_axis=-1)
     return _without_gaps(torch.from_numpy(found))
 
@@ -62,7 +59,7 @@ def read_regions(path: str | Path) -> Tensor:
         ``(H, W)`` int64, each id present.
 
     Raises:
-        UserError: no such file, or one that holds something else.
+        UserError: no such file, or one with other content.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -73,12 +70,12 @@ def read_regions(path: str | Path) -> Tensor:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"regions: no file {path}")
+        raise UserError(f"{path}: no such label map")
     return _without_gaps(_read_tensor(path) if path.suffix == ".pt" else _read_png(path))
 
 
 def require_scikit_image() -> Any:
-    """The module with SLIC; raises :class:`UserError` where scikit-image is not installed."""
+    """The module with SLIC; raises :class:`UserError` if scikit-image is not installed."""
     try:
         return import_module("skimage.segmentation")
     except ModuleNotFoundError as error:
@@ -88,8 +85,8 @@ def require_scikit_image() -> Any:
 def _read_tensor(path: Path) -> Tensor:
     try:
         regions = load_plain(path)
-    except Exception as error:  # a file that is no tensor makes the reader fail in any way
-        raise UserError(f"{path}: can not be read ({type(error).__name__}); expected a tensor (H, W)") from error
+    except Exception as error:  # the reader can raise anything for a file that holds no tensor
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}); expected a tensor (H, W)") from error
     if not isinstance(regions, Tensor):
         raise UserError(f"{path}: holds a {type(regions).__name__}; expected a tensor (H, W)")
     real = regions.is_floating_point() or regions.is_complex() or regions.dtype == torch.bool
@@ -113,7 +110,7 @@ def _read_png(path: Path) -> Tensor:
     except UserError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: can not be read as PNG ({error}); expected a grayscale PNG or a .pt file") from error
+        raise UserError(f"{path}: cannot be read as PNG ({error}); expected a grayscale PNG or a .pt file") from error
     return torch.frombuffer(pixels, dtype=torch.int32).view(height, width)
 
 

@@ -1,19 +1,18 @@
 """MADA: whole target images whose content is farthest from everything in the source (Ning et al., ICCV 2021)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.clustering import k_means
-from ripu_lightning.acquisition.geometry import Geometry, WholeImage
-from ripu_lightning.acquisition.inputs import ScoreInputs
-from ripu_lightning.acquisition.modes import Mode
-from ripu_lightning.acquisition.regions import mean_features
+from ripu_lightning.acquisition.region_statistics import mean_features
+from ripu_lightning.acquisition.region_types import RegionType, WholeImage
+from ripu_lightning.acquisition.score_inputs import ScoreInputs
+from ripu_lightning.acquisition.selection_rules import SelectionRule
 from ripu_lightning.acquisition.strategy import Strategy
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import require_integer
 from ripu_lightning.seeding import derive_seed
 
 _LEAST_CELLS = 10
@@ -25,16 +24,13 @@ class MADA(Strategy):
     An image is described by the mean features of each class it is predicted to hold (zeros for the others), one after
     the other: ``f`` of length ``C*D``. The anchors ``a_k`` are the k-means centres of all source images' ``f``, and the
     score is ``min_k |f - a_k|^2 / (C*D)`` (eqs. 2 to 4). The authors fix the anchors before the first round and average
-    source features over rightly predicted pixels; here they are found anew in each round and truth is not read. As with
-    theirs, a class that covers fewer than ten cells of the feature map counts as absent.
+    source features over correctly predicted pixels; here anchors are found again in each round, without ground truth.
+    As in their code, a class that covers fewer than ten cells of the feature map counts as absent.
 
     Args:
         anchors: k, 1 or more.
-        geometry: what a pick labels; None is a whole image.
-        mode: in which order candidates are bought; None is best first.
-
-    Raises:
-        UserError: fewer than one anchor.
+        region_type: what a query labels; None is a whole image.
+        selection_rule: order of selection; None is best first.
 
     >>> logits = torch.tensor([[5.0] * 20 + [0.0] * 10, [0.0] * 20 + [5.0] * 10]).reshape(1, 2, 1, 30)
     >>> features = torch.tensor([1.0] * 10 + [3.0] * 10 + [6.0] * 10).reshape(1, 1, 1, 30)
@@ -47,11 +43,16 @@ class MADA(Strategy):
     2.0
     """
 
-    def __init__(self, anchors: int = 10, geometry: Geometry | None = None, mode: Mode | None = None) -> None:
-        needs = ["features", "source_statistics"]
-        super().__init__("mada", geometry or WholeImage(), mode, needs, Budget(ratio=0.05, per="pool", rounds=1))
-        if anchors < 1:
-            raise UserError(f"strategy.anchors: expected 1 or more, got {anchors}")
+    learned = ("anchors",)
+
+    def __init__(
+        self, anchors: int = 10, region_type: RegionType | None = None, selection_rule: SelectionRule | None = None
+    ) -> None:
+        requires = ["features", "source_statistics"]
+        super().__init__(
+            "mada", region_type or WholeImage(), selection_rule, requires, Budget(ratio=0.05, per="pool", rounds=1)
+        )
+        require_integer("mada", "anchors", anchors, least=1)
         self.number = anchors
         self.anchors: Tensor | None = None
 
@@ -72,16 +73,6 @@ class MADA(Strategy):
 
     def score(self, inputs: ScoreInputs) -> Tensor:
         """The image's distance, the same for all its pixels."""
-        if self.anchors is None:
-            raise ValueError("strategy mada: expected anchors, call fit first")
-        summaries = torch.stack([self.summarize(image) for image in inputs.split()]).to(self.anchors)
-        distances = (summaries[:, None] - self.anchors).square().mean(dim=2).amin(dim=1)
-        return distances.to(inputs.logits.device, torch.float32)[:, None, None].expand(-1, *inputs.shape)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The anchors."""
-        return {} if self.anchors is None else {"anchors": self.anchors}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See :meth:`state_dict`."""
-        self.anchors = state.get("anchors")
+        anchors = self.needed(self.anchors, "anchors (call fit first)")
+        summaries = torch.stack([self.summarize(image) for image in inputs.split()]).to(anchors)
+        return inputs.spread((summaries[:, None] - anchors).square().mean(dim=2).amin(dim=1).float())

@@ -1,6 +1,7 @@
-"""The registry: strategies by name, our own and those of installed packages."""
+"""The registry: strategies by name, the built-in ones and those of installed packages."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -11,7 +12,7 @@ from ripu_lightning.acquisition.d2ada import D2ADA
 from ripu_lightning.acquisition.mada import MADA
 from ripu_lightning.acquisition.mulactseg import MulActSeg
 from ripu_lightning.acquisition.strategy import Strategy
-from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.errors import InvalidArgument, UserError, suggest
 
 GROUP = "ripu_lightning.acquisition"
 """Entry-point group: a package that names a factory here adds a strategy by being installed."""
@@ -39,21 +40,21 @@ def register_strategy(name: str, factory: Callable[..., Strategy]) -> None:
     """Make ``get_strategy(name, **options)`` call ``factory(**options)``.
 
     Raises:
-        ValueError: the name is taken.
+        InvalidArgument: the name is taken.
     """
     if name in _FACTORIES:
-        raise ValueError(f"strategy {name!r} is already registered; choose another name")
+        raise InvalidArgument("register_strategy", "name", f"{name!r} is already registered; choose another name")
     _FACTORIES[name] = factory
 
 
 def get_strategy(name: str, **options: Any) -> Strategy:
-    """The strategy of that name, built with its options (``radius=...``, ``geometry=...``, ``mode=...``).
+    """The strategy of that name, built with its options (``radius=...``, ``region_type=...``, ``selection_rule=...``).
 
     Raises:
-        UserError: no such strategy (with near matches), an option it does not have, a package's that fails to load or
-            is no strategy, or a name that two claim.
+        UserError: no such strategy (with near matches), an option that it lacks, a package that fails to load or
+            returns no strategy, or a name that two packages claim.
 
-    >>> get_strategy("ripu", radius=2).geometry.exclusion
+    >>> get_strategy("ripu", radius=2).region_type.exclusion
     4
     """
     factory = _factory(name)
@@ -62,35 +63,36 @@ def get_strategy(name: str, **options: Any) -> Strategy:
     except TypeError as error:
         raise UserError(f"strategy {name!r}: {error}") from error
     if not isinstance(strategy, Strategy):
-        raise UserError(f"strategy {name!r}: its factory gave a {type(strategy).__name__}, expected a Strategy")
+        raise UserError(f"strategy {name!r}: its factory returned a {type(strategy).__name__}, expected a Strategy")
     return strategy
 
 
 def list_strategies() -> list[str]:
-    """Names of all registered strategies and of those that installed packages add, sorted."""
+    """Sorted names of all strategies: built-in, registered and added by installed packages."""
     return sorted({*_FACTORIES, *(point.name for point in entry_points(group=GROUP))})
 
 
 def published_budget(strategy: str, rounds: int | None = None) -> Budget:
-    """The budget a strategy was published with, in that many rounds instead of its own where given.
+    """The budget that a strategy was published with, split into ``rounds`` unless that is None.
 
     Raises:
-        UserError: no such strategy, or one that has no such budget.
+        UserError: no such strategy, or one without a published budget.
 
     >>> published_budget("ripu_point", rounds=4)
     Budget(ratio=None, pixels=None, clicks=40, regions=None, images=None, per='image', rounds=4, split='even')
     """
     budget = get_strategy(strategy).budget
     if budget is None:
-        raise UserError(f"budget: strategy {strategy!r} has no published budget; choose budget=ratio or another")
-    return budget if rounds is None else Budget(**{**vars(budget), "rounds": rounds})
+        problem = f"{strategy!r} has no published budget; give a ratio, pixels, clicks, regions or images"
+        raise InvalidArgument("published_budget", "strategy", problem)
+    return budget if rounds is None else replace(budget, rounds=rounds)
 
 
 def _factory(name: str) -> Callable[..., Strategy]:
     points = list(entry_points(group=GROUP, name=name))
     claims = [*(["ripu_lightning or register_strategy"] if name in _FACTORIES else []), *map(_package, points)]
     if not claims:
-        raise UserError(f"strategy: no strategy {name!r}; {suggest(name, list_strategies())}")
+        raise InvalidArgument("get_strategy", "name", f"{name!r} is unknown; {suggest(name, list_strategies())}")
     if len(claims) > 1:
         raise UserError(f"strategy {name!r}: added by {' and '.join(claims)}; uninstall or rename one of them")
     return _loaded(points[0]) if points else _FACTORIES[name]
@@ -99,8 +101,8 @@ def _factory(name: str) -> Callable[..., Strategy]:
 def _loaded(point: EntryPoint) -> Callable[..., Strategy]:
     try:
         factory: Callable[..., Strategy] = point.load()
-    except Exception as error:  # whatever a foreign module raises when it is imported
-        raise UserError(f"strategy {point.name!r} of {_package(point)} can not be loaded: {error}") from error
+    except Exception as error:  # the import of a foreign module can raise anything
+        raise UserError(f"strategy {point.name!r} of {_package(point)} cannot be loaded: {error}") from error
     return factory
 
 

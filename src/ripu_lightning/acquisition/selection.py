@@ -1,26 +1,29 @@
-"""Selection: from a score map to the pixels that are asked, greedily and with exclusion, exactly and fast."""
+"""Greedy selection with exclusion on one score map: exactly the plain loop of argmaxes, but fast."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# How far down the first look goes, as a multiple of the picks wanted, and by how much each further look is deeper.
+from ripu_lightning.acquisition.functional.windows import clipped_spans
+from ripu_lightning.errors import require_integer
+
+# The first part of the map that is sorted holds this multiple of the picks wanted; each further part is deeper.
 _FIRST_LOOK, _DEEPER = 8, 4
 _SAMPLE = 32_768
 _SLICE = 65_536
 
 
 class Selection(NamedTuple):
-    """What one image is asked in one round.
+    """The queries of one image in one round.
 
     Attributes:
-        centres: ``(n, 2)`` int64, (row, column), in order of picking.
+        centres: ``(n, 2)`` int64, (row, column), in order of selection.
         scores: ``(n,)``, the scores of the centres; never increasing.
-        available: ``(H, W)`` bool, what may still be picked afterwards.
-        region: ``(H, W)`` bool, the pixels that are asked.
+        available: ``(H, W)`` bool, the pixels that may still be picked afterwards.
+        region: ``(H, W)`` bool, the queried pixels.
     """
 
     centres: Tensor
@@ -32,21 +35,22 @@ class Selection(NamedTuple):
 def select(scores: Tensor, available: Tensor, count: int, radius: int = 1, exclusion: int = 2) -> Selection:
     """Pick ``count`` centres greedily: the best available pixel, block its surroundings, repeat.
 
-    The picks are those of the plain loop of full-map argmaxes, equal scores going to the first in row-major
-    order, but only the upper end of the map is ever sorted.
+    The picks equal those of a loop of argmaxes over the full map; of equal scores the first in row-major order wins.
+    Only the upper end of the map is ever sorted.
 
     Args:
         scores: ``(H, W)``, finite where available.
         available: ``(H, W)`` bool, the pixels that may be picked; not modified.
         count: picks wanted, 0 or more; fewer are returned when nothing is available any more.
-        radius: the square of this radius around a centre, clipped to the image, is asked.
-        exclusion: the square of this radius around a centre can not be picked again.
+        radius: the square of this radius around a centre, clipped to the image, is queried.
+        exclusion: the square of this radius around a centre cannot be picked again.
 
     Returns:
         :class:`Selection`, on the device of ``scores``.
 
     Raises:
-        ValueError: wrong shapes or dtypes, a negative number, or a non-finite score on an available pixel.
+        ValueError: wrong shapes or dtypes, or a non-finite score on an available pixel.
+        InvalidArgument: a negative number.
 
     >>> picked = select(torch.tensor([[3.0, 2.0, 1.0]]), torch.ones(1, 3, dtype=torch.bool), 2, radius=0, exclusion=1)
     >>> picked.centres.tolist()
@@ -56,9 +60,9 @@ def select(scores: Tensor, available: Tensor, count: int, radius: int = 1, exclu
     height, width = scores.shape
     flat = scores.detach().reshape(-1)
     picks, blocked = greedy(flat, available.reshape(-1), count, exclusion, (height, width))
-    region = bytearray(height * width)
+    region, fill = bytearray(height * width), _square_filler((height, width), radius)
     for pixel in picks:
-        _fill_square(region, pixel, radius, height, width)
+        fill(region, pixel)
     index = torch.tensor(picks, dtype=torch.int64, device=scores.device)
     return Selection(
         centres=torch.stack((index // width, index % width), dim=1),
@@ -71,43 +75,29 @@ def select(scores: Tensor, available: Tensor, count: int, radius: int = 1, exclu
 def greedy(
     scores: Tensor, available: Tensor, count: int, exclusion: int, shape: tuple[int, int], floor: float = -math.inf
 ) -> tuple[list[int], bytearray]:
-    """Flat positions of up to ``count`` picks with scores above ``floor``, and what they block, a byte a pixel.
+    """Flat positions of up to ``count`` picks with scores above ``floor``, and the pixels they block, a byte each.
 
-    Args:
-        scores: ``(H*W,)``.
-        available: ``(H*W,)`` bool.
-        count: picks wanted.
-        exclusion: radius of the square that a pick blocks.
-        shape: ``(H, W)``.
-        floor: picks must score more.
-
-    Raises:
-        ValueError: a non-finite score on an available pixel.
+    ``scores`` and ``available`` are flat, ``(H*W,)``; ``exclusion`` is the radius of the square that a pick blocks.
     """
-    height, width = shape
-    blocked = bytearray(height * width)
+    blocked, block = bytearray(shape[0] * shape[1]), _square_filler(shape, exclusion)
     picks: list[int] = []
-    for pixel in _walk(scores, available, count, floor):
+    for pixel in _descending(scores, available, count, floor):
         if len(picks) == count:
             break
         if not blocked[pixel]:
             picks.append(pixel)
-            _fill_square(blocked, pixel, exclusion, height, width)
+            block(blocked, pixel)
     return picks, blocked
 
 
 def best_first(scores: Tensor, available: Tensor, floor: float = -math.inf) -> Tensor:
-    """Numbers of all available entries of ``scores`` ``(N,)`` above ``floor``, best first, equals in their order.
-
-    Raises:
-        ValueError: a non-finite score on an available entry.
-    """
+    """Numbers of all available entries of ``scores`` ``(N,)`` above ``floor``, best first, equals in their order."""
     require_finite(scores, available)
     index = (available & (scores > floor)).nonzero()[:, 0]
     return index[scores[index].sort(descending=True, stable=True).indices]
 
 
-def _walk(scores: Tensor, available: Tensor, count: int, floor: float) -> Iterator[int]:
+def _descending(scores: Tensor, available: Tensor, count: int, floor: float) -> Iterator[int]:
     """All available pixels above ``floor``, best first, equals in order of position; sorted only as far as read."""
     require_finite(scores, available)
     values = scores.masked_fill(~available, -math.inf)
@@ -127,7 +117,7 @@ def _walk(scores: Tensor, available: Tensor, count: int, floor: float) -> Iterat
 
 
 def _thresholds(values: Tensor, count: int) -> list[float]:
-    """Falling scores, found in a sample: above the first lie some ``_FIRST_LOOK * count`` pixels, and so on."""
+    """Falling scores, estimated from a sample: about ``_FIRST_LOOK * count`` pixels are above the first, and so on."""
     # An odd step, so that the sample does not stay in a few columns of the image.
     step = (len(values) // _SAMPLE) | 1
     sample = values[::step].sort(descending=True).values
@@ -156,21 +146,28 @@ def top(scores: Tensor, count: int) -> Tensor:
 
 
 def require_finite(scores: Tensor, available: Tensor) -> None:
-    """Refuse NaN and infinity where something may be picked; elsewhere scores may be anything."""
+    """Raise ValueError for NaN or infinity on an available entry; the other scores may be anything."""
     if scores.numel() == 0:
         return
     low, high = scores.aminmax()
-    # Looked at pixel by pixel only where the cheap answer is bad: what is not available may hold anything.
+    # The pixel-wise check, which copies the map, is needed only if some score, perhaps of no interest, is not finite.
     if not bool(torch.isfinite(low) & torch.isfinite(high)) and not bool((torch.isfinite(scores) | ~available).all()):
         raise ValueError("expected finite scores on available pixels, got NaN or infinity")
 
 
-def _fill_square(mask: bytearray, pixel: int, radius: int, height: int, width: int) -> None:
-    row, column = divmod(pixel, width)
-    left, right = max(column - radius, 0), min(column + radius + 1, width)
-    line = b"\x01" * (right - left)
-    for y in range(max(row - radius, 0), min(row + radius + 1, height)):
-        mask[y * width + left : y * width + right] = line
+def _square_filler(shape: tuple[int, int], radius: int) -> Callable[[bytearray, int], None]:
+    """A function that sets a mask, a byte a pixel, in the clipped square around a pixel."""
+    width = shape[1]
+    (tops, bottoms), (lefts, rights) = ([end.tolist() for end in clipped_spans(size, radius)] for size in shape)
+
+    def fill(mask: bytearray, pixel: int) -> None:
+        row, column = divmod(pixel, width)
+        left, right = lefts[column], rights[column]
+        line = b"\x01" * (right - left)
+        for start in range(tops[row] * width, bottoms[row] * width, width):
+            mask[start + left : start + right] = line
+
+    return fill
 
 
 def _as_mask(mask: bytearray, like: Tensor) -> Tensor:
@@ -184,5 +181,5 @@ def _check(scores: Tensor, available: Tensor, count: int, radius: int, exclusion
         raise ValueError(
             f"expected available as bool {tuple(scores.shape)}, got {available.dtype} of shape {tuple(available.shape)}"
         )
-    if min(count, radius, exclusion) < 0:
-        raise ValueError(f"expected count, radius and exclusion of 0 or more, got {count}, {radius} and {exclusion}")
+    for name, value in (("count", count), ("radius", radius), ("exclusion", exclusion)):
+        require_integer("select", name, value)

@@ -1,109 +1,93 @@
-"""Squares and single pixels as geometries."""
+"""Squares and single pixels as region types."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ripu_lightning.acquisition import functional as F
-from ripu_lightning.acquisition.geometry import Outline, Reduce, Shape, Units, checked_reduce
+from ripu_lightning.acquisition.functional.windows import square_boxes
+from ripu_lightning.acquisition.region_types import REDUCTIONS, Outline, Reduce, RegionType, Shape, Units
 from ripu_lightning.acquisition.selection import greedy
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, require_choice, require_integer
 
 
-class Square:
+class Square(RegionType):
     """Squares of side ``2*radius + 1``, clipped to the image; radius 0 is a single pixel.
 
     Args:
-        radius: a pick labels the square of this radius.
-        exclusion: a pick keeps the square of this radius free of later centres; None is ``2*radius``, with which
-            squares just do not overlap (Xie et al., 2022).
-        reduce: what a square scores: as its ``centre``, or the ``mean``, ``max`` or ``sum`` over the square.
-
-    Raises:
-        UserError: a negative radius, or an exclusion with which pixels would be bought twice.
+        radius: a query labels the square of this radius.
+        exclusion: no later query has its centre in the square of this radius around a query; None is ``2*radius``,
+            the least with which squares do not overlap (Xie et al., 2022).
+        reduce: score of a square: that of its ``centre``, or the ``mean``, ``max`` or ``sum`` over the square.
 
     >>> square = Square(radius=1)
     >>> units = square.units(torch.arange(20.0).reshape(4, 5), torch.ones(4, 5, dtype=torch.bool))
-    >>> picks = square.walk(units, (4, 5), limit=2)
+    >>> picks = square.greedy_order(units, (4, 5), limit=2)
     >>> picks.tolist(), square.outline(picks, (4, 5)).boxes.tolist()
     ([19, 16], [[2, 3, 2, 2], [2, 0, 2, 3]])
     """
 
     name = "square"
-    segments = False
 
     def __init__(
         self, radius: int = 1, exclusion: int | None = None, reduce: Literal["centre"] | Reduce = "centre"
     ) -> None:
-        if radius < 0:
-            raise UserError(f"strategy.radius: expected 0 or more, got {radius}")
-        if exclusion is not None and exclusion < 2 * radius:
-            raise UserError(
-                f"geometry.exclusion: expected {2 * radius} or more, got {exclusion}; squares of radius {radius} "
-                "would overlap and pixels be bought twice"
-            )
-        self.radius, self.reduce = radius, checked_reduce(reduce, "centre", "mean", "max", "sum")
+        owner = type(self).__name__
+        require_integer(owner, "radius", radius)
+        require_choice(owner, "reduce", reduce, ("centre", *REDUCTIONS))
+        if exclusion is not None:
+            require_integer(owner, "exclusion", exclusion)
+            if exclusion < 2 * radius:
+                problem = f"must be >= {2 * radius}, so that squares of radius {radius} do not overlap, got {exclusion}"
+                raise InvalidArgument(owner, "exclusion", problem)
+        self.radius, self.reduce = radius, reduce
         self.exclusion = 2 * radius if exclusion is None else exclusion
 
     def check(self, height: int, width: int) -> None:
-        """See :class:`Geometry`."""
-        side = 2 * self.radius + 1
-        if side > min(height, width):
-            raise UserError(
-                f"strategy.radius (or geometry.radius): a square of {side} pixels does not fit into images of "
-                f"{height}x{width}; at most {(min(height, width) - 1) // 2}"
-            )
-
-    def require(self, image_ids: Sequence[str]) -> None:
-        """Squares need nothing."""
+        """See :class:`RegionType`."""
+        side, least = 2 * self.radius + 1, min(height, width)
+        if side > least:
+            problem = f"{self.radius}: a square of {side} pixels does not fit into images of {height}x{width}"
+            raise InvalidArgument(type(self).__name__, "radius", f"{problem}; use at most {(least - 1) // 2}")
 
     def area(self, height: int, width: int) -> int:
         """``(2*radius + 1)^2``, at the image's border too, as published."""
         return (2 * self.radius + 1) ** 2
-
-    def segment(self, image: Any, image_id: str) -> Tensor:
-        """Squares need no regions."""
-        raise TypeError("squares need no regions")
 
     def units(self, scores: Tensor, available: Tensor, regions: Tensor | None = None) -> Units:
         """One unit a pixel."""
         values = scores if self.reduce == "centre" else F.pool_square(scores[None], self.radius, self.reduce)[0]
         return Units(values.reshape(-1), available.reshape(-1))
 
-    def walk(self, units: Units, shape: Shape, limit: int, floor: float = -math.inf) -> Tensor:
-        """See :class:`Geometry`."""
+    def greedy_order(self, units: Units, shape: Shape, limit: int, floor: float = -math.inf) -> Tensor:
+        """See :class:`RegionType`."""
         picks, _ = greedy(units.values, units.free, limit, self.exclusion, shape, floor)
         return torch.tensor(picks, dtype=torch.int64, device=units.values.device)
 
     def positions(self, numbers: Tensor, regions: Tensor | None = None) -> Tensor:
-        """A unit is a pixel."""
+        """The same: a unit's number is the position of its centre."""
         return numbers
 
     def members(self, positions: Tensor, shape: Shape, regions: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See :class:`Geometry`."""
-        height, width = shape
-        reach = torch.arange(-self.radius, self.radius + 1, device=positions.device)
-        rows = (positions // width)[:, None, None] + reach[:, None]
-        columns = (positions % width)[:, None, None] + reach
-        within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        return (rows * width + columns)[within], within.nonzero()[:, 0]
+        """See :class:`RegionType`."""
+        top, left, height, width = square_boxes(positions, self.radius, shape)[:, :, None].unbind(dim=1)
+        offset = torch.arange(2 * self.radius + 1, device=positions.device)
+        pixels = ((top + offset) * shape[1])[:, :, None] + (left + offset)[:, None]
+        within = (offset < height)[:, :, None] & (offset < width)[:, None]
+        return pixels[within], within.nonzero()[:, 0]
 
     def outline(self, positions: Tensor, shape: Shape, regions: Tensor | None = None) -> Outline:
-        """See :class:`Geometry`."""
-        centres = torch.stack((positions // shape[1], positions % shape[1]), dim=1)
-        first = (centres - self.radius).clamp_(min=0)
-        last = torch.minimum(centres + self.radius, torch.tensor(shape, device=centres.device) - 1)
-        return Outline(torch.cat((first, last - first + 1), dim=1), None)
+        """See :class:`RegionType`."""
+        return Outline(square_boxes(positions, self.radius, shape), None)
 
 
 class Pixel(Square):
     """Single pixels.
 
     Args:
-        exclusion: radius around a pick in which no other may lie (Xie et al., pixel-based: 32).
+        exclusion: no later query lies in the square of this radius around a query (Xie et al., pixel-based: 32).
     """
 
     name = "pixel"

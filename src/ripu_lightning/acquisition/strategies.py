@@ -1,116 +1,117 @@
-"""Strategies that are a score and nothing more: random, uncertainty, RIPU, PixelPick, BALD and HALO."""
+"""Strategies that consist of an acquisition function: random, uncertainty, RIPU, PixelPick, BALD and HALO.
+
+Each takes another region type or selection rule instead of its own, which ``None`` stands for.
+"""
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from ripu_lightning.acquisition import functional as F
 from ripu_lightning.acquisition.budget import Budget
-from ripu_lightning.acquisition.geometry import Geometry
-from ripu_lightning.acquisition.inputs import ScoreInputs
-from ripu_lightning.acquisition.modes import Mode, TopRandom
+from ripu_lightning.acquisition.region_types import RegionType
+from ripu_lightning.acquisition.score_inputs import ScoreInputs
+from ripu_lightning.acquisition.selection_rules import SelectionRule, TopRandom
 from ripu_lightning.acquisition.squares import Pixel, Square
 from ripu_lightning.acquisition.strategy import Scored, Strategy
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import require_integer, require_number
 from ripu_lightning.seeding import derive_seed
 
-# What Xie et al. (CVPR 2022) report most of their results with.
+Region: TypeAlias = RegionType | None
+Rule: TypeAlias = SelectionRule | None
+
+# The budgets of most results of Xie et al. (CVPR 2022).
 REGIONS = Budget(ratio=0.022)
 POINTS = Budget(clicks=40)
 
 
-def random(radius: int = 1, geometry: Geometry | None = None, mode: Mode | None = None) -> Strategy:
-    """Anything at random, from (seed, round, image id) alone: the baseline that any other strategy must beat."""
-    # Drawn per region, not per pixel: the mean of many draws would never favour a large superpixel.
-    mode = mode or TopRandom(share=1.0)
-    return Scored("random", random_score, geometry or Square(radius), mode, budget=REGIONS)
+def random(radius: int = 1, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
+    """Random regions, from (seed, round, image id) alone: the baseline for every other strategy."""
+    region_type = region_type or _square("random", radius)
+    # Drawn for each region, not for each pixel: the mean of many draws would never favour a large superpixel.
+    return Scored("random", random_score, region_type, selection_rule or TopRandom(share=1.0), budget=REGIONS)
 
 
-def entropy(radius: int = 1, geometry: Geometry | None = None, mode: Mode | None = None) -> Strategy:
-    """Entropy of the prediction (Shannon, 1948); with squares, that of the centre."""
-    return _of_logits("entropy", F.entropy, geometry or Square(radius), mode)
+def entropy(radius: int = 1, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
+    """Entropy of the prediction (Shannon, 1948); for squares, that of the centre."""
+    region_type = region_type or _square("entropy", radius)
+    return Scored("entropy", lambda inputs: F.entropy(inputs.logits), region_type, selection_rule, budget=REGIONS)
 
 
-def least_confidence(radius: int = 1, geometry: Geometry | None = None, mode: Mode | None = None) -> Strategy:
+def least_confidence(radius: int = 1, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
     """One minus the probability of the predicted class (Lewis & Gale, SIGIR 1994)."""
-    return _of_logits("least_confidence", F.least_confidence, geometry or Square(radius), mode)
+    name, region_type = "least_confidence", region_type or _square("least_confidence", radius)
+    return Scored(name, lambda inputs: F.least_confidence(inputs.logits), region_type, selection_rule, budget=REGIONS)
 
 
-def margin(radius: int = 1, geometry: Geometry | None = None, mode: Mode | None = None) -> Strategy:
+def margin(radius: int = 1, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
     """Best versus second best: how near the two most probable classes are (Scheffer et al., IDA 2001)."""
-    return _of_logits("margin", F.margin, geometry or Square(radius), mode)
+    region_type = region_type or _square("margin", radius)
+    return Scored("margin", lambda inputs: F.margin(inputs.logits), region_type, selection_rule, budget=REGIONS)
 
 
-def impurity(radius: int = 1, eps: float = 0.0, geometry: Geometry | None = None, mode: Mode | None = None) -> Strategy:
+def impurity(radius: int = 1, eps: float = 0.0, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
     """RIPU without its uncertainty: how mixed the predicted classes of the square are (Xie et al., 2022, eq. 2)."""
-    score = partial(F.region_impurity, radius=_radius(radius, eps), eps=eps)
-    return _of_logits("impurity", score, geometry or Square(radius), mode)
+    return _ripu("impurity", F.region_impurity, radius, eps, region_type, selection_rule)
 
 
-def uncertainty(
-    radius: int = 1, eps: float = 0.0, geometry: Geometry | None = None, mode: Mode | None = None
-) -> Strategy:
+def uncertainty(radius: int = 1, eps: float = 0.0, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
     """RIPU without its impurity: the mean entropy over the square (Xie et al., 2022, eq. 3)."""
-    score = partial(F.region_uncertainty, radius=_radius(radius, eps), eps=eps)
-    return _of_logits("uncertainty", score, geometry or Square(radius), mode)
+    return _ripu("uncertainty", F.region_uncertainty, radius, eps, region_type, selection_rule)
 
 
-def ripu(radius: int = 1, eps: float = 0.0, geometry: Geometry | None = None, mode: Mode | None = None) -> Strategy:
-    """RIPU, region-based annotation: impurity x uncertainty, a square a pick (Xie et al., CVPR 2022, eq. 1)."""
-    score = partial(F.ripu, radius=_radius(radius, eps), eps=eps)
-    return _of_logits("ripu", score, geometry or Square(radius), mode)
+def ripu(radius: int = 1, eps: float = 0.0, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
+    """RIPU, region-based annotation: impurity x uncertainty, a square a query (Xie et al., CVPR 2022, eq. 1)."""
+    return _ripu("ripu", F.ripu, radius, eps, region_type, selection_rule)
 
 
-def ripu_point(
-    radius: int = 32, eps: float = 0.0, geometry: Geometry | None = None, mode: Mode | None = None
-) -> Strategy:
-    """RIPU, pixel-based annotation: impurity of the square x entropy of the pixel, one pixel a pick."""
-    score = partial(F.ripu_point, radius=_radius(radius, eps), eps=eps)
-    return _of_logits("ripu_point", score, geometry or Pixel(exclusion=radius), mode, POINTS)
+def ripu_point(radius: int = 32, eps: float = 0.0, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
+    """RIPU, pixel-based annotation: impurity of the square x entropy of the pixel, one pixel a query."""
+    require_integer("ripu_point", "radius", radius)
+    region_type = region_type or Pixel(exclusion=radius)
+    return _ripu("ripu_point", F.ripu_point, radius, eps, region_type, selection_rule, POINTS)
 
 
-def pixelpick(share: float = 0.05, geometry: Geometry | None = None, mode: Mode | None = None) -> Strategy:
+def pixelpick(share: float = 0.05, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
     """Single pixels at random among the ``share`` with the smallest margin (Shin et al., ICCV workshop 2021)."""
-    if not 0 < share <= 1:
-        raise UserError(f"strategy.share: expected a share above 0 and up to 1, got {share}")
-    mode = mode or TopRandom(share)
-    return _of_logits("pixelpick", F.margin, geometry or Pixel(), mode, Budget(clicks=100, rounds=10))
+    require_number("pixelpick", "share", share, above=True, most=1)
+    rule, budget = selection_rule or TopRandom(share), Budget(clicks=100, rounds=10)
+    return Scored("pixelpick", lambda inputs: F.margin(inputs.logits), region_type or Pixel(), rule, budget=budget)
 
 
-def bald(radius: int = 1, samples: int = 10, geometry: Geometry | None = None, mode: Mode | None = None) -> Strategy:
-    """What the network does not know, as MC dropout sees it (Houlsby et al., 2011; Gal et al., ICML 2017)."""
+def bald(radius: int = 1, samples: int = 10, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
+    """Mutual information of prediction and network under MC dropout (Houlsby et al., 2011; Gal et al., ICML 2017)."""
 
     def score(inputs: ScoreInputs) -> Tensor:
-        if inputs.samples is None:
-            raise ValueError("strategy bald: expected inputs with samples, got none")
-        return F.bald(inputs.samples)
+        return F.bald(strategy.needed(inputs.samples, "samples in the inputs"))
 
-    return Scored("bald", score, geometry or Square(radius), mode, needs=["samples"], budget=REGIONS, samples=samples)
+    region_type = region_type or _square("bald", radius)
+    strategy = Scored("bald", score, region_type, selection_rule, ["samples"], REGIONS, samples)
+    return strategy
 
 
-def halo(
-    radius: int = 1, curvature: float = 1.0, geometry: Geometry | None = None, mode: Mode | None = None
-) -> Strategy:
+def halo(radius: int = 1, curvature: float = 1.0, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
     """Hyperbolic radius x uncertainty, each scaled to 0..1 over the image (HALO, Franco et al., ICML 2024).
 
-    The authors' network learns its features in the Poincaré ball. On features of an ordinary network, which are taken
-    as tangent vectors at the ball's origin, the radius is twice their norm, up to a limit that ``curvature`` sets.
+    The authors' network learns its features in the Poincaré ball. Features of an ordinary network are taken as
+    tangent vectors at the ball's origin: the radius is twice their norm, up to a limit that ``curvature`` sets.
     It is computed at the features' own stride and resized.
     """
-    _radius(radius)
-    if not 0 < curvature < float("inf"):
-        raise UserError(f"strategy.curvature: expected a number above 0, got {curvature}")
+    require_integer("halo", "radius", radius)
+    require_number("halo", "curvature", curvature, above=True)
 
     def score(inputs: ScoreInputs) -> Tensor:
-        if inputs.features is None:
-            raise ValueError("strategy halo: expected inputs with features, got none")
-        depth = F.poincare_radius(inputs.features, curvature)[:, None]
+        features = strategy.needed(inputs.features, "features in the inputs")
+        depth = F.poincare_radius(features, curvature)[:, None]
         depth = torch.nn.functional.interpolate(depth, inputs.shape, mode="bilinear", align_corners=True)[:, 0]
         return _unit_range(depth) * _unit_range(F.region_uncertainty(inputs.logits, radius))
 
-    return Scored("halo", score, geometry or Square(radius), mode, needs=["features"], budget=Budget(ratio=0.05))
+    region_type = region_type or Square(radius)
+    strategy = Scored("halo", score, region_type, selection_rule, ["features"], Budget(ratio=0.05))
+    return strategy
 
 
 def random_score(inputs: ScoreInputs) -> Tensor:
@@ -126,27 +127,30 @@ def random_score(inputs: ScoreInputs) -> Tensor:
     return torch.stack(maps).to(inputs.logits.device)
 
 
-def _of_logits(
+def _ripu(
     name: str,
-    function: Callable[[Tensor], Tensor],
-    geometry: Geometry,
-    mode: Mode | None,
+    function: Callable[..., Tensor],
+    radius: int,
+    eps: float,
+    region: Region,
+    rule: Rule,
     budget: Budget = REGIONS,
 ) -> Strategy:
-    return Scored(name, lambda inputs: function(inputs.logits), geometry, mode, budget=budget)
+    require_integer(name, "radius", radius)
+    require_number(name, "eps", eps)
+    score = partial(function, radius=radius, eps=eps)
+    return Scored(name, lambda inputs: score(inputs.logits), region or Square(radius), rule, budget=budget)
+
+
+def _square(owner: str, radius: int) -> Square:
+    """A square whose radius is an argument of the strategy ``owner``."""
+    require_integer(owner, "radius", radius)
+    return Square(radius)
 
 
 def _unit_range(maps: Tensor) -> Tensor:
     """Each map of ``(B, H, W)`` scaled to 0..1; a constant map becomes 0.5, so that a product keeps its order."""
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
     span = high - low
-    # Rounding makes a constant map differ in its last digits; they mean nothing and must not be blown up.
+    # The last digits of a constant map differ by rounding and must not be scaled up.
     return torch.where(span > 1e-5 * high.abs(), (maps - low) / span, 0.5)
-
-
-def _radius(radius: int, eps: float = 0.0) -> int:
-    if radius < 0:
-        raise UserError(f"strategy.radius: expected 0 or more, got {radius}")
-    if not eps >= 0:
-        raise UserError(f"strategy.eps: expected 0 or more, got {eps}")
-    return radius

@@ -1,4 +1,4 @@
-"""Superpixels as a geometry."""
+"""Superpixels as a region type."""
 
 import math
 from collections.abc import Sequence
@@ -10,34 +10,29 @@ import torch
 from torch import Tensor
 
 from ripu_lightning.acquisition import functional as F
-from ripu_lightning.acquisition.geometry import Outline, Reduce, Shape, Units, checked_reduce
 from ripu_lightning.acquisition.label_maps import read_regions, require_scikit_image, slic
-from ripu_lightning.acquisition.selection import best_first
-from ripu_lightning.errors import UserError
+from ripu_lightning.acquisition.region_types import REDUCTIONS, Outline, Reduce, RegionType, Shape, Units
+from ripu_lightning.errors import InvalidArgument, UserError, require_choice, require_integer, require_number
 
 
-class Superpixel:
-    """Regions of any shape that do not overlap: SLIC superpixels, or label maps that somebody made.
+class Superpixel(RegionType):
+    """Regions of any shape that do not overlap: SLIC superpixels, or label maps from a folder.
 
     Args:
         segments: superpixels an image that SLIC aims at.
-        compactness: of SLIC; more gives squarer superpixels.
+        compactness: of SLIC; higher values give squarer superpixels.
         folder: of label maps, ``<image id>.png`` (8 or 16 bit) or ``<image id>.pt``; None runs SLIC.
-        reduce: what a region scores: the ``mean``, ``max`` or ``sum`` over its pixels.
-
-    Raises:
-        UserError: values out of range, or no such folder.
+        reduce: score of a region: the ``mean``, ``max`` or ``sum`` over its pixels.
 
     >>> regions = torch.tensor([[0, 0, 1], [2, 1, 1]])
-    >>> geometry = Superpixel(segments=3)
-    >>> units = geometry.units(torch.tensor([[4.0, 0, 3], [1, 3, 3]]), torch.ones(2, 3, dtype=torch.bool), regions)
-    >>> best = geometry.walk(units, (2, 3), limit=1)
-    >>> best.tolist(), geometry.outline(geometry.positions(best, regions), (2, 3), regions)
+    >>> superpixel = Superpixel(segments=3)
+    >>> units = superpixel.units(torch.tensor([[4.0, 0, 3], [1, 3, 3]]), torch.ones(2, 3, dtype=torch.bool), regions)
+    >>> best = superpixel.greedy_order(units, (2, 3), limit=1)
+    >>> best.tolist(), superpixel.outline(superpixel.positions(best, regions), (2, 3), regions)
     ([1], Outline(boxes=tensor([[0, 1, 2, 2]]), inside=tensor([False,  True,  True,  True])))
     """
 
     name = "superpixel"
-    exclusion = 0
     segments = True
 
     def __init__(
@@ -47,19 +42,19 @@ class Superpixel:
         folder: str | PathLike[str] | None = None,
         reduce: Reduce = "mean",
     ) -> None:
-        if segments < 1 or not compactness > 0:
-            raise UserError(
-                f"geometry: expected segments of 1 or more and compactness above 0, got {segments} and {compactness}"
-            )
+        require_integer("Superpixel", "segments", segments, least=1)
+        require_number("Superpixel", "compactness", compactness, above=True)
+        require_choice("Superpixel", "reduce", reduce, REDUCTIONS)
         if folder is not None and not Path(folder).is_dir():
-            raise UserError(f"geometry.folder: no folder {folder}")
-        self.number, self.compactness, self.reduce = segments, compactness, checked_reduce(reduce, "mean", "max", "sum")
+            raise InvalidArgument("Superpixel", "folder", f"must be a folder of label maps, got {folder}")
+        self.number, self.compactness, self.reduce = segments, compactness, reduce
         self.folder = None if folder is None else Path(folder)
 
     def check(self, height: int, width: int) -> None:
-        """See :class:`Geometry`."""
+        """See :class:`RegionType`."""
         if self.number > height * width:
-            raise UserError(f"geometry.segments: {self.number} superpixels in an image of {height}x{width} pixels")
+            problem = f"must be at most {height * width}, the pixels of an image of {height}x{width}, got {self.number}"
+            raise InvalidArgument("Superpixel", "segments", problem)
 
     def require(self, image_ids: Sequence[str]) -> None:
         """Label maps of all images, or scikit-image."""
@@ -68,11 +63,8 @@ class Superpixel:
         for image_id in image_ids if self.folder else []:
             self._label_map(image_id)
 
-    def area(self, height: int, width: int) -> None:
-        """Superpixels differ."""
-
     def segment(self, image: Any, image_id: str) -> Tensor:
-        """See :class:`Geometry`."""
+        """See :class:`RegionType`."""
         if self.folder is None:
             return slic(image, self.number, self.compactness)
         path = self._label_map(image_id)
@@ -86,34 +78,29 @@ class Superpixel:
         for path in (folder / f"{image_id}.png", folder / f"{image_id}.pt"):
             if path.is_file():
                 return path
-        raise UserError(f"geometry.folder: no label map {folder / image_id}.png (or .pt)")
+        raise InvalidArgument("Superpixel", "folder", f"has no label map {folder / image_id}.png (or .pt)")
 
-    def units(self, scores: Tensor, available: Tensor, regions: Tensor | None) -> Units:
-        """One unit a region; free where all its pixels are available."""
+    def units(self, scores: Tensor, available: Tensor, regions: Tensor | None = None) -> Units:
+        """One unit a region; free if all its pixels are available."""
         regions = _required(regions)
         values = F.pool_regions(scores[None], regions[None], self.reduce)[0]
-        taken = torch.bincount(regions[~available], minlength=len(values))
-        return Units(values, (taken == 0) & (values > -math.inf))  # a number that no pixel has scores -inf
+        labelled = torch.bincount(regions[~available], minlength=len(values))
+        return Units(values, (labelled == 0) & (values > -math.inf))  # a number without pixels scores -inf
 
-    def walk(self, units: Units, shape: Shape, limit: int, floor: float = -math.inf) -> Tensor:
-        """See :class:`Geometry`."""
-        return best_first(units.values, units.free, floor)[:limit]
+    def positions(self, numbers: Tensor, regions: Tensor | None = None) -> Tensor:
+        """The pixel of each region that is nearest to its centroid; the first of equals."""
+        return _centres(_required(regions))[numbers]
 
-    def positions(self, numbers: Tensor, regions: Tensor | None) -> Tensor:
-        """The pixel of each region that is nearest to its centroid, the first of equals."""
-        regions = _required(regions)
-        return _centres(regions)[numbers]
-
-    def members(self, positions: Tensor, shape: Shape, regions: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See :class:`Geometry`."""
+    def members(self, positions: Tensor, shape: Shape, regions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See :class:`RegionType`."""
         flat = _required(regions).reshape(-1)
         row_of = torch.full((int(flat.max()) + 1,), -1, dtype=torch.int64, device=flat.device)
         row_of[flat[positions]] = torch.arange(len(positions), device=flat.device)
         pixels = (row_of[flat] >= 0).nonzero()[:, 0]
         return pixels, row_of[flat[pixels]]
 
-    def outline(self, positions: Tensor, shape: Shape, regions: Tensor | None) -> Outline:
-        """See :class:`Geometry`."""
+    def outline(self, positions: Tensor, shape: Shape, regions: Tensor | None = None) -> Outline:
+        """See :class:`RegionType`."""
         regions = _required(regions)
         pixels, rows = self.members(positions, shape, regions)
         ends = []
@@ -138,7 +125,7 @@ def _centres(regions: Tensor) -> Tensor:
     distance = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
     for along in (pixels // width, pixels % width):
         total = torch.bincount(flat, weights=along.double())
-        distance += (along * count[flat] - total[flat]) ** 2  # times count^2: whole numbers, so that equals are equal
+        distance += (along * count[flat] - total[flat]) ** 2  # times count^2: whole numbers compare exactly
     least = distance.new_zeros(len(count)).scatter_reduce(0, flat, distance, "amin", include_self=False)
     nearest = (distance == least[flat]).nonzero()[:, 0]
     return pixels.new_zeros(len(count)).scatter_reduce(0, flat[nearest], nearest, "amin", include_self=False)

@@ -1,4 +1,4 @@
-"""A round as a folder for people and other programs: what is asked as masks, as pictures and as a table."""
+"""A round as a folder for people and other programs: its queries as masks, as pictures and as a table."""
 
 import os
 import shutil
@@ -13,40 +13,40 @@ from PIL import Image
 from PIL.ImageFilter import MaxFilter
 from tqdm import tqdm
 
-from ripu_lightning.annotation.annotators import Query
+from ripu_lightning.annotation.annotators import ImagesById, Query
 from ripu_lightning.annotation.queries import write_queries
 from ripu_lightning.data.classes import ClassMap
-from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
+from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.files import explained, replacing, sync_folder
-from ripu_lightning.labels.painting import box_pixels
-from ripu_lightning.labels.png import write_masks
+from ripu_lightning.labels.export import write_masks
+from ripu_lightning.labels.masks import box_pixels
 
 FRAME = (255, 0, 255)
-"""Colour of the frame around what is asked."""
+"""Colour of the frame around the queried pixels."""
 
-_NOTE = "the labels bought before are safe"
+_NOTE = "the labels of earlier rounds are safe"
 _README = """\
-Round {number}: {regions} regions in {images} images wait for answers. ID stands for an image's id.
+Round {number}: {regions} regions in {images} images wait for answers. ID is an image's id.
 
-asked/ID.png      255 where a pixel is asked, 0 elsewhere
-pictures/ID.jpg   the image, with a frame around what is asked (the frame itself is not asked)
+asked/ID.png      255 where a pixel is queried, 0 elsewhere
+pictures/ID.jpg   the image, with a frame around the queried pixels (the frame itself is not queried)
 queries.parquet   the same for programs, a row a region
 
-To be put here, for every image of asked/:
+Put here, for every image of asked/:
 
-answers/ID.png    one channel of 8 bits (or a palette), as large as the image. Every asked pixel holds a number
-                  from the list below. Whatever stands at the other pixels is not read.
+answers/ID.png    one channel of 8 bits (or a palette), as large as the image. Every queried pixel holds a number
+                  from the list below. The other pixels are not read.
 
-Or, beside this file, answers.zip with these PNGs and nothing else.
+Or put answers.zip next to this file, with these PNGs and nothing else.
 
-When all of them are there, give the command of the run again: it reads them and goes on.
+When all of them are there, run the same command again: it reads them and continues.
 
 numbers           class
 {classes}
 """
 
 
-def export_round(folder: Path, round_number: int, queries: Sequence[Query], dataset: SegmentationDataset) -> None:
+def export_round(folder: Path, round_number: int, queries: Sequence[Query], images: ImagesById) -> None:
     """Write the folder of a round, wholly or not at all; what an interrupted export left is replaced.
 
     Raises:
@@ -60,49 +60,45 @@ def export_round(folder: Path, round_number: int, queries: Sequence[Query], data
 
     def write(query: Query) -> None:
         with reading:
-            image = dataset.image(query.index)
+            image = images.image(query.image_id)
         _export_image(temporary, query, image)
 
     with ThreadPoolExecutor() as pool:
         written = pool.map(write, queries)
-        for _ in tqdm(written, total=len(queries), desc=f"round {round_number}: asking", unit="image"):
+        for _ in tqdm(written, total=len(queries), desc=f"round {round_number}: export", unit="image"):
             pass
-    write_queries(temporary / "queries.parquet", queries)
+    sizes = {query.image_id: images.size(query.image_id) for query in queries}
+    write_queries(temporary / "queries.parquet", queries, sizes)
     with explained(folder, _NOTE):
-        text = _readme(round_number, queries, dataset.classes)
+        text = _readme(round_number, queries, images.dataset.classes)
         (temporary / "README.txt").write_text(text, encoding="utf-8")
         os.rename(temporary, folder)
         sync_folder(folder.parent)
 
 
-def asked_pixels(query: Query, width: int) -> npt.NDArray[np.int64]:
-    """Flat positions of all pixels that are asked of an image ``width`` wide."""
+def queried_pixels(query: Query, width: int) -> npt.NDArray[np.int64]:
+    """Flat positions of all queried pixels of an image ``width`` wide."""
     pixels = box_pixels(query.boxes, width)
     return pixels if query.inside is None else pixels[query.inside]
 
 
 def _export_image(folder: Path, query: Query, image: UInt8Array) -> None:
-    asked = np.zeros(image.shape[:2], dtype=np.uint8)
-    asked.reshape(-1)[asked_pixels(query, image.shape[1])] = 255
-    write_masks(folder / "asked", [query.image_id], lambda _: asked, None)
+    queried = np.zeros(image.shape[:2], dtype=np.uint8)
+    queried.reshape(-1)[queried_pixels(query, image.shape[1])] = 255
+    write_masks(folder / "asked", [query.image_id], lambda _: queried, None)
+    wide = 2 * max(1, max(queried.shape) // 1000) + 1
+    framed = image.copy()
+    framed[np.array(Image.fromarray(queried).filter(MaxFilter(wide))) > queried] = FRAME
     path = folder / "pictures" / f"{query.image_id}.jpg"
     with explained(path, _NOTE):
         path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, _NOTE) as file, explained(path, _NOTE):
         # A PNG of a photograph is six times as large; full colour resolution, or thin frames would fade.
-        Image.fromarray(_framed(image, asked)).save(file, format="JPEG", quality=90, subsampling=0)
-
-
-def _framed(image: UInt8Array, asked: UInt8Array) -> UInt8Array:
-    wide = 2 * max(1, max(asked.shape) // 1000) + 1
-    around = np.array(Image.fromarray(asked).filter(MaxFilter(wide))) > asked
-    framed = image.copy()
-    framed[around] = FRAME
-    return framed
+        Image.fromarray(framed).save(file, format="JPEG", quality=90, subsampling=0)
 
 
 def _readme(round_number: int, queries: Sequence[Query], classes: ClassMap) -> str:
-    rows = [*zip(classes.ids, classes.names, strict=True), (classes.ignore, "can not say")]
+    rows = [*zip(classes.ids, classes.names, strict=True), (classes.ignore, "cannot say")]
     lines = [f"{' '.join(map(str, ids)):<17} {name}" for ids, name in rows if ids]
     regions = sum(len(query.centres) for query in queries)
     return _README.format(number=round_number, regions=regions, images=len(queries), classes="\n".join(lines))

@@ -1,4 +1,6 @@
-"""``ripu-convert``: a checkpoint of the paper's public code into one of ours, or one of ours into theirs."""
+"""``ripu-convert``: a checkpoint from or to the public code."""
+
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -10,10 +12,10 @@ def main() -> None:
     run("convert", _convert)
 
 
-def _convert(config: DictConfig) -> None:
-    from ripu_lightning.cli.conversion import convert_checkpoint
+def _convert(config: DictConfig, folder: Path) -> None:
+    from ripu_lightning.experiment.convert import convert
 
-    convert_checkpoint(config)
+    print(f"written to {config.to}, in the format of {convert(config)}")
 
 
 if __name__ == "__main__":

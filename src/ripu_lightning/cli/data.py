@@ -1,6 +1,7 @@
 """``ripu-data``: check data sets, or prepare them for training."""
 
 import sys
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -9,7 +10,7 @@ from ripu_lightning.errors import UserError, suggest
 
 COMMANDS = ("check", "prepare")
 PARTS = ("source", "target", "target_eval")
-USAGE = "ripu-data check|prepare [data=option] [key=value] ... (--help tells more)"
+USAGE = "ripu-data check|prepare [data=option] [key=value] ... (see --help)"
 
 
 def main() -> None:
@@ -24,22 +25,24 @@ def main() -> None:
     run("data_tool", _data, _part)
 
 
-def _data(config: DictConfig) -> None:
+def _data(config: DictConfig, _: Path) -> None:
     if config.command not in COMMANDS:
         raise UserError(f"command: expected check or prepare, got {config.command!r}")
-    # Only now, with a valid config, is torch worth loading.
+    # torch is loaded only for a valid config.
     from ripu_lightning.cli.data_check import check
     from ripu_lightning.cli.data_prepare import prepare
+    from ripu_lightning.experiment.config_keys import errors_name_keys
 
     names = [config.only] if config.only else [name for name in PARTS if config.data.get(name)]
-    {"check": check, "prepare": prepare}[config.command](config, names)
+    with errors_name_keys(config):
+        {"check": check, "prepare": prepare}[config.command](config, names)
 
 
 def _part(config: DictConfig) -> str:
     if config.only not in {None, *PARTS}:
         raise UserError(f"only: no part {config.only!r}; {suggest(str(config.only), PARTS)}")
     if config.only and config.data.get(config.only) is None:
-        raise UserError(f"only: data.{config.only} is null; there is nothing to read")
+        raise UserError(f"only: data.{config.only} is null, so there is nothing to read")
     for name in PARTS:
         part = config.data.get(name)
         if part is not None and not (OmegaConf.is_dict(part) and part.get("_target_")):

@@ -1,4 +1,4 @@
-"""``ripu-data check``: open every file of the data sets, count, and tell all faults."""
+"""``ripu-data check``: read every file of the data sets, count, and list all faults."""
 
 import warnings
 from collections import Counter
@@ -8,15 +8,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from ripu_lightning.cli.build import build
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.data.statistics import Statistics, keep_statistics, read_statistics
 from ripu_lightning.data.workers import all_cores
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.build import build
 
 SHOWN = 20
-"""Faults of one part that are printed; the others are counted."""
+"""Faults of one part that are printed; the rest is counted."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class _Findings:
 
 
 def check(config: DictConfig, names: list[str]) -> None:
-    """Check parts of ``config.data``; what was read without a fault is not read again by training.
+    """Check parts of ``config.data``; training does not read again what was read without a fault.
 
     Raises:
         UserError: there are faults; they have been printed.
@@ -45,16 +45,16 @@ def check(config: DictConfig, names: list[str]) -> None:
         _print_faults(console, name, findings.faults)
         faults += len(findings.faults)
     if faults:
-        raise UserError(f"data: {faults} fault(s), listed above: mend them and check again")
+        raise UserError(f"data: {faults} fault(s), listed above: fix them and check again")
 
 
 def _read(config: DictConfig, name: str) -> _Findings:
     findings = _Findings()
-    # Where the config says so, orphans are told one by one, beside the faults of the pairs.
+    # Where orphans are errors, they are listed one by one, after the faults of the pairs.
     one_by_one = config.data[name].get("orphans") == "error"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # told below: as a fault, or as a note once there is no fault
+            warnings.simplefilter("ignore")  # printed below: as a fault, or as a note if there is no fault
             findings.dataset = build(config, f"data.{name}", **({"orphans": "skip"} if one_by_one else {}))
     except UserError as error:
         findings.faults.append(str(error))
@@ -71,7 +71,7 @@ def _print_counts(console: Console, name: str, dataset: SegmentationDataset, sta
     sizes = Counter((int(height), int(width)) for height, width in statistics.sizes if height)
     listed = ", ".join(f"{height}x{width} ({count})" for (height, width), count in sizes.most_common(5))
     more = f" and {len(sizes) - 5} more sizes" if len(sizes) > 5 else ""
-    console.print(f"[bold]{name}[/]: {len(dataset)} images, height x width: {listed or 'none can be read'}{more}")
+    console.print(f"[bold]{name}[/]: {len(dataset)} images, height x width: {listed or 'none is readable'}{more}")
     if dataset.has_labels:
         console.print(_class_table(dataset, statistics))
     else:

@@ -1,4 +1,6 @@
-"""``ripu-evaluate``: IoU table and saved predictions from a checkpoint alone."""
+"""``ripu-evaluate``: a checkpoint on the target's evaluation split."""
+
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -10,10 +12,23 @@ def main() -> None:
     run("evaluate", _evaluate)
 
 
-def _evaluate(config: DictConfig) -> None:
-    from ripu_lightning.cli.evaluation import evaluate_checkpoint
+def _evaluate(config: DictConfig, folder: Path) -> None:
+    from ripu_lightning.experiment.build import path_in
+    from ripu_lightning.experiment.evaluate import evaluate
+    from ripu_lightning.experiment.loggers import leads
+    from ripu_lightning.report.result import NAME, read_result
+    from ripu_lightning.report.terminal_tables import print_figures
 
-    evaluate_checkpoint(config)
+    keys = ("data", "evaluation", "predictions", "trainer", "trust")
+    figures = evaluate(path_in(config, "checkpoint"), folder, **{key: config.get(key) for key in keys})
+    if not leads():
+        return
+    if figures:
+        title = read_result(folder / NAME).protocol["inference"]["title"]
+        print_figures(figures, "" if title == "plain" else title)
+    else:
+        print("the data have no labels: nothing is counted, there are predictions only")
+    print(f"written to {folder}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""``ripu-labels``: look at label stores, check, export and merge them, and put other rounds in force."""
+"""``ripu-labels``: list, verify, roll back, export and merge label stores."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ripu_lightning.cli.labels_commands import export, merge, rollback, show, verify
 from ripu_lightning.errors import DISK_FULL, UserError
 
 _STORE = "a label store, or a run's folder with one in labels/"
+_NEW = "made; it may exist if it is empty"
 _NOTE = (
     "No command deletes or overwrites answers. The exit code is 1 for a mistake, and where a committed round that the "
     "command reads is damaged or missing: the others are used, and it is named."
@@ -24,12 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         code = _fail(str(error))
     except KeyboardInterrupt:
-        code = _fail("interrupted; the label stores are as they were") + 129
+        code = _fail("interrupted; the label stores are unchanged") + 129
     except OSError as error:
         if not error.filename:
             raise
-        mend = "free some space" if error.errno in DISK_FULL else "check the path and its permissions"
-        code = _fail(f"{error.filename}: {error.strerror}; {mend}")
+        fix = "free some space" if error.errno in DISK_FULL else "check the path and its permissions"
+        code = _fail(f"{error.filename}: {error.strerror}; {fix}")
     if code:
         sys.exit(code)
 
@@ -41,29 +42,25 @@ def _fail(line: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="ripu-labels", description="Label stores: what was asked and what was answered.", epilog=_NOTE
+        prog="ripu-labels", description="Label stores: what was queried and what was answered.", epilog=_NOTE
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    listing = commands.add_parser("list", help="the rounds, in force and set aside", epilog=_NOTE)
-    listing.set_defaults(run=show)
-    listing.add_argument("store", type=Path, metavar="STORE", help=_STORE)
+    def add(name: str, run: Callable[..., int], about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, epilog=_NOTE)
+        command.set_defaults(run=run)
+        if name != "merge":
+            command.add_argument("store", type=Path, metavar="STORE", help=_STORE)
+        return command
 
-    verifying = commands.add_parser("verify", help="read every file whole and compare its SHA-256", epilog=_NOTE)
-    verifying.set_defaults(run=verify)
-    verifying.add_argument("store", type=Path, metavar="STORE", help=_STORE)
-
-    rolling = commands.add_parser("rollback", help="put other rounds in force, back or forth", epilog=_NOTE)
-    rolling.set_defaults(run=rollback)
-    rolling.add_argument("store", type=Path, metavar="STORE", help=_STORE)
+    add("list", show, "the rounds, active and inactive")
+    add("verify", verify, "read every file completely and compare its SHA-256")
+    rolling = add("rollback", rollback, "make other rounds active, back or forth")
     rolling.add_argument(
-        "to", metavar="TO", help="number of the last round in force (0 for none), or first 6 digits of any round's id"
+        "to", metavar="TO", help="number of the last active round (0 for none), or first 6 digits of any round's id"
     )
-
-    exporting = commands.add_parser("export", help="masks for other programs", epilog=_NOTE)
-    exporting.set_defaults(run=export)
-    exporting.add_argument("store", type=Path, metavar="STORE", help=_STORE)
-    exporting.add_argument("folder", type=Path, metavar="FOLDER", help="made; it may exist if it is empty")
+    exporting = add("export", export, "masks for other programs")
+    exporting.add_argument("folder", type=Path, metavar="FOLDER", help=_NEW)
     exporting.add_argument(
         "--format",
         dest="kind",
@@ -72,11 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         help="png: ID.png an image, class indices, 255 elsewhere; coco: annotations.json (needs the extra coco)",
     )
     exporting.add_argument("--through", type=int, metavar="N", help="count the rounds 1 to N only")
-
-    merging = commands.add_parser("merge", help="the rounds in force of several stores as one store", epilog=_NOTE)
-    merging.set_defaults(run=merge)
+    merging = add("merge", merge, "the active rounds of several stores as one store")
     merging.add_argument("stores", nargs="+", type=Path, metavar="STORE", help=_STORE)
-    merging.add_argument("--into", type=Path, required=True, metavar="FOLDER", help="made; it may exist if it is empty")
+    merging.add_argument("--into", type=Path, required=True, metavar="FOLDER", help=_NEW)
     return parser
 
 

@@ -1,27 +1,29 @@
-"""What ``ripu-labels`` does; each command returns its exit code."""
+"""The commands of ``ripu-labels``; each returns its exit code."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from ripu_lightning.cli.labels_table import print_classes, print_rounds, shown
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import LabelStore
+from ripu_lightning.labels import NOT_QUERIED, VOID, LabelStore, Round
+from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_back, verify_store
 from ripu_lightning.labels.manifest import NAME
-from ripu_lightning.labels.merging import merge_stores, require_empty
-from ripu_lightning.labels.store import roll_back
-from ripu_lightning.labels.verifying import verify_store
+from ripu_lightning.labels.round_file import RoundFile
 
 WIDTH = 160
 """Characters a line, where no terminal says how many there are."""
+_NUMBERS = ("images", "queries", "pixels", "void")
 
 
 def show(store: Path) -> int:
     """``list``: the rounds, their sums and the classes."""
     opened, console = LabelStore.salvage(_folder(store)), _console()
-    print_rounds(opened, console)
-    print_classes(opened, console)
+    _print_rounds(opened, console)
+    _print_classes(opened, console)
     return _name_damaged([opened], console)
 
 
@@ -32,38 +34,38 @@ def verify(store: Path) -> int:
     for state in states:
         _say(console, f"{state.state:<9}  {state.name}  {state.about}")
     lost = sum(state.lost for state in states)
-    _say(console, f"{lost} committed files are not as they were" if lost else "everything committed is as it was")
+    _say(console, f"{lost} committed files are damaged or missing" if lost else "all committed files are intact")
     return int(lost > 0)
 
 
 def rollback(store: Path, to: str) -> int:
-    """``rollback``: another head; then what is in force, and whether it can be read."""
+    """``rollback``: another head; then which rounds are active, and whether they can be read."""
     folder, console = _folder(store), _console()
     roll_back(folder, to)
     opened = LabelStore.salvage(folder)
     last = f"rounds 1 to {len(opened.rounds)} ({opened.rounds[-1].id})" if opened.rounds else "no rounds"
-    _say(console, f"in force: {last}, {opened.pixels:,} pixels; set aside: {len(opened.set_aside)} rounds")
+    _say(console, f"active: {last}, {opened.pixels:,} pixels; inactive: {len(opened.inactive)} rounds")
     _name_damaged([opened], console)
-    return 0  # the pointer was moved, as asked
+    return 0  # the pointer was moved as requested
 
 
 def export(store: Path, folder: Path, kind: str, through: int | None) -> int:
-    """``export``: masks of the rounds in force."""
+    """``export``: masks of the active rounds."""
     console = _console()
     require_empty(folder)
     opened = LabelStore.salvage(_folder(store))
     if through is not None and not 1 <= through <= len(opened.rounds):
-        raise UserError(f"--through: expected a round in force, 1 to {len(opened.rounds)}, got {through}")
+        raise UserError(f"--through: expected an active round, 1 to {len(opened.rounds)}, got {through}")
     if kind == "png":
         opened.export_png(folder, through=through)
     else:
         opened.export_coco(folder / "annotations.json", through)
-    _say(console, f"{len(opened.touched_through(through))} images written to {folder}")
+    _say(console, f"{len(opened.queried_images_through(through))} images written to {folder}")
     return _name_damaged([opened], console, through)
 
 
 def merge(stores: Sequence[Path], into: Path) -> int:
-    """``merge``: one store of all rounds in force."""
+    """``merge``: one store of all active rounds."""
     opened, console = [LabelStore.salvage(_folder(store)) for store in stores], _console()
     merged, conflicts = merge_stores(opened, into)
     pixels = sum(entry.pixels for entry in merged.rounds)
@@ -79,6 +81,45 @@ def _folder(path: Path) -> Path:
     return inside if not (path / NAME).is_file() and (inside / NAME).is_file() else path
 
 
+def _print_rounds(store: LabelStore, console: Console) -> None:
+    """A row a round: the active ones and their sums, then the inactive ones."""
+    table = Table()
+    for name in ("round", *_NUMBERS, "id", "when", "strategy", "annotator", "state"):
+        table.add_column(name, justify="right" if name in ("round", *_NUMBERS) else "left", overflow="fold")
+    for entry in store.rounds:
+        file = store.file(entry.number)
+        table.add_row(*_row(entry, file, "damaged" if file is None else "active"))
+    table.add_section()
+    total = ("", f"{len(store.queried_images):,}", f"{store.queries:,}", f"{store.pixels:,}", f"{store.void:,}")
+    table.add_row(*total, "", "", "", "", "all active")
+    table.add_section()
+    opened = dict(store.open_inactive())
+    for entry in store.inactive:
+        table.add_row(*_row(entry, opened.get(entry), "inactive" if entry in opened else "inactive, damaged"))
+    console.print(table)
+
+
+def _row(entry: Round, file: RoundFile | None, state: str) -> list[Text | str]:
+    images = "–" if file is None else f"{len(file.images):,}"
+    numbers = [str(entry.number), images, f"{entry.queries:,}", f"{entry.pixels:,}", f"{entry.void:,}"]
+    return [*numbers, *map(_shown, (entry.id, entry.time, entry.strategy, entry.annotator)), state]
+
+
+def _print_classes(store: LabelStore, console: Console) -> None:
+    """How many pixels each class got in the active rounds, and how many got none."""
+    files = [file for entry in store.rounds if (file := store.file(entry.number)) is not None]
+    counts = sum((file.tally() for file in files), np.zeros(256, dtype=np.int64))
+    total = int(counts.sum() - counts[NOT_QUERIED])
+    table = Table()
+    table.add_column("class", overflow="fold")
+    for name in ("pixels", "%"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for index, name in [*enumerate(store.classes), (VOID, "void")]:
+        share = f"{100 * counts[index] / total:.2f}" if total else "–"
+        table.add_row(_shown(name), f"{counts[index]:,}", share)
+    console.print(table)
+
+
 def _name_damaged(stores: Sequence[LabelStore], console: Console, through: int | None = None) -> int:
     """Exit code: 1 after naming what could not be used."""
     lines = [line for store in stores for number, line in store.damaged.items() if through is None or number <= through]
@@ -88,7 +129,12 @@ def _name_damaged(stores: Sequence[LabelStore], console: Console, through: int |
 
 
 def _say(console: Console, line: str) -> None:
-    console.print(shown(line), soft_wrap=True, highlight=False)
+    console.print(_shown(line), soft_wrap=True, highlight=False)
+
+
+def _shown(text: str) -> Text:
+    """Text of a store, which may be from other people: no markup, and nothing that steers a terminal."""
+    return Text(text if text.isprintable() else ascii(text)[1:-1])
 
 
 def _console() -> Console:

@@ -1,57 +1,56 @@
-"""``ripu-report``: runs beside each other, as tables in the terminal and as a page to be sent to others."""
+"""``ripu-report``: results of many runs, as tables in the terminal and as a page to send to others."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ripu_lightning.errors import UserError
-from ripu_lightning.report.entries import print_results, read_entries, write_results
-from ripu_lightning.report.page.costs import AnnotationModel
-from ripu_lightning.report.page.html import write_report
-from ripu_lightning.report.page.runs import read_run
+from ripu_lightning.errors import InvalidArgument, UserError
+from ripu_lightning.extras import MissingPackage
+from ripu_lightning.report.across_runs import report
+from ripu_lightning.report.page.annotation_cost import AnnotationModel
+from ripu_lightning.report.results_by_protocol import print_results, read_results
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Console entry point; a mistake prints one line and exits with 1."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     try:
-        entries = read_entries(options.paths)
         model = AnnotationModel(options.click, options.visit, options.whole)
-        page = write_report([read_run(entry) for entry in entries], options.output, model)
-        write_results(entries, options.output / "results.csv")
+    except InvalidArgument as error:
+        parser.error(f"--{error.argument}: {error.problem}")
+    try:
+        found = report(options.paths, options.output or Path("report"), model)
+        print_results(found.results)
+        print(f"report: {found.page}")
+    except MissingPackage as error:
+        print_results(read_results(options.paths))
+        print(f"no page was written: {error}", file=sys.stderr)
+        sys.exit(1 if options.output else 0)  # who names its folder wants the page
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    print_results(entries)
-    print(f"report: {page}")
 
 
 def _parser() -> argparse.ArgumentParser:
     model = AnnotationModel()
     parser = argparse.ArgumentParser(
         prog="ripu-report",
-        description="Results of several runs, and a page that tells which strategy and budget to use.",
+        description="Results of several runs, and a page that recommends a strategy and a budget.",
     )
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a result.json, or a folder of runs, evaluations or a sweep"
     )
-    parser.add_argument("--output", type=Path, default=Path("report"), metavar="FOLDER", help="of the report (report)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="of the report (report)")
     for name, what in (
         ("click", "one click"),
-        ("visit", "a visit of an image in a round"),
-        ("whole", "all pixels of an image"),
+        ("visit", "opening an image in a round"),
+        ("whole", "labelling all pixels of an image"),
     ):
         text = f"seconds that {what} takes, for the estimated hours ({getattr(model, name):g})"
-        parser.add_argument(f"--{name}", type=_seconds, default=getattr(model, name), metavar="SECONDS", help=text)
+        parser.add_argument(f"--{name}", type=float, default=getattr(model, name), metavar="SECONDS", help=text)
     return parser
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, got {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A sweep: which folder it has, which jobs, and what is told when it has ended."""
+"""A sweep: its folder, its jobs, and the report on them at its end."""
 
 import re
 import signal
@@ -20,11 +20,12 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from ripu_lightning.cli.launching import refuse_sweep
 from ripu_lightning.cli.sweep_job import NAME, Job, read_job
 from ripu_lightning.cli.sweep_table import Watch
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.launching import launcher
 from ripu_lightning.report.result import reached_with
+from ripu_lightning.signals import SIGNALS
 
 LONGEST = 120
 """Characters of the name of a job's folder; file systems take 255 bytes."""
@@ -38,11 +39,12 @@ class Sweep:
 
     Attributes:
         name: of its folder.
-        keys: what is swept.
-        folders: names of the folders of its jobs, as far as they are known before it starts.
-        count: of its jobs; null where nobody knows.
-        steps: of a job that does not say so itself.
+        keys: the keys that are swept.
+        folders: names of its jobs' folders; empty if they are not known before it starts.
+        count: number of its jobs; None if it is not known.
+        steps: of a job that has not begun.
         place: its folder, once Hydra has resolved it.
+        watch: shows it while it runs.
     """
 
     name: str
@@ -63,15 +65,15 @@ _current: Sweep | None = None
 
 
 class SweepCallback(Callback):
-    """Has Hydra tell of a sweep before its jobs start. Without state, as launchers send it to their processes."""
+    """Called by Hydra before the jobs of a sweep start. Without state, because launchers send it to their processes."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Plan the sweep and begin to show it. Exits with 1 and a line where it can not be."""
+        """Plan the sweep and begin to show it. Exits with 1 and a line if it is refused."""
         global _current
         try:
-            refuse_sweep()
+            _refuse_launcher()
             _current = plan(config)
-        except UserError as error:  # Hydra would make a warning of it, and go on
+        except UserError as error:  # Hydra would print a warning and continue
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         _current.place = Path(str(config.hydra.sweep.dir))
@@ -79,15 +81,24 @@ class SweepCallback(Callback):
             _ = config.hydra.sweep.subdir  # has Hydra remember the keys for the processes of its launcher
         else:
             _current.folders = []  # the user names them
-        for number in (signal.SIGTERM, signal.SIGUSR1):  # while a job runs here, it is told instead: see run_child
+        for number in SIGNALS[1:]:  # while a job runs here, run_child passes them on to it instead
             signal.signal(number, _stop)
         _current.watch = Watch(_current.place, _current.jobs, _current.count, _current.steps)
         _current.watch.start()
 
 
+def _refuse_launcher() -> None:
+    name, processes = launcher() or ("", 1)
+    if processes > 1:
+        raise UserError(
+            f"-m: {name} has {processes} processes, each of which would run the complete sweep; start it in one "
+            "process, with trainer.devices=N or hydra/launcher=submitit_slurm for the processes of its jobs"
+        )
+
+
 @contextmanager
 def watched() -> Iterator[None]:
-    """Run a command; where it was a sweep, stop showing it, and tell which jobs failed.
+    """Run a command; if it was a sweep, stop showing it, and report the jobs that failed.
 
     Raises:
         UserError: there are any.
@@ -109,10 +120,10 @@ def watched() -> Iterator[None]:
 
 
 def plan(config: DictConfig) -> Sweep:
-    """What a command line sweeps, and over which jobs.
+    """The sweep of a command line.
 
     Args:
-        config: the whole config of the sweep, with that of Hydra.
+        config: of the sweep, with Hydra's own config.
 
     Raises:
         UserError: it names one folder for all jobs.
@@ -138,16 +149,17 @@ def plan(config: DictConfig) -> Sweep:
 def _folders(overrides: list[Override], keys: Sequence[str]) -> list[str]:
     try:
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
-    except HydraException:  # a kind of sweep that it does not know; it will say so itself
+    except HydraException:  # a kind of sweep that it does not know; Hydra reports it itself
         return []
     return list(dict.fromkeys(job_name(job, keys) for job in jobs))
 
 
 def job_name(overrides: Sequence[str], keys: Sequence[str]) -> str:
-    """The folder of a job: what it has of the keys that are swept, in words.
+    """The folder of a job: the swept keys with their values, in words.
 
-    Not as on the command line: Hydra reads no path with ``=`` or a comma in it, as in ``checkpoint=...``. What else
-    it or a file system minds is replaced and a long name cut; a part of its hash then tells it from others.
+    Not as on the command line: Hydra reads no path with ``=`` or a comma in it, as in ``checkpoint=...``. Other
+    characters that Hydra or a file system refuses are replaced, and a long name is cut; then a part of its hash
+    distinguishes it from others.
 
     >>> job_name(["experiment=demo", "strategy=ripu", "seed=1"], ["strategy", "seed"])
     'seed-1+strategy-ripu'
@@ -171,7 +183,7 @@ def _sweep_job(keys: str) -> str:
     return job_name(HydraConfig.get().overrides.task, keys.split()) if HydraConfig.initialized() else "job"
 
 
-# Hydra resolves them in this process and hands what is cached to the processes of a launcher.
+# Hydra resolves them in this process and hands the cached values to the processes of a launcher.
 OmegaConf.register_new_resolver("sweep_dir", _sweep_dir, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("sweep_keys", _sweep_keys, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("sweep_job", _sweep_job, replace=True)

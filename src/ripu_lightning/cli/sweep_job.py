@@ -1,6 +1,5 @@
-"""One job of a sweep: a process of its own, whose folder holds a record of it and what it printed."""
+"""One job of a sweep: a process of its own, whose folder holds its record and its output."""
 
-import fcntl
 import json
 import os
 import re
@@ -13,12 +12,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ripu_lightning.cli.apart import lives, quoted, start_apart
+from ripu_lightning.cli.child_process import lives, quoted, start_child
 from ripu_lightning.errors import UserError
-from ripu_lightning.files import explained, replacing
+from ripu_lightning.files import explained, file_lock, replacing
 from ripu_lightning.report.result import NAME as RESULT
 from ripu_lightning.report.result import digest, read_result
 from ripu_lightning.signals import SIGNALS
@@ -28,17 +28,17 @@ NAME, LOG = "job.json", "log.txt"
 SWEEP = "RIPU_SWEEP"
 """Environment variable: the name of the sweep's folder, for the process of a job."""
 STATES = {0: "complete", 3: "waiting", **{128 + number: "stopped" for number in SIGNALS}}
-"""By exit code; any other one is a failure."""
+"""State by exit code; any other code is a failure."""
 MOST = 2**53
-"""Above all times, codes and steps; infinity and NaN are not below it."""
+"""Above all times, codes and steps, and below infinity."""
 TAIL = 2**16
-"""Bytes at the end of a log in which the reason for a failure is looked for."""
-NOTE = "the labels that were bought are safe"
+"""Bytes at the end of a log that are searched for the reason of a failure."""
+NOTE = "all labels are safe"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What ``job.json`` holds.
+    """The content of ``job.json``.
 
     Attributes:
         overrides: the job's part of the command line.
@@ -47,7 +47,7 @@ class Job:
         ended: Unix time at which it ended; null while it runs.
         code: its exit code.
         error: the line that says why it failed.
-        steps: that the run has; null for a command without steps.
+        steps: of the run; null for a command without steps.
         process: the id of the process that waits for the job.
         host: the machine of that process.
     """
@@ -63,22 +63,22 @@ class Job:
     host: str = ""
 
     def write(self, folder: Path) -> None:
-        """Write ``job.json``, atomically. Raises UserError where it can not be written."""
+        """Write ``job.json``, atomically. Raises UserError if it cannot be written."""
         with replacing(folder / NAME, NOTE) as file:
             file.write(f"{json.dumps(asdict(self), indent=2)}\n".encode())
 
 
 def read_job(folder: Path) -> Job | None:
-    """The record in a job's folder; None where there is none, or a damaged one, as if the job had never run.
+    """The record in a job's folder; None for no record or a damaged one, as if the job had never run.
 
-    A job that runs according to a process that is no more, on this machine, was stopped.
+    A job counts as stopped if its record says that it runs, but its process on this machine is gone.
     """
     try:
         content = parse_json(read_bounded(folder / NAME))
         job = Job(**{field.name: content[field.name] for field in fields(Job)})
     except (UserError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    if not _is_whole(job):
+    if not _is_valid(job):
         return None
     lost = job.state == "running" and job.host == socket.gethostname() and not lives(job.process)
     return replace(job, state="stopped") if lost else job
@@ -88,14 +88,14 @@ def run_job(config: DictConfig, environment: Mapping[str, str]) -> float | None:
     """Run the job of a sweep whose config this is, unless it is complete.
 
     In a process of its own, so that ranks, loggers and memory of one job do not leak into the next: Lightning's
-    launcher would otherwise start the whole sweep again on every other rank.
+    launcher would otherwise start the sweep again on every other rank.
 
     Returns:
-        Its mIoU, for sweepers that look for the best one; None where it failed, waits or has none.
+        Its mIoU, for sweepers that search for the best one; None if it failed, waits or has none.
 
     Raises:
-        SystemExit: it was asked to stop, and so the sweep is.
-        UserError: another sweep is at it.
+        SystemExit: a signal stopped it, and so the sweep.
+        UserError: another sweep runs it.
     """
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
@@ -103,15 +103,9 @@ def run_job(config: DictConfig, environment: Mapping[str, str]) -> float | None:
         return read_result(folder / RESULT).miou
     with explained(folder, "nothing was changed"):
         folder.mkdir(parents=True, exist_ok=True)
-    steps = OmegaConf.select(config, "schedule.steps")
-    job = Job(
-        overrides=list(settings.overrides.task),
-        state="running",
-        started=time.time(),
-        steps=steps if isinstance(steps, int) else None,
-        process=os.getpid(),
-        host=socket.gethostname(),
-    )
+    steps, overrides = OmegaConf.select(config, "schedule.steps"), list(settings.overrides.task)
+    steps = steps if isinstance(steps, int) else None
+    job = Job(overrides, "running", time.time(), steps=steps, process=os.getpid(), host=socket.gethostname())
     if int(os.environ.get("SLURM_PROCID", 0)):  # of several tasks of one job the first keeps the record
         _start(job, folder, environment)
         return None
@@ -120,7 +114,7 @@ def run_job(config: DictConfig, environment: Mapping[str, str]) -> float | None:
 
 
 def is_complete(folder: Path, config: DictConfig) -> bool:
-    """Whether the job is through, and with this very config."""
+    """Whether the job is complete, and with this same config."""
     job = read_job(folder)
     if job is None or job.state != "complete":
         return False
@@ -138,7 +132,7 @@ def _run(job: Job, folder: Path, environment: Mapping[str, str]) -> float | None
         code = _start(job, folder, environment)
     except SystemExit as stopped:
         code = int(str(stopped.code))
-        print(f"\nthe sweep stops in the job in {folder}: the same command goes on", file=sys.stderr)
+        print(f"\nthe sweep stops in the job in {folder}: the same command resumes it", file=sys.stderr)
         raise
     finally:
         _tidy(folder / LOG)
@@ -152,25 +146,25 @@ def _run(job: Job, folder: Path, environment: Mapping[str, str]) -> float | None
 def _start(job: Job, folder: Path, environment: Mapping[str, str]) -> int:
     # A config of conf/sweep says that the command is a sweep, which the job is not.
     overrides = [*job.overrides, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
-    # Unbuffered, so that what is printed and what is warned of stand in order.
+    # Unbuffered, so that output and warnings are in order.
     mine = {**environment, SWEEP: folder.parent.name, "PYTHONUNBUFFERED": "1"}
     with explained(folder / LOG, NOTE):
         log = (folder / LOG).open("ab", buffering=0)
     with log:
         start = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started))
         log.write(f"--- {start}: {' '.join(job.overrides)}\n".encode())
-        return start_apart(overrides, mine, log)
+        return start_child(overrides, mine, log)
 
 
 def _tidy(log: Path) -> None:
-    """Leave of each line what a terminal would show at last: no colours, and of a progress bar its end."""
+    """Keep of each line what a terminal would show at the end: no colours, and a progress bar only once."""
     text = re.sub(rb"\x1b\[[0-?]*[ -/]*[@-~]", b"", log.read_bytes())
     with replacing(log, NOTE) as file:
         file.write(re.sub(rb"(?m)^[^\n]*\r(?!\n)", b"", text))
 
 
 def _reason(log: Path, code: int) -> str:
-    """The error line of the last attempt, or the last line that it printed."""
+    """The error line of the last attempt, or the last line of its output."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL))
         text = file.read().decode(errors="replace")
@@ -183,21 +177,20 @@ def _reason(log: Path, code: int) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock = file_lock(folder / "job.lock")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        lock.acquire(blocking=False)
+    except Timeout:
         raise UserError(f"{folder}: another sweep is at this job; wait for it, then start again") from None
-    except OSError:
-        pass  # a disk without locks; the label store has one of its own
+    except (OSError, NotImplementedError):
+        pass  # a disk without locks; the label store has a lock of its own
     try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
-def _is_whole(job: Job) -> bool:
+def _is_valid(job: Job) -> bool:
     numbers = (job.started, job.ended, job.code, job.steps, job.process)
     return (
         isinstance(job.overrides, list)

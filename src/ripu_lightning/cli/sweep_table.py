@@ -1,6 +1,6 @@
-"""A sweep while it runs: a table that is alive on a terminal, a line for each job that ends elsewhere.
+"""A sweep while it runs: a live table on a terminal, elsewhere a line for each job that ends.
 
-All of it is read from the jobs' folders, whoever runs them.
+All of it is read from the jobs' folders, whatever process runs them.
 """
 
 import csv
@@ -34,7 +34,7 @@ STYLES = {
     "queued": "dim",
     "complete": "green",
 }
-"""By state, those first that are shown where not all jobs fit."""
+"""Style by state; if not all jobs fit, the first states are shown first."""
 AROUND = 9
 """Lines of a terminal that are not rows of jobs."""
 Jobs = Mapping[str, Job | None]
@@ -46,9 +46,9 @@ class Watch:
     Args:
         folder: of the sweep.
         jobs: reads the records of all jobs, by the names of their folders.
-        count: of the jobs; None where nobody knows.
+        count: of the jobs; None if it is not known.
         steps: of a job that has not begun.
-        console: where to show it; standard output unless given.
+        console: standard output by default.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Watch:
         self.console = console or Console()
         self._started, self._ended = time.time(), threading.Event()
         self._begun_with = self._done(jobs())
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin; what was complete before is told, though only its turn shows whether its config is still the same."""
+        """Begin, and say how many jobs were complete before; their configs are compared at their turn."""
         jobs = self.jobs()
         complete = sum(job is not None and job.state == "complete" for job in jobs.values())
         number = "jobs" if self.count is None else f"{self.count} job{'s' if self.count > 1 else ''}"
@@ -79,7 +79,7 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Show how it ended, leave the terminal as it was, and tell why jobs failed."""
+        """Show how it ended, restore the terminal, and say why jobs failed."""
         self._ended.set()
         self._thread.join()
         if self._live:
@@ -87,7 +87,7 @@ class Watch:
             self._live.stop()
             for name, job in self.jobs().items():
                 if job and job.state == "failed":
-                    self._tell(name, job)
+                    self._report(name, job)
         else:
             self._look()
 
@@ -101,11 +101,11 @@ class Watch:
             self._live.update(self.table(jobs), refresh=True)
             return
         for name, job in jobs.items():
-            if job and job.state != "running" and job.started >= self._started and name not in self._told:
-                self._told.add(name)
-                self._tell(name, job)
+            if job and job.state != "running" and job.started >= self._started and name not in self._reported:
+                self._reported.add(name)
+                self._report(name, job)
 
-    def _tell(self, name: str, job: Job) -> None:
+    def _report(self, name: str, job: Job) -> None:
         found = _last(self.folder / name)
         reached = f", mIoU {found['miou']} %, {found['share']} % labelled" if found and job.error is None else ""
         line = f"{name}: {job.state}, {_time(job)}{reached}" + (f": {job.error}" if job.error else "")
@@ -126,16 +126,16 @@ class Watch:
         states = Counter(job.state if job else "queued" for job in jobs.values())
         states["queued"] += max(0, (self.count or 0) - len(jobs))
         counts = ", ".join(f"{states[state]} {state}" for state in STYLES if states[state])
-        done, whole = self._done(jobs), max(self.count or 0, len(jobs))
+        done, total = self._done(jobs), max(self.count or 0, len(jobs))
         bar = Table.grid(padding=(0, 1))
         spent = time.time() - self._started
-        left = spent * (whole - done) / (done - self._begun_with) if done > self._begun_with else math.nan
+        left = spent * (total - done) / (done - self._begun_with) if done > self._begun_with else math.nan
         times = f"{_clock(spent)} so far" + ("" if math.isnan(left) else f", about {_clock(left)} left")
-        bar.add_row(ProgressBar(max(whole, 1), done, width=40), f"{done / max(whole, 1):.0%}", times)
+        bar.add_row(ProgressBar(max(total, 1), done, width=40), f"{done / max(total, 1):.0%}", times)
         return [Text(counts + (f"; {hidden} rows do not fit" if hidden else "")), bar]
 
     def _done(self, jobs: Jobs) -> float:
-        """How many jobs are through, where one that is not counts by its steps."""
+        """How many jobs are complete; a job that runs counts by its steps."""
         return sum(self._share(name, job) for name, job in jobs.items() if job)
 
     def _share(self, name: str, job: Job) -> float:
@@ -146,7 +146,7 @@ class Watch:
 
 
 def _shown(jobs: Jobs, rows: int) -> list[str]:
-    """All jobs in their order, or as many as fit: those that run first, then those that failed."""
+    """All jobs in their order, or as many as fit: running ones are chosen first, then failed ones."""
     order = list(STYLES)
     urgent = sorted(jobs, key=lambda name: order.index(job.state if (job := jobs[name]) else "queued"))
     chosen = set(urgent[: max(rows, 3)])
@@ -166,8 +166,8 @@ def _last(folder: Path) -> dict[str, str] | None:
 def _read(path: Path, changed: int) -> dict[str, str] | None:
     try:
         row = list(csv.DictReader(StringIO(read_bounded(path).decode())))[-1]
-        whole = {name: str(int(row[name])) for name in ("round", "step")}
-        return {**whole, "share": f"{float(row['share']):.2%}"[:-1], "miou": f"{float(row['miou']):.1%}"[:-1]}
+        counts = {name: str(int(row[name])) for name in ("round", "step")}
+        return {**counts, "share": f"{float(row['share']):.2%}"[:-1], "miou": f"{float(row['miou']):.1%}"[:-1]}
     except (UserError, ValueError, KeyError, IndexError, TypeError):
         return None
 

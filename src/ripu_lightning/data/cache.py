@@ -1,4 +1,4 @@
-"""What was derived from data sets, on disk: one folder a fingerprint, so that changed data are never mixed up."""
+"""Files derived from data sets, in one folder for each fingerprint, so that changed data are never confused."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -6,7 +6,7 @@ from uuid import uuid4
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.data.dataset import SegmentationDataset
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.files import explained
 from ripu_lightning.untrusted import SMALL, read_bounded
 
@@ -17,49 +17,48 @@ LONGEST_DIGEST = 128
 class DataCache:
     """Files derived from data sets, below ``FOLDER/FINGERPRINT``.
 
-    A data set without fingerprint, or a cache without folder: nothing is found and nothing is kept.
+    For a data set without fingerprint, or without a folder, nothing is found and nothing is kept.
 
     Args:
-        folder: made when something is kept; ``~`` is the home folder; None, or an empty name, keeps nothing.
+        folder: created when something is kept; ``~`` is the home folder; None, or an empty name, keeps nothing.
 
     Raises:
-        UserError: ``~`` without a home folder, or a value that is no path.
+        InvalidArgument: ``~`` without a home folder, or a value that is no path.
     """
 
     def __init__(self, folder: str | Path | None) -> None:
         try:
             self.folder = Path(folder).expanduser() if folder else None
         except RuntimeError as error:
-            raise UserError(f"data.cache: {folder}: no home folder is known; give another folder") from error
+            problem = f"is {str(folder)!r}, but no home folder is known; give another folder"
+            raise InvalidArgument("ActiveDataModule", "cache", problem) from error
         except TypeError as error:
-            raise UserError(f"data.cache: expected a folder or null, got {folder!r}") from error
+            raise InvalidArgument("ActiveDataModule", "cache", f"must be a folder or None, got {folder!r}") from error
 
     def place(self, dataset: SegmentationDataset) -> Path | None:
-        """The folder of one data set's files; None where they can not be kept."""
+        """The folder for the files of one data set; None where they cannot be kept."""
         fingerprint = dataset.fingerprint() if self.folder else None
         return self.folder / fingerprint if self.folder and fingerprint else None
 
     def read(self, dataset: SegmentationDataset, name: str, limit: int = SMALL) -> bytes | None:
-        """The content of one file of at most ``limit`` bytes; None where it is not there."""
+        """The content of one file of at most ``limit`` bytes; None where there is none."""
         place = self.place(dataset)
-        found = read_whole(place / name, limit) if place else None
+        found = read_complete(place / name, limit) if place else None
         if place and found is None and (place / name).is_file():
             self.warn_damaged(dataset, name)
         return found
 
     def warn_damaged(self, dataset: SegmentationDataset, name: str) -> None:
-        """Tell that a file is done without."""
-        rank_zero_warn(f"data.cache: {self.place(dataset)}/{name} can not be read or is damaged; it is made anew")
+        """Warn that a file is not used."""
+        rank_zero_warn(f"{self.place(dataset)}/{name}: cannot be read or is damaged; it is computed again")
 
     def keep(self, dataset: SegmentationDataset, name: str, content: bytes) -> None:
-        """Write one file; where that fails, warn and do without it: it can be derived again."""
-        place = self.place(dataset)
-        if place is None:
-            return
-        try:
-            write_whole(place / name, content)
-        except UserError as error:
-            rank_zero_warn(f"data.cache: {error}")
+        """Write one file. A failure is only a warning: the content can be derived again."""
+        if place := self.place(dataset):
+            try:
+                write_complete(place / name, content)
+            except UserError as error:
+                rank_zero_warn(str(error))
 
     def content(self, dataset: SegmentationDataset) -> str | None:
         """The data set's own digest of its content, computed once for each fingerprint."""
@@ -74,17 +73,17 @@ class DataCache:
         return found
 
     def check(self, dataset: SegmentationDataset, labels: bool = True) -> None:
-        """Read everything once, but only if this very content has not passed before.
+        """Read everything once, unless the same content was read without a fault before.
 
         Args:
             dataset: what to read.
-            labels: also open the truth, if there is any.
+            labels: also read the truth, if there is any.
 
         Raises:
             UserError: the data set's first fault.
         """
         labels = labels and dataset.has_labels
-        if not any(self.read(dataset, _mark(whole)) is not None for whole in {True, labels}):
+        if all(self.read(dataset, _mark(checked)) is None for checked in {True, labels}):
             dataset.check(labels)
             self.mark_checked(dataset, labels)
 
@@ -94,22 +93,22 @@ class DataCache:
             self.keep(dataset, _mark(labels), b"")
 
 
-def read_whole(path: Path, limit: int = SMALL) -> bytes | None:
-    """The content of a file, or None: not there, not ours to read, or larger than what we write."""
+def read_complete(path: Path, limit: int = SMALL) -> bytes | None:
+    """The content of a file; None where there is none, or it is unreadable or larger than ``limit`` bytes."""
     try:
         return read_bounded(path, limit)
     except UserError:
         return None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that takes its name only when it is whole, also where several processes write it at once.
+def write_complete(path: Path, content: bytes) -> None:
+    """Write a file that gets its name only when it is complete, even if several processes write it at once.
 
     Raises:
-        UserError: it can not be written.
+        UserError: it cannot be written.
     """
     temporary = path.with_name(f".{uuid4().hex}.tmp")
-    with explained(path, "what was written before is kept"):
+    with explained(path, "files written before are kept"):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(content)

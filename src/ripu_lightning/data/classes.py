@@ -1,4 +1,4 @@
-"""Class maps: the names, colours and file ids of a protocol's classes, read from one YAML."""
+"""Class maps: the names, colours and file ids of classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,26 +9,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.errors import InvalidArgument, UserError, suggest
 from ripu_lightning.untrusted import is_line, parse_yaml, read_bounded
 
-MAX_CLASSES = 254  # 254 and 255 are taken: "not asked" in the label store, and "ignore" everywhere
+MAX_CLASSES = 254  # the label store writes 254 for "not queried", and 255 is "ignored" everywhere
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """The classes of one protocol; position in ``names`` is the training id.
+    """The classes of one protocol; the position in ``names`` is the training id.
 
     Args:
         names: class names, unique.
-        colors: one RGB triple (0..255) a class.
-        ids: file values a class is stored as; by default its position.
-        ignore: file values that stand for "ignored".
-        subsets: further means that evaluation reports, each over some of the classes, by name.
+        colors: one RGB triple (0..255) for each class; by default from :func:`default_colors`.
+        ids: file values of each class; by default its position.
+        ignore: file values that are ignored.
+        subsets: by name, some of the classes, over which evaluation reports a further mean.
+        source: what error messages name.
+
+    Raises:
+        UserError: names, colors or ids that do not describe classes.
     """
 
     names: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]
+    colors: tuple[tuple[int, int, int], ...] = ()
     ids: tuple[tuple[int, ...], ...] = ()
     ignore: tuple[int, ...] = (255,)
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -37,13 +41,26 @@ class ClassMap:
     def __post_init__(self) -> None:
         if not self.ids:
             object.__setattr__(self, "ids", tuple((i,) for i in range(len(self.names))))
+        if not self.colors:
+            object.__setattr__(self, "colors", default_colors([None] * len(self.names)))
         self._validate()
+
+    @classmethod
+    def from_names(cls, names: Sequence[str]) -> "ClassMap":
+        """The map of classes whose ids are their positions.
+
+        >>> ClassMap.from_names(["road", "car"]).colors
+        ((128, 0, 0), (0, 128, 0))
+        """
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise InvalidArgument("ClassMap", "names", f"must be a list of class names, got {names!r}")
+        return cls(tuple(names))
 
     def __len__(self) -> int:
         return len(self.names)
 
     def lookup(self) -> npt.NDArray[np.int16]:
-        """``(256,)`` table from file value to training id; 255 where ignored, -1 where the map is silent."""
+        """``(256,)`` table from file value to training id; 255 where ignored, -1 where it is unknown."""
         table = np.full(256, -1, dtype=np.int16)
         table[list(self.ignore)] = 255
         for train_id, values in enumerate(self.ids):
@@ -77,31 +94,52 @@ class ClassMap:
                 raise UserError(f"{self.source}: subset {subset} is empty or repeats a class; name each class once")
 
 
-def load_class_map(name_or_path: str) -> ClassMap:
-    """A class map by the name of a built-in one, or from a YAML file.
+def default_colors(given: Sequence[tuple[int, int, int] | None]) -> tuple[tuple[int, int, int], ...]:
+    """One RGB triple for each class: the given one, else the next unused colour of PASCAL VOC, without its black."""
+    free = (color for color in map(_voc_color, range(1, 256)) if color not in given)
+    return tuple(next(free) if color is None else color for color in given)
 
-    The YAML holds ``classes``, a list of ``{name, color: [r, g, b], ids: [file values]}`` (``ids`` may be left
-    out: then position), and ``ignore``, the list of ignored file values (``[255]`` unless given). In place of
-    ``classes`` it may derive from a built-in map: ``from`` names that one and ``without`` the classes to leave out;
-    their file values are ignored then, and so are those of ``ignore``. ``subsets`` gives further means by name, each
-    as a list of classes or as ``{without: [classes]}``; a derived map inherits them as far as its classes go.
+
+def _voc_color(number: int) -> tuple[int, int, int]:
+    """Bits 0, 3, 6 of the number are the highest of red, bits 1, 4, 7 of green, bits 2, 5 of blue."""
+    red, green, blue = (
+        sum((number >> (3 * place + channel) & 1) << (7 - place) for place in range(3)) for channel in range(3)
+    )
+    return red, green, blue
+
+
+def load_class_map(classes: str, owner: str = "load_class_map") -> ClassMap:
+    """A built-in class map by its name, or one from a YAML file.
+
+    The YAML holds ``classes``, a list of names or of ``{name, color: [r, g, b], ids: [file values]}``, where color and
+    ids (the position) have defaults, and ``ignore``, the list of ignored file values (``[255]``). Instead of
+    ``classes`` it may give ``from``, a built-in map, and ``without``, the classes of it to leave out: their file values
+    are ignored, too. ``subsets`` gives further means by name, each a list of classes or ``{without: [classes]}``;
+    a derived map inherits them.
+
+    Args:
+        classes: the name or the path.
+        owner: of the argument ``classes`` that an error names.
 
     Raises:
         UserError: no such map, or a YAML that does not describe one.
     """
-    if name_or_path.endswith((".yaml", ".yml")):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise UserError(f"data.classes: no file {path}; give a class map YAML")
-        return _parse(read_bounded(path), str(path))
-    return _built_in(name_or_path, "data.classes")
+    if not classes.endswith((".yaml", ".yml")):
+        try:
+            return _built_in(classes)
+        except LookupError as error:
+            raise InvalidArgument(owner, "classes", f"must be a built-in class map or a YAML file: {error}") from error
+    path = Path(classes)
+    if not path.is_file():
+        raise InvalidArgument(owner, "classes", f"must be a built-in class map or a YAML file: no file {path}")
+    return _parse(read_bounded(path), str(path))
 
 
-def _built_in(name: str, asked_by: str) -> ClassMap:
+def _built_in(name: str) -> ClassMap:
     folder = resources.files("ripu_lightning.data") / "class_maps"
     known = [entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")]
     if name not in known:
-        raise UserError(f"{asked_by}: no class map {name!r}; {suggest(name, known)}")
+        raise LookupError(f"no class map {name!r}; {suggest(name, known)}")
     return _parse((folder / f"{name}.yaml").read_bytes(), name)
 
 
@@ -109,12 +147,13 @@ def _parse(content_bytes: bytes, source: str) -> ClassMap:
     try:
         content: Mapping[str, Any] = parse_yaml(content_bytes)
         classes = _derived(content, source) if "from" in content else _listed(content, source)
-        _refuse_other_keys(content, source)
+        kind = ["from", "without"] if "from" in content else ["classes"]
+        _require_keys(content, ["ignore", "subsets", *kind], source)
         given = {str(name): _subset(value, classes, name) for name, value in content.get("subsets", {}).items()}
         return replace(classes, subsets={**classes.subsets, **given})
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{source}: not a class map ({reason}); expected 'classes: [{{name, color: [r, g, b], ids: [..]}}]'"
@@ -122,10 +161,15 @@ def _parse(content_bytes: bytes, source: str) -> ClassMap:
 
 
 def _listed(content: Mapping[str, Any], source: str) -> ClassMap:
-    entries: Sequence[Mapping[str, Any]] = content["classes"]
+    listed = content["classes"]
+    if not isinstance(listed, list):
+        raise ValueError(f"{listed!r} is not a list of classes")
+    entries = [{"name": entry} if isinstance(entry, str) else entry for entry in listed]
+    for entry in entries:
+        _require_keys(entry, ["name", "color", "ids"], source)
     return ClassMap(
         names=tuple(str(entry["name"]) for entry in entries),
-        colors=tuple(_color(entry["color"]) for entry in entries),
+        colors=default_colors([_color(entry["color"]) if "color" in entry else None for entry in entries]),
         ids=tuple(_integers(entry.get("ids", [i])) for i, entry in enumerate(entries)),
         ignore=_integers(content.get("ignore", [255])),
         source=source,
@@ -133,7 +177,10 @@ def _listed(content: Mapping[str, Any], source: str) -> ClassMap:
 
 
 def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
-    base = _built_in(str(content["from"]), f"{source}: from")
+    try:
+        base = _built_in(str(content["from"]))
+    except LookupError as error:
+        raise UserError(f"{source}: from: {error}") from error
     removed = _names(content.get("without", []))
     _require_known(removed, base.names, f"{source}: without")
     kept = [i for i, name in enumerate(base.names) if name not in removed]
@@ -145,17 +192,15 @@ def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
         colors=tuple(base.colors[i] for i in kept),
         ids=tuple(base.ids[i] for i in kept),
         ignore=tuple(sorted({*base.ignore, *dropped, *_integers(content.get("ignore", []))})),
-        # One that holds nothing, or every class, would say nothing of its own any more.
+        # A subset of no class or of every class is no further mean.
         subsets={key: subset for key, subset in subsets.items() if subset and set(subset) != set(names)},
         source=source,
     )
 
 
-def _refuse_other_keys(content: Mapping[str, Any], source: str) -> None:
-    known = ["ignore", "subsets", *(["from", "without"] if "from" in content else ["classes"])]
-    for key in content:
-        if key not in known:
-            raise UserError(f"{source}: no key {key!r} in a class map; {suggest(str(key), known)}")
+def _require_keys(content: Mapping[str, Any], known: Sequence[str], source: str) -> None:
+    for key in content.keys() - known:
+        raise UserError(f"{source}: no key {key!r} in a class map; {suggest(str(key), known)}")
 
 
 def _subset(value: Any, classes: ClassMap, name: object) -> tuple[str, ...]:

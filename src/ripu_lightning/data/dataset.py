@@ -17,15 +17,17 @@ UInt8Array = npt.NDArray[np.uint8]
 class SegmentationDataset(ABC):
     """One split of one domain, at its own resolution, without any transform.
 
-    ``ids`` are unique and stable: the label store refers to images by them. Where ``has_labels`` is False,
-    :meth:`label` raises.
+    Attributes:
+        classes: the class map.
+        ids: unique and stable names of the images; the label store refers to images by them.
+        has_labels: where it is False, :meth:`label` raises.
+        compares_labels: whether labels were read to find out which images there are.
     """
 
     classes: ClassMap
     ids: Sequence[str]
     has_labels: bool = True
     compares_labels: bool = False
-    """Whether labels were looked at to find out which images there are."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -43,21 +45,17 @@ class SegmentationDataset(ABC):
     def size(self, index: int) -> tuple[int, int]:
         """``(H, W)`` of the image, without decoding it."""
 
-    def check(self, labels: bool = True) -> None:  # noqa: B027 - data sets drawn by code have nothing to check
-        """Read everything once and raise :class:`~ripu_lightning.errors.UserError` at the first fault.
-
-        Args:
-            labels: also open the truth.
-        """
+    def check(self, labels: bool = True) -> None:  # noqa: B027 - drawn data sets have nothing to check
+        """Read everything once, the truth only if ``labels``; raise UserError at the first fault."""
 
     def fingerprint(self) -> str | None:
-        """Hexadecimal digest that changes when the data do, on this machine; None where it can not be told."""
+        """Hexadecimal digest that changes when the data do, on this machine; None where there is none."""
         return None
 
     def content(self) -> str | None:
-        """Hexadecimal digest of all images and labels, equal for equal data anywhere; None where it can not be told."""
+        """Hexadecimal digest of all images and labels, equal for equal data on any machine; None where unknown."""
         return self.fingerprint()
 
     def notes(self) -> list[str]:
-        """What is done to faults that an option lets pass, a line each."""
+        """One line for each kind of fault that an option of the data set tolerates."""
         return []

@@ -1,4 +1,4 @@
-"""A data set from a tree of images and labels and one class map YAML; no Python needed."""
+"""A data set from folders of images and labels and one class map."""
 
 import hashlib
 import os
@@ -14,28 +14,28 @@ from tqdm import tqdm
 
 from ripu_lightning.data.classes import load_class_map
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
-from ripu_lightning.data.layout import IMAGES, LABELS, Layout
+from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
 from ripu_lightning.data.reading import LabelArray, read_image, read_label, read_size, unreadable
 from ripu_lightning.data.resizing import resize_mask
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, UserError, require_choice
 
 T = TypeVar("T")
 
 
 class FolderDataset(SegmentationDataset):
-    """Images and labels that lie as two patterns say, by default ``images/SPLIT/**/NAME.*`` and ``labels/…/NAME.png``.
+    """Images and labels in folders, by default ``images/SPLIT/**/NAME.*`` and ``labels/SPLIT/**/NAME.png``.
 
     Images are 8-bit RGB; labels hold the file ids of the class map, in one channel (or a palette) of 8 bits.
 
     Args:
-        root: the folder that the patterns start from.
-        split: for example ``train``; None where the patterns name no split.
-        classes: a built-in class map's name, or the path of a YAML (see :func:`load_class_map`).
-        images: the images' pattern, see :class:`~ripu_lightning.data.layout.Layout`.
-        labels: the labels' pattern; None for a data set without labels.
+        root: the folder that contains both.
+        split: for example ``train``; None where the patterns have no split.
+        classes: name of a built-in class map, or path of a YAML (see :func:`load_class_map`).
+        images: pattern of the images, see :class:`~ripu_lightning.data.layout.Layout`.
+        labels: pattern of the labels; None for a data set without labels.
         label_bits: 8, or 16 for labels whose first channel of 16 bits holds the ids.
         mismatch: for a label of another size than its image: ``error``, ``resize`` (the label, nearest), or ``skip``
-            (the pair is left out).
+            (the pair).
         orphans: for an image without label or a label without image: ``error`` or ``skip``.
 
     Raises:
@@ -53,29 +53,30 @@ class FolderDataset(SegmentationDataset):
         mismatch: Literal["error", "resize", "skip"] = "error",
         orphans: Literal["error", "skip"] = "error",
     ) -> None:
-        for key, value in {
-            "root": root,
-            "split": split,
-            "classes": classes,
-            "images": images,
-            "labels": labels,
-        }.items():
-            _check_text(key, value, optional=key in {"split", "labels"})
-        _check_options(label_bits, mismatch, orphans)
-        self.classes = load_class_map(classes)
+        texts = {"root": root, "split": split, "classes": classes, "images": images, "labels": labels}
+        for argument, value in texts.items():
+            if not isinstance(value, str) and not (value is None and argument in ("split", "labels")):
+                # A YAML reads 2012 as a number.
+                number = isinstance(value, (int, float))
+                hint = f"; write a number in quotes: {argument}='\"{value}\"'" if number else ""
+                raise InvalidArgument(OWNER, argument, f"must be text, got {value!r}{hint}")
+        require_choice(OWNER, "label_bits", label_bits, (8, 16))
+        require_choice(OWNER, "mismatch", mismatch, ("error", "resize", "skip"))
+        require_choice(OWNER, "orphans", orphans, ("error", "skip"))
+        self.classes = load_class_map(classes, OWNER)
         self.layout = Layout(root, split, images, labels)
         self.has_labels = labels is not None
-        # One entry more than a byte has values, for all that is larger.
+        # The last entry is for all values above 255.
         self._lookup = np.append(self.classes.lookup(), np.int16(-1))
         self._label_bits, self._mismatch = label_bits, mismatch
         self._images, self._labels = self.layout.list_images(), self.layout.list_labels()
         self.orphans = self.layout.orphans(self._images, self._labels)
         if self.orphans and orphans == "error":
-            more = f" ({len(self.orphans)} such files in all)" if len(self.orphans) > 1 else ""
+            more = f" ({len(self.orphans)} such files)" if len(self.orphans) > 1 else ""
             raise UserError(self.orphans[0] + more)
         self.ids = [image_id for image_id in self._images if image_id in self._labels or not self.has_labels]
         if not self.ids:
-            raise UserError(f"{root}: no image has a label ({self.orphans[0]})")
+            raise UserError(f"{root}: no image has a label; {self.orphans[0]}")
         self._fingerprint: str | None = None
         self._content: str | None = None
         self._skipped: list[str] = []
@@ -94,12 +95,12 @@ class FolderDataset(SegmentationDataset):
         """Truth ``(H, W)`` uint8. Raises UserError if there is none, or it does not fit the image or the class map."""
         image, path = self.files(index)
         if path is None:
-            raise UserError(f"{image}: its data set has no labels (labels: null); give their pattern to use the truth")
+            raise UserError(f"{image}: its data set has no labels (labels=None); give their pattern to use the truth")
         stored, size = read_label(path, self._label_bits), self.size(index)
         if stored.shape != size and self._mismatch != "resize":
             raise UserError(
                 f"{path}: label is {stored.shape[1]}x{stored.shape[0]}, but its image {image.name} is "
-                f"{size[1]}x{size[0]}; label and image must have one size (mismatch: resize or skip lets them differ)"
+                f"{size[1]}x{size[0]}; give both one size, or set mismatch to resize or skip"
             )
         mapped = self._map(stored, path)
         return mapped if mapped.shape == size else resize_mask(mapped, size)
@@ -120,7 +121,7 @@ class FolderDataset(SegmentationDataset):
             rank_zero_warn(self._differing("labels resized", self._where(differs)))
 
     def fingerprint(self) -> str:
-        """SHA-256 over the class map, the options, and path, size and time of change of every file."""
+        """SHA-256 of the class map, the options, and the path, size and modification time of every file."""
         if self._fingerprint is None:
             classes = self.classes
             options = (self.layout.split, self.layout.images, self.layout.labels, self._label_bits, self._mismatch)
@@ -134,7 +135,7 @@ class FolderDataset(SegmentationDataset):
         return self._fingerprint
 
     def content(self) -> str:
-        """SHA-256 over the class map, and every image's id and files; read once, in threads."""
+        """SHA-256 of the class map and of the id and the files of every image; read once, in threads."""
         if self._content is None:
             classes, digest = self.classes, hashlib.sha256()
             digest.update(repr((classes.names, classes.ids, classes.ignore, self._label_bits, self._mismatch)).encode())
@@ -144,7 +145,7 @@ class FolderDataset(SegmentationDataset):
         return self._content
 
     def notes(self) -> list[str]:
-        """Orphans and pairs that are left out, and labels that are resized."""
+        """One line each for orphans and pairs that are left out, and for labels that are resized."""
         resized = self._mismatches() if self._mismatch == "resize" and self.has_labels else []
         return [*self._left_out(), *([self._differing("labels resized", resized)] if resized else [])]
 
@@ -180,7 +181,9 @@ class FolderDataset(SegmentationDataset):
     def _left_out(self) -> list[str]:
         lines = []
         if self.orphans:
-            lines.append(f"{self.layout.root}: {len(self.orphans)} files without partner left out; {self.orphans[0]}")
+            lines.append(
+                f"{self.layout.root}: {len(self.orphans)} files without partner are left out; {self.orphans[0]}"
+            )
         if self._skipped:
             lines.append(self._differing("left out", self._skipped))
         return lines
@@ -210,22 +213,6 @@ class FolderDataset(SegmentationDataset):
         ids = np.unique(values).tolist()
         more = ", ..." if len(ids) > 10 else ""
         raise UserError(
-            f"{path}: {values.size} pixels hold ids that the class map ({self.classes.source}) does not name: "
-            f"{', '.join(map(str, ids[:10]))}{more}; add them to a class's ids or to ignore"
+            f"{path}: {values.size} pixels hold ids that the class map {self.classes.source} does not name: "
+            f"{', '.join(map(str, ids[:10]))}{more}; add them to the ids of a class or to ignore"
         )
-
-
-def _check_options(label_bits: int, mismatch: str, orphans: str) -> None:
-    if label_bits not in (8, 16):
-        raise UserError(f"label_bits: expected 8 or 16, got {label_bits!r}")
-    if mismatch not in ("error", "resize", "skip"):
-        raise UserError(f"mismatch: expected error, resize or skip, got {mismatch!r}")
-    if orphans not in ("error", "skip"):
-        raise UserError(f"orphans: expected error or skip, got {orphans!r}")
-
-
-def _check_text(key: str, value: object, optional: bool) -> None:
-    # A YAML reads 2012 as a number and null as nothing.
-    if not isinstance(value, str) and not (optional and value is None):
-        hint = f"; a number is given in quotes: {key}='\"{value}\"'" if isinstance(value, (int, float)) else ""
-        raise UserError(f"{key}: expected text, got {value!r}{hint}")

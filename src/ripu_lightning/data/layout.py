@@ -1,4 +1,4 @@
-"""The layout of a data set's tree: one pattern for its images and one for its labels, below its root."""
+"""The layout of a data set's files: one pattern for its images and one for its labels, below its root."""
 
 import glob
 import os
@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, UserError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 IMAGES = "images/{split}/{id}.*"
 LABELS = "labels/{split}/{id}.png"
+OWNER = "FolderDataset"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of one split lie.
+    """Where the files of one split are.
 
-    A pattern is a path below the root. ``{split}`` stands for the split's name and ``{id}`` for the image's id, which
-    may reach through any depth of subfolders. A folder ``*`` before it stands for any one folder, whose name is put in
-    front of the id. ``.*`` at the end stands for any suffix of :data:`IMAGE_SUFFIXES`.
+    A pattern is a path below the root. ``{split}`` is the name of the split and ``{id}`` the id of the image, which may
+    contain any number of subfolders. A folder ``*`` before it is any one folder, whose name becomes the beginning of
+    the id. ``.*`` at the end is any suffix of :data:`IMAGE_SUFFIXES`.
 
     Args:
         root: the data set's folder.
@@ -29,7 +30,7 @@ class Layout:
         labels: for example ``gtFine/{split}/{id}_gtFine_labelIds.png``; None where there are none.
 
     Raises:
-        UserError: a pattern that can not be read, or a split that does not fit it.
+        InvalidArgument: a pattern that is not valid, or a split that does not fit it.
     """
 
     root: str
@@ -42,13 +43,12 @@ class Layout:
             if getattr(self, key) is not None:
                 _check_pattern(key, getattr(self, key))
         if (self.split is None) == ("{split}" in self.images):
-            raise UserError(
-                f"split: {self.split or 'null'} does not fit images: {self.images}; "
-                "give a split where the pattern names {split}, and null where it does not"
-            )
+            problem = f"is {self.split!r}, which does not fit images={self.images!r}; "
+            problem += "give a split where the pattern has {split}, and None where it has not"
+            raise InvalidArgument(OWNER, "split", problem)
 
     def list_images(self) -> dict[str, Path]:
-        """Images by id, sorted; labels need not be there.
+        """Images by id, sorted; also those without labels.
 
         Raises:
             UserError: no folder, no files, a link to a folder, or two files of one name.
@@ -56,15 +56,15 @@ class Layout:
         return self._list("images", self.images)
 
     def list_labels(self) -> dict[str, Path]:
-        """Likewise the labels; empty where the layout has none."""
+        """Labels by id, sorted; empty where the layout has none."""
         return {} if self.labels is None else self._list("labels", self.labels)
 
     def orphans(self, images: dict[str, Path], labels: dict[str, Path]) -> list[str]:
-        """A line for each image without label and each label without image, of what was listed."""
+        """One line for each image without label and each label without image, of the files listed."""
         if self.labels is None:
             return []
-        lonely = self._lonely("image without label", images, labels, self.labels)
-        return [*lonely, *self._lonely("label without image", labels, images, self.images)]
+        images_alone = self._unpaired("image without label", images, labels, self.labels)
+        return [*images_alone, *self._unpaired("label without image", labels, images, self.images)]
 
     def _list(self, key: str, pattern: str) -> dict[str, Path]:
         parts = self._fill(pattern).split("/")
@@ -72,28 +72,26 @@ class Layout:
         found: dict[str, Path] = {}
         where, name = Path(self.root, *parts[:depth]), "/".join(parts[depth:])
         folders = self._folders(parts[:depth])
-        hint = "" if key == "images" else " (labels: null if there are none)"
+        hint = "" if key == "images" else " (labels=None if there are none)"
         if not folders:
             raise UserError(f"no folder {where}: wrong root or split? Expected {pattern} below {self.root}{hint}")
         for folder, prefix in folders:
             for image_id, path in _walk(folder, _expression(name)):
                 if prefix + image_id in found:
-                    raise UserError(
-                        f"{path}: another file there has the same name but for the suffix; keep one of them"
-                    )
+                    raise UserError(f"{path}: another file has the same name but for the suffix; keep one of them")
                 found[prefix + image_id] = path
         if not found:
             raise UserError(f"no {key} like {name} in {where}: wrong root or split?{hint}")
         return dict(sorted(found.items()))
 
     def _folders(self, parts: list[str]) -> list[tuple[Path, str]]:
-        """Folders that fit ``parts``, each with what ``*`` stands for in it."""
+        """Folders that match ``parts``, each with the names that match ``*``."""
         escaped = [part if part == "*" else glob.escape(part) for part in parts]
         found = Path(self.root).glob("/".join(escaped)) if parts else [Path(self.root)]
         stars = [position - len(parts) for position, part in enumerate(parts) if part == "*"]
         return [(path, "".join(f"{path.parts[star]}/" for star in stars)) for path in sorted(found) if path.is_dir()]
 
-    def _lonely(self, fault: str, files: dict[str, Path], partners: dict[str, Path], pattern: str) -> list[str]:
+    def _unpaired(self, fault: str, files: dict[str, Path], partners: dict[str, Path], pattern: str) -> list[str]:
         return [
             f"{fault}: {files[name]}; there is no {self._expected(pattern, name)}: add it or remove the other"
             for name in sorted(files.keys() - partners.keys())
@@ -120,10 +118,9 @@ def _check_pattern(key: str, pattern: str) -> None:
         or {"", ".", ".."} & set(parts)
         or "." not in parts[-1]
     ):
-        raise UserError(
-            f"{key}: {pattern!r} is no pattern of files below the root; expected folders, {{split}}, * for any one "
-            "folder, then {id} once and a suffix, such as leftImg8bit/{split}/{id}_leftImg8bit.png"
-        )
+        problem = f"is {pattern!r}; expected a path below the root of folders, {{split}}, * for any one folder, then "
+        problem += "{id} once and a suffix, such as leftImg8bit/{split}/{id}_leftImg8bit.png"
+        raise InvalidArgument(OWNER, key, problem)
 
 
 def _expression(name: str) -> re.Pattern[str]:
@@ -134,9 +131,9 @@ def _expression(name: str) -> re.Pattern[str]:
 
 
 def _walk(folder: Path, expression: re.Pattern[str]) -> Iterator[tuple[str, Path]]:
-    # os.walk and not rglob: it knows folders from files without asking the file system once more for each.
+    # os.walk and not rglob: it needs no further call to the file system to know a folder from a file.
     for place, folders, files in os.walk(folder, onerror=_refuse_folder):
-        # Names with a dot in front are not the data set's: macOS leaves a ._NAME beside each file it copies.
+        # Names that begin with a dot do not belong to the data set: macOS adds ._NAME to each file that it copies.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             if os.path.islink(os.path.join(place, name)):
@@ -150,4 +147,4 @@ def _walk(folder: Path, expression: re.Pattern[str]) -> Iterator[tuple[str, Path
 
 
 def _refuse_folder(error: OSError) -> None:
-    raise UserError(f"{error.filename}: can not be listed ({error.strerror}); check its permissions") from error
+    raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions") from error

@@ -1,8 +1,9 @@
-"""Images and labels from files, with one line that names the file for every fault."""
+"""Images and labels from files; every error is one line that names the file."""
 
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,64 +17,64 @@ from ripu_lightning.untrusted import read_bounded
 
 LabelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""What is opened; for some others, as PostScript, Pillow would start another program."""
+"""Formats that are opened; for some others, such as PostScript, Pillow starts another program."""
 LARGEST = 2**30
-"""Bytes of a file; Pillow opens no picture that would need more."""
+"""Bytes of a file; Pillow opens no image that needs more."""
 
 
 def read_image(path: Path) -> UInt8Array:
-    """RGB image ``(H, W, 3)`` uint8; a fourth channel (alpha) is left out.
+    """RGB image ``(H, W, 3)`` uint8; a fourth channel (alpha) is dropped.
 
     Raises:
-        UserError: no readable file of three or four 8-bit channels.
+        UserError: not a readable file of three or four 8-bit channels.
     """
-    content = _content(path)
-    return np.ascontiguousarray(_decode(content, path, lambda picture: _require_rgb(picture, path))[..., :3])
+    pixels: UInt8Array = _decode(_content(path), path, _require_rgb)
+    return np.ascontiguousarray(pixels[..., :3])
 
 
 def read_label(path: Path, bits: int = 8) -> LabelArray:
-    """File ids ``(H, W)``, as stored: uint8, or uint16 where ``bits`` is 16 (then of the first channel).
+    """Stored ids ``(H, W)``: uint8, or uint16 of the first channel where ``bits`` is 16.
 
     Raises:
-        UserError: no readable file of that kind.
+        UserError: not a readable file of that kind.
     """
     content = _content(path)
-    if bits == 16:
-        return _decode_16_bit(content, path)
-    return _decode(content, path, lambda picture: _require_single_channel(picture, path))
+    # Pillow silently cuts colours of 16 bits to 8. OpenCV keeps them, but does not notice a truncated file.
+    read = (lambda _: _first_channel(content)) if bits == 16 else _pixels
+    stored: LabelArray = _decode(content, path, _require_16_bit if bits == 16 else _require_single_channel, read=read)
+    return stored
 
 
 def decode_label(content: bytes, name: str | Path, size: tuple[int, int]) -> UInt8Array:
-    """File ids ``(H, W)`` uint8 of a PNG from elsewhere, decoded only if its header says ``size``.
+    """Stored ids ``(H, W)`` uint8 of a PNG, decoded only if its header says ``size`` ``(H, W)``.
 
     Args:
         content: of the file.
-        name: begins the line of an error.
-        size: ``(H, W)``.
+        name: what an error names.
+        size: the expected size.
 
     Raises:
-        UserError: another size, or no whole PNG of one 8-bit channel.
+        UserError: another size, or not a complete PNG of one 8-bit channel.
     """
 
     def require(picture: ImageFile) -> None:
         if (picture.height, picture.width) != size:
-            raise UserError(
-                f"{name}: is {picture.width}x{picture.height}, but its image is {size[1]}x{size[0]}; "
-                "save the answers in the image's size"
-            )
-        _require_single_channel(picture, name)
+            found = f"is {picture.width}x{picture.height}, but its image is {size[1]}x{size[0]}"
+            raise UserError(f"{found}; save the answers in the image's size")
+        _require_single_channel(picture)
 
-    return _decode(content, name, require, ("PNG",))
+    labels: UInt8Array = _decode(content, name, require, ("PNG",))
+    return labels
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """``(H, W)`` from the file's header. Raises UserError if it can not be read."""
+    """``(H, W)`` from the file's header. Raises UserError if it cannot be read."""
     with _open(path, path) as picture:
         return picture.height, picture.width
 
 
 def verify(content: bytes) -> None:
-    """Compare the check sums of a PNG; decoding alone lets one flipped bit in a hundred pass, with other pixels.
+    """Compare the checksums of a PNG; decoding alone misses one flipped bit in a hundred.
 
     Raises:
         Exception: of nearly any kind.
@@ -83,10 +84,10 @@ def verify(content: bytes) -> None:
 
 
 def unreadable(name: str | Path, error: Exception, formats: tuple[str, ...] = FORMATS) -> UserError:
-    """The line for a file that can not be opened."""
+    """The error for a file that cannot be opened."""
     unknown = isinstance(error, UnidentifiedImageError)
-    reason = f"it is no whole {', '.join(formats)}" if unknown else " ".join(str(error).split())
-    return UserError(f"{name}: can not be read as an image ({reason}); replace or remove it")
+    reason = f"it is not a complete {', '.join(formats)}" if unknown else " ".join(str(error).split())
+    return UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it")
 
 
 def _content(path: Path) -> bytes:
@@ -101,74 +102,70 @@ def _content(path: Path) -> bytes:
 def _open(source: Path | BytesIO, name: str | Path, formats: tuple[str, ...] = FORMATS) -> ImageFile:
     try:
         return Image.open(source, formats=formats)
-    except Exception as error:  # a damaged header makes the formats' readers raise nearly anything
+    except Exception as error:  # a damaged header makes the readers raise nearly anything
         raise unreadable(name, error, formats) from error
 
 
-def _undecodable(name: str | Path, reason: object) -> UserError:
-    return UserError(f"{name}: can not be decoded ({' '.join(str(reason).split())}); replace or remove it")
+def _pixels(picture: ImageFile) -> UInt8Array:
+    return np.array(picture, dtype=np.uint8)
 
 
-def _decode(
-    content: bytes, name: str | Path, require: Callable[[ImageFile], None], formats: tuple[str, ...] = FORMATS
-) -> UInt8Array:
-    with _open(BytesIO(content), name, formats) as picture:
-        require(picture)
-        try:
-            verify(content)
-            return np.array(picture, dtype=np.uint8)
-        except Exception as error:  # truncated or corrupt beyond the header
-            raise _undecodable(name, error) from error
-
-
-def _decode_16_bit(content: bytes, path: Path) -> npt.NDArray[np.uint16]:
-    # Pillow cuts colours of 16 bits to 8 without a word; OpenCV keeps them, but takes a truncated file for a whole one.
-    with _open(BytesIO(content), path) as picture:
-        _require_16_bit(picture, path)
-    try:
-        verify(content)
-        stored = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except Exception as error:
-        raise _undecodable(path, error) from error
+def _first_channel(content: bytes) -> npt.NDArray[np.uint16]:
+    stored = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
-        raise _undecodable(path, "broken data stream")
+        raise ValueError("broken data stream")
     first = stored if stored.ndim == 2 else stored[..., 2]  # OpenCV's order is blue, green, red
     return np.ascontiguousarray(first, dtype=np.uint16)
 
 
+def _decode(
+    content: bytes,
+    name: str | Path,
+    require: Callable[[ImageFile], None],
+    formats: tuple[str, ...] = FORMATS,
+    read: Callable[[ImageFile], LabelArray] = _pixels,
+) -> Any:
+    """What ``read`` gives of a picture that ``require`` accepts."""
+    with _open(BytesIO(content), name, formats) as picture:
+        try:
+            require(picture)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        try:
+            verify(content)
+            return read(picture)
+        except Exception as error:  # truncated or corrupt beyond the header
+            reason = " ".join(str(error).split())
+            raise UserError(f"{name}: cannot be decoded ({reason}); replace or remove it") from error
+
+
 def _packing(picture: ImageFile) -> str:
-    # For example "RGB;16B" or "L;4". Pillow would scale such samples to 8 bits without a word.
+    # For example "RGB;16B" or "L;4". Pillow silently scales such samples to 8 bits.
     packing = picture.tile[0][3] if picture.tile else ""
-    return str(packing[0] if isinstance(packing, tuple) else packing)  # TIFF gives more beside it
+    return str(packing[0] if isinstance(packing, tuple) else packing)  # TIFF gives further values
 
 
-def _require_rgb(picture: ImageFile, path: Path) -> None:
+def _require_rgb(picture: ImageFile) -> None:
     if picture.mode not in {"RGB", "RGBA"}:
-        channels = len(picture.getbands())
-        raise UserError(
-            f"{path}: image has {channels} channel(s) in mode {picture.mode}; expected 3 (8-bit RGB): convert it"
-        )
+        found = f"image has {len(picture.getbands())} channel(s) in mode {picture.mode}"
+        raise UserError(f"{found}; expected 3 (8-bit RGB): convert it")
     if ";16" in _packing(picture):
-        raise UserError(f"{path}: image has 16 bits a channel; expected 8: convert it")
+        raise UserError("image has 16 bits a channel; expected 8: convert it")
 
 
-def _require_16_bit(picture: ImageFile, path: Path) -> None:
+def _require_16_bit(picture: ImageFile) -> None:
     if ";16" not in _packing(picture):
-        raise UserError(
-            f"{path}: label has no 16-bit channels (mode {picture.mode}); expected a 16-bit PNG: set label_bits to 8"
-        )
+        found = f"label has no 16-bit channels (mode {picture.mode})"
+        raise UserError(f"{found}; expected a 16-bit PNG: set label_bits to 8")
 
 
-def _require_single_channel(picture: ImageFile, path: str | Path) -> None:
-    if picture.mode.startswith("I") or picture.mode == "F" or ";16" in _packing(picture):
-        raise UserError(
-            f"{path}: label is 16-bit or wider (mode {picture.mode}); expected 8 bits: "
-            "convert it, or set label_bits to 16 if its first channel holds the ids"
-        )
-    if picture.mode not in {"L", "P"}:
-        channels = len(picture.getbands())
-        raise UserError(
-            f"{path}: label has {channels} channel(s) in mode {picture.mode}; expected one 8-bit channel of class ids"
-        )
-    if _packing(picture).startswith("L;"):
-        raise UserError(f"{path}: label has fewer than 8 bits a pixel ({_packing(picture)}); save it with 8")
+def _require_single_channel(picture: ImageFile) -> None:
+    mode, packing = picture.mode, _packing(picture)
+    if mode.startswith("I") or mode == "F" or ";16" in packing:
+        hint = "convert it, or set label_bits to 16 if its first channel holds the ids"
+        raise UserError(f"label is 16-bit or wider (mode {mode}); expected 8 bits: {hint}")
+    if mode not in {"L", "P"}:
+        found = f"label has {len(picture.getbands())} channel(s) in mode {mode}"
+        raise UserError(f"{found}; expected one 8-bit channel of class ids")
+    if packing.startswith("L;"):
+        raise UserError(f"label has fewer than 8 bits a pixel ({packing}); save it with 8")

@@ -1,4 +1,4 @@
-"""The two resizes that every part of the library shares: antialiased bicubic images, exact nearest masks."""
+"""The two resizes that the library uses everywhere: antialiased bicubic images, exact nearest masks."""
 
 import cv2
 import numpy as np
@@ -7,17 +7,20 @@ from torch.nn.functional import interpolate
 
 from ripu_lightning.data.dataset import UInt8Array
 
+cv2.setNumThreads(0)  # workers are the parallelism; nested threads only fight for cores
+
 RESIZE_VERSION = 1
-"""To be raised when a resize gives other pixels: prepared pictures are then made anew."""
+"""Must be raised when a resize gives other pixels: prepared images are then written again."""
+OPENCV = cv2.__version__
 
 
 def resize_image(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
     """RGB image ``(H, W, 3)`` uint8 at another ``size`` ``(h, w)``, bicubic with antialiasing."""
-    # As Pillow does it, and the published code with it. OpenCV's bicubic would skip pixels when it shrinks an image.
+    # As Pillow and the published code do. OpenCV's bicubic skips pixels when it shrinks an image.
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     resized = interpolate(pixels, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
-    pictures: UInt8Array = resized.contiguous().numpy()
-    return pictures
+    result: UInt8Array = resized.contiguous().numpy()
+    return result
 
 
 def resize_mask(mask: UInt8Array, size: tuple[int, int]) -> UInt8Array:

@@ -1,4 +1,4 @@
-"""Samplers without state: which image is drawn is a function of (seed, purpose, draw) and the images alone."""
+"""Samplers without state: the image of a draw is a function of the images and of (seed, purpose, draw)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import BatchSampler, Sampler
 
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument
 from ripu_lightning.seeding import derive_seed
 
 Order = Callable[[int], int]
 """Number of a draw, counted over the whole run -> index of the image that is drawn."""
 
 RECOUNT = 3000
-"""Draws after which class-balanced sampling counts the classes' shares anew."""
+"""Draws after which class-balanced sampling counts the shares of the classes again."""
 
 
 class UniformOrder:
@@ -23,7 +23,7 @@ class UniformOrder:
     Args:
         images: their indices, 1 or more.
         seed: the run's seed.
-        purpose: keeps pools apart, for example ``"source"``.
+        purpose: of the pool, for example ``"source"``; each purpose has its own order.
     """
 
     def __init__(self, images: Sequence[int], seed: int, purpose: str) -> None:
@@ -38,19 +38,19 @@ class UniformOrder:
 
 
 class BalancedOrder:
-    """Rare classes more often: draw a class, then the next image that holds it (Xie et al., CVPR 2022, public code).
+    """Rare classes more often: draw a class, then its next image (Xie et al., CVPR 2022, public code).
 
-    A class is drawn with probability proportional to ``1 / log(1.01 + share)``, where ``share`` is its part of the
-    labelled pixels drawn so far, counted anew every 3,000 draws; a class that no image holds is never drawn. Each
-    class walks through its own images, shuffled, and shuffles them anew at the end. Any draw can be asked at any time.
+    The probability of a class is proportional to ``1 / log(1.01 + share)``, where ``share`` is its part of the
+    labelled pixels drawn so far, counted again every 3,000 draws. A class that is in no image is never drawn. Each
+    class goes through its own images in shuffled passes. Draws may be requested in any order.
 
     Args:
         pixels: ``(N, C)`` pixels of each class in each image, see :class:`~ripu_lightning.data.statistics.Statistics`.
         seed: the run's seed.
-        purpose: keeps pools apart, for example ``"source"``.
+        purpose: of the pool; each purpose has its own order.
 
     Raises:
-        UserError: no image holds any class.
+        InvalidArgument: no image contains any class.
     """
 
     def __init__(self, pixels: npt.NDArray[np.int64], seed: int, purpose: str) -> None:
@@ -58,13 +58,14 @@ class BalancedOrder:
         self._holders = [np.flatnonzero(column) for column in pixels.T]
         self._held = pixels.any(axis=0)
         if not self._held.any():
-            raise UserError("data.source_sampling: no label holds any class; use uniform, or check the class map")
+            problem = "is 'class_balanced', but no label contains any class; use 'uniform', or check the class map"
+            raise InvalidArgument("ActiveDataModule", "source_sampling", problem)
         self._seen = np.zeros(pixels.shape[1], dtype=np.int64)  # pixels of each class drawn so far
         self._walked = np.zeros(pixels.shape[1], dtype=np.int64)  # draws of each class so far
         self._blocks: list[npt.NDArray[np.int64]] = []
 
     def __call__(self, draw: int) -> int:
-        """The image of one draw; what lies before it is worked out at first and kept."""
+        """The image of one draw; earlier blocks of draws are computed first, and kept."""
         block, position = divmod(draw, RECOUNT)
         while len(self._blocks) <= block:
             self._blocks.append(self._next_block())
@@ -93,18 +94,18 @@ class BalancedOrder:
 class StepBatchSampler(Sampler[list[tuple[int, int]]]):
     """Batches for the steps ``start <= step < stop`` of a run, as lists of ``(index, draw)``.
 
-    All ranks together walk through one endless sequence; ``draw`` counts along it and seeds the sample's
-    augmentation. A run that goes on at step 700 sees what it would have seen; its length stays ``stop - start``,
-    because Lightning counts the batches before a checkpoint itself.
+    All ranks together go through one endless sequence; ``draw`` is the position in it and seeds the augmentation of
+    the sample. A run that resumes at step 700 gets the same batches from there. The length stays ``stop - start``,
+    because Lightning itself counts the batches before the checkpoint.
 
     Args:
         order: which image each draw gives.
-        batch_size: images a step and process.
+        batch_size: images of each step and process.
         start: first step.
         stop: one past the last step.
         rank: this process.
         world_size: number of processes.
-        resume: the step to go on from, later than ``start`` where a checkpoint lies between.
+        resume: the step to resume at, later than ``start`` if a checkpoint was written between.
     """
 
     def __init__(
@@ -123,33 +124,21 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
             yield [(self.order(draw), draw) for draw in range(first, first + self.batch_size)]
 
 
-class ShardSampler(Sampler[int]):
-    """Every ``world_size``-th image, unpadded: evaluation and acquisition count each image exactly once."""
-
-    def __init__(self, size: int, rank: int, world_size: int) -> None:
-        self._indices = range(rank, size, world_size)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._indices)
-
-
 class ShardBatchSampler(BatchSampler):
-    """Batches of a :class:`ShardSampler`'s images; a process without any gets one empty batch.
+    """Batches of every ``world_size``-th image without padding: the processes together use each image exactly once.
 
-    Lightning skips an evaluation where there is no batch, and the others would wait for its part in the sums.
+    A process without images gets one empty batch. Without it, Lightning would skip the evaluation in that process, and
+    the others would wait for its sums.
 
     Args:
         size: number of images, 1 or more.
-        batch_size: images a batch; the last one may hold fewer.
+        batch_size: images of a batch; the last one may have fewer.
         rank: this process.
         world_size: number of processes.
     """
 
     def __init__(self, size: int, batch_size: int, rank: int, world_size: int) -> None:
-        super().__init__(ShardSampler(size, rank, world_size), batch_size, drop_last=False)
+        super().__init__(range(rank, size, world_size), batch_size, drop_last=False)
 
     def __len__(self) -> int:
         return max(super().__len__(), 1)

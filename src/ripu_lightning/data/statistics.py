@@ -1,7 +1,6 @@
-"""What a data set holds: sizes, pixels by class and on boundaries of each image, read once and kept in the cache."""
+"""Statistics of a data set: size, pixels of each class and on boundaries of each image, kept in the cache."""
 
 import io
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -24,7 +23,7 @@ class Statistics:
     """Counts of ``N`` images with ``C`` classes.
 
     Attributes:
-        sizes: ``(N, 2)`` int64, height and width; 0 where an image can not be read.
+        sizes: ``(N, 2)`` int64, height and width; 0 where an image cannot be read.
         pixels: ``(N, C)`` int64, pixels of each class; 0 without labels.
         ignored: ``(N,)`` int64, ignored pixels.
         boundary: ``(N,)`` int64, pixels :func:`on_boundary`.
@@ -37,9 +36,9 @@ class Statistics:
 
 
 def on_boundary(label: UInt8Array) -> npt.NDArray[np.bool_]:
-    """Which pixels of a class have one of another class above, below, left or right, ``(H, W)``.
+    """Whether each pixel ``(H, W)`` has a neighbour of another class above, below, left or right.
 
-    Ignored pixels are of no class.
+    Ignored pixels have no class.
 
     >>> on_boundary(np.array([[0, 0, 1, 255, 2]], dtype=np.uint8)).astype(int)
     array([[0, 1, 1, 0, 0]])
@@ -60,21 +59,20 @@ def read_statistics(
     workers: int = 0,
     title: str = "counting pixels",
 ) -> Statistics:
-    """Open every label (if there are labels) once.
+    """Read every label once, if there are labels.
 
     Args:
         dataset: what to read.
         images: decode every image as well, to find faults.
         faults: gets the lines of all faults; without it, the first fault is raised.
-        workers: number of processes; 0 reads in this one.
+        workers: number of processes; 0 reads in this process.
         title: of the progress bar.
 
     Raises:
-        UserError: a file that can not be used, unless ``faults`` is given.
+        UserError: a file that cannot be used, unless ``faults`` is given.
     """
     rows = []
-    job = partial(_read_one, dataset, images)
-    for row, found in work_through(job, range(len(dataset)), workers, title):
+    for row, found in work_through(partial(_read_one, dataset, images), range(len(dataset)), workers, title):
         if found and faults is None:
             raise UserError(found[0])
         if faults is not None:
@@ -85,13 +83,13 @@ def read_statistics(
 
 
 def load_statistics(dataset: SegmentationDataset, cache: DataCache, workers: int = 0) -> Statistics:
-    """The statistics from the cache; where they are not there, or damaged, read and kept.
+    """The statistics from the cache; where they are missing or damaged, they are read and kept.
 
     Raises:
-        UserError: a label that can not be used.
+        UserError: a label that cannot be used.
     """
     images, classes = len(dataset), len(dataset.classes)
-    content = cache.read(dataset, NAME, _most_bytes(images, classes))
+    content = cache.read(dataset, NAME, limit=8 * images * (2 + classes + 2) + 2**16)
     found = _decode(content, images, classes) if content is not None else None
     if found is None:
         if content is not None:
@@ -102,8 +100,8 @@ def load_statistics(dataset: SegmentationDataset, cache: DataCache, workers: int
 
 
 def keep_statistics(dataset: SegmentationDataset, cache: DataCache, statistics: Statistics) -> None:
-    """Put statistics that were read without a fault into the cache; without labels they are none to keep."""
-    if not dataset.has_labels:  # a view that hides the labels may have the fingerprint of the whole
+    """Keep statistics that were read without a fault in the cache."""
+    if not dataset.has_labels:  # it may have the fingerprint of a data set with labels
         return
     buffer = io.BytesIO()
     np.savez(buffer, **{field.name: getattr(statistics, field.name) for field in fields(Statistics)})
@@ -114,13 +112,13 @@ def _read_one(dataset: SegmentationDataset, images: bool, index: int) -> tuple[I
     classes = len(dataset.classes)
     row = np.zeros(2 + classes + 2, dtype=np.int64)
     faults: list[str] = []
-    with _noting(faults):
+    with _collecting(faults):
         row[:2] = dataset.size(index)
     if images:
-        with _noting(faults):
+        with _collecting(faults):
             dataset.image(index)
     if dataset.has_labels:
-        with _noting(faults):
+        with _collecting(faults):
             label = dataset.label(index)
             found = np.bincount(label.ravel(), minlength=IGNORE + 1)
             row[2:] = [*found[:classes], found[IGNORE], np.count_nonzero(on_boundary(label))]
@@ -128,28 +126,21 @@ def _read_one(dataset: SegmentationDataset, images: bool, index: int) -> tuple[I
 
 
 @contextmanager
-def _noting(faults: list[str]) -> Iterator[None]:
+def _collecting(faults: list[str]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if str(error) not in faults:  # a broken header is met by every reading
+        if str(error) not in faults:  # every reading meets a broken header
             faults.append(str(error))
-
-
-def _most_bytes(images: int, classes: int) -> int:
-    return 8 * images * (2 + classes + 2) + 2**16
 
 
 def _decode(content: bytes, images: int, classes: int) -> Statistics | None:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:  # np.savez compresses nothing
-            if sum(member.file_size for member in archive.infolist()) > len(content):
-                return None
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             found = Statistics(**{field.name: arrays[field.name] for field in fields(Statistics)})
-    except Exception:  # a damaged archive raises nearly anything; whatever it is, the statistics are read again
+    except Exception:  # a damaged archive raises nearly anything
         return None
     parts = (found.sizes, found.pixels, found.ignored, found.boundary)
-    whole = all(array.dtype == np.int64 and (array >= 0).all() for array in parts)
+    valid = all(array.dtype == np.int64 and (array >= 0).all() for array in parts)
     shapes = [array.shape for array in parts]
-    return found if whole and shapes == [(images, 2), (images, classes), (images,), (images,)] else None
+    return found if valid and shapes == [(images, 2), (images, classes), (images,), (images,)] else None

@@ -1,4 +1,4 @@
-"""A data set whose labels are out of reach, for runs in which nobody is to read the target's truth."""
+"""A data set without its labels, for runs in which the target's truth must not be read."""
 
 from typing import NoReturn
 
@@ -6,11 +6,7 @@ from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 
 
 class Unlabelled(SegmentationDataset):
-    """The images of a data set without its labels.
-
-    Args:
-        dataset: any; its ``label`` is never called.
-    """
+    """The images of a data set, whose ``label`` is never called."""
 
     has_labels = False
 
@@ -23,7 +19,7 @@ class Unlabelled(SegmentationDataset):
 
     def label(self, index: int) -> NoReturn:
         """Raises RuntimeError."""
-        raise RuntimeError(f"{self.ids[index]}: the truth of this data set is not to be read")
+        raise RuntimeError(f"{self.ids[index]}: the truth of this data set must not be read")
 
     def size(self, index: int) -> tuple[int, int]:
         """See :class:`SegmentationDataset`."""
@@ -34,8 +30,8 @@ class Unlabelled(SegmentationDataset):
         self._dataset.check(labels=False)
 
     def fingerprint(self) -> str | None:
-        """That of the data set: what was prepared of its images serves here too."""
+        """That of the data set: its prepared images serve here, too."""
         return self._dataset.fingerprint()
 
     def content(self) -> None:
-        """None: the digest of the whole would need the labels."""
+        """None: the digest of everything would need the labels."""

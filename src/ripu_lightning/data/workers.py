@@ -1,4 +1,4 @@
-"""One job for each image of a data set, in processes and with a progress bar; no worker outlives who started it."""
+"""Worker processes: one job for each image with a progress bar, and workers that end with their parent."""
 
 import multiprocessing
 import os
@@ -7,13 +7,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
+from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ripu_lightning.signals import held_back
+from ripu_lightning.signals import SIGNALS
 
 Result = TypeVar("Result")
 
@@ -21,13 +22,12 @@ Result = TypeVar("Result")
 def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: int, title: str) -> Iterator[Result]:
     """``job(index)`` for each index, in this order.
 
-    Processes and not threads, as training has them too: a data set need not be safe for threads.
+    Workers are processes, as in training: a data set need not be safe for threads.
 
     Args:
-        job: picklable; a fault that the user can mend is better returned than raised, because a process that fails
-            is waited for.
+        job: picklable; it should return a user's fault instead of raising it, because torch waits for a failed process.
         indices: what to work on.
-        workers: number of processes; 0 works in this one.
+        workers: number of processes; 0 works in this process.
         title: of the progress bar.
     """
     workers = min(workers, len(indices))
@@ -35,7 +35,7 @@ def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: 
         _Jobs(job, indices),
         batch_size=None,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         worker_init_fn=end_with_parent,
         multiprocessing_context=worker_start(workers),
     )
@@ -43,61 +43,58 @@ def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: 
 
 
 def all_cores() -> int:
-    """Cores that this process may use."""
-    # A job of a cluster owns fewer than the machine has.
+    """Cores that this process may use; a job of a cluster has fewer than its machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_start(workers: int) -> str | None:
-    """How so many workers of a loader begin: None leaves it to the system.
+    """Start method of a loader's workers; None is the default of the system.
 
-    Before Python 3.10.15 and 3.11.10 a forked process waits for ever where a thread of another language enters Python
-    in that moment (python/cpython#112275), as those do that carry the messages between ranks: there they are started by
-    a process of their own.
+    Before Python 3.10.15 and 3.11.10, a forked process waits forever if a thread of another language enters Python
+    at that moment (python/cpython#112275). The threads that carry messages between ranks do: there, a fork server
+    starts the workers.
     """
     fixed = {10: 15, 11: 10}.get(sys.version_info.minor, 0)
-    forks = multiprocessing.get_start_method() == "fork"
-    alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
-    if not workers or alone or not forks or sys.version_info.micro >= fixed:
+    ranks = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if not (workers and ranks and sys.version_info.micro < fixed and multiprocessing.get_start_method() == "fork"):
         return None
     multiprocessing.set_forkserver_preload([__name__, "ripu_lightning.data"])
-    # What a system sends to all processes of a run would end it, and with it, for their parent, its workers.
-    resource_tracker.ensure_running()  # which else it starts itself, and unblocks signals with
-    with held_back():
+    resource_tracker.ensure_running()  # starting it unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal to all processes must not end the fork server
+    try:
         forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
 
 
 def end_with_parent(worker: int) -> None:
-    """Let a loader's worker process end when its parent says so or is gone, and not before; for ``worker_init_fn``.
+    """Let a loader's worker end when its parent asks for it or is gone, and not before; for ``worker_init_fn``.
 
-    A Ctrl-C reaches all processes of a terminal, and what a run does about signals is no business of its workers.
-
-    Workers look for their parent themselves, but only where they wait for work: one in the midst of a slow image
-    would live on until it is done, one whose large result nobody fetches any more for ever.
+    A terminal or a cluster may signal all processes of a run, which needs its workers to finish the step. Workers look
+    for their parent only while they wait for work, so a thread does it while they read a slow image.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("end_with_parent is for worker processes")
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    for signum in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(signum, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "sigwaitinfo"):
-        # A system may send it to all processes of a run, which still needs its workers for a step: the parent's counts.
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows: there, SIGTERM ends the worker whoever sends it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey, args=(parent.pid,), name="parent's signal", daemon=True).start()
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+    threading.Thread(target=_watch, args=(parent,), name="parent watch", daemon=True).start()
 
 
 def _obey(parent: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
-    os._exit(0)  # as asked; torch would take any other code for a fault, and raise it while the parent itself exits
+    os._exit(0)  # torch would report any other code as a failed worker
+
+
+def _watch(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 class _Jobs(Dataset[Result], Generic[Result]):
@@ -111,5 +108,5 @@ class _Jobs(Dataset[Result], Generic[Result]):
         return self._job(self._indices[position])
 
 
-def _as_it_is(result: Result) -> Result:
+def _unchanged(result: Result) -> Result:
     return result

@@ -1,4 +1,4 @@
-"""Evaluation: how predictions are made and saved, one confusion matrix over the set, and the figures from it."""
+"""Evaluation: how predictions are made and saved, the confusion matrix over a data set, and figures from it."""
 
 from ripu_lightning.evaluation.inference import Inference
 from ripu_lightning.evaluation.metrics import (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, require_choice, require_number
 from ripu_lightning.networks.contract import SegmentationOutput
 from ripu_lightning.networks.resize import resize_logits
 
@@ -20,20 +20,20 @@ Network = Callable[[Tensor], SegmentationOutput]
 class Inference:
     """How evaluation turns a network's logits into classes.
 
-    The logits of each view of the input (every scale, each also mirrored) are mirrored back and brought to the
-    label's size; the class with the highest mean probability is taken. Xie et al. (2022) average the image and its
+    The logits of each view of the input (every scale, each also mirrored) are mirrored back and resized to the
+    label's size; the class with the highest mean probability is predicted. Xie et al. (2022) average the image and its
     mirror. All resizing is bilinear with aligned corners.
 
     Args:
-        mirror: also look at the input mirrored left to right.
-        scales: factors by which the input is resized.
-        window: ``(h, w)`` in pixels of the scaled input; None looks at it whole. Windows stay inside, the last one of
-            a row or column is shifted in. Where they overlap, probabilities are averaged, and these are brought to
-            the label's size. A side shorter than the window's is taken whole.
-        overlap: least share of a window that the next one sees again, from 0 to below 1.
+        mirror: also use the input mirrored left to right.
+        scales: factors by which the input is resized, above 0 and up to 16.
+        window: ``(h, w)`` in pixels of a sliding window over the scaled input; None uses the complete input. The last
+            window of a row or column is shifted inside. Probabilities are averaged where windows overlap, then resized
+            to the label's size. A side shorter than the window is used completely.
+        overlap: smallest share of a window that the next one covers again, from 0 to below 1.
 
     Raises:
-        UserError: a value out of range.
+        InvalidArgument: a value out of range.
     """
 
     mirror: bool = False
@@ -42,18 +42,28 @@ class Inference:
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
-        _check(self.mirror, self.scales, self.window, self.overlap)
-        object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
-        object.__setattr__(self, "window", self.window if self.window is None else tuple(self.window))
+        require_choice("Inference", "mirror", self.mirror, (True, False))
+        factors = "a list of factors above 0 and up to 16"
+        if not all(0 < scale <= 16 for scale in _list_of(float, "Inference", "scales", self.scales, factors)):
+            raise InvalidArgument("Inference", "scales", f"must be {factors}, got {self.scales!r}")
+        if self.window is not None:
+            window = _list_of(int, "Inference", "window", self.window, "[height, width] in pixels, or None")
+            if len(window) != 2 or min(window) < 1:
+                raise InvalidArgument("Inference", "window", f"must be [height, width] in pixels, got {window!r}")
+            object.__setattr__(self, "window", tuple(window))
+        require_number("Inference", "overlap", self.overlap)
+        if self.overlap >= 1:
+            raise InvalidArgument("Inference", "overlap", f"must be below 1, got {self.overlap}")
+        object.__setattr__(self, "scales", tuple(map(float, self.scales)))
 
     @property
     def is_plain(self) -> bool:
-        """Whether one pass over the whole input is all."""
+        """Whether prediction is one pass over the complete input."""
         return not self.mirror and self.scales == (1.0,) and self.window is None
 
     @property
     def title(self) -> str:
-        """What tables say of it; nothing for the plain one.
+        """Description for tables; empty for plain inference.
 
         >>> Inference(mirror=True, scales=(0.75, 1), window=(512, 512)).title
         'mirrored, scales 0.75 1, window 512x512 overlap 0.5'
@@ -66,12 +76,12 @@ class Inference:
         return ", ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain containers for result files; equal where predictions are made in the same way."""
+        """Plain containers for result files; equal for equal predictions."""
         overlap = None if self.window is None else self.overlap
         return {"title": self.title or "plain", **asdict(self), "overlap": overlap}
 
     def predict(self, network: Network, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
-        """Predict one image after the other, so that one alone is held at its label's size.
+        """Predict one image after the other, so that only one is in memory at its label's size.
 
         Args:
             network: gives logits at any stride.
@@ -94,7 +104,7 @@ class Inference:
             yield scores.argmax(dim=0)
 
     def probabilities(self, network: Network, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
-        """The mean over all views, for one image after the other; arguments as for :meth:`predict`.
+        """The mean over all views, one image after the other; arguments as for :meth:`predict`.
 
         Yields:
             Class probabilities ``(C, H, W)`` float32.
@@ -109,7 +119,7 @@ class Inference:
             yield reduce(Tensor.add, parts)[0] / len(views)
 
     def _view(self, network: Network, images: Tensor, mirrored: bool) -> Tensor:
-        """Logits at the network's stride, or the windows' probabilities."""
+        """Logits at the network's stride, or the probabilities of the windows."""
         seen = images.flip(-1) if mirrored else images
         scores = network(seen).logits if self.window is None else self._windows(network, seen, self.window)
         return scores.flip(-1) if mirrored else scores
@@ -119,7 +129,7 @@ class Inference:
         return resized.softmax(dim=1) if self.window is None else resized
 
     def _windows(self, network: Network, images: Tensor, window: Sequence[int]) -> Tensor:
-        """Probabilities at the size of ``images``, each pixel's averaged over the windows that hold it."""
+        """Probabilities at the size of ``images``, averaged over the windows that contain each pixel."""
         size = images.shape[-2:]
         height, width = (min(pair) for pair in zip(window, size, strict=True))
         counts = torch.zeros(size, device=images.device)
@@ -147,17 +157,7 @@ def _scaled(images: Tensor, scale: float) -> Tensor:
     return interpolate(images, size=size, mode="bilinear", align_corners=True)
 
 
-def _check(mirror: Any, scales: Any, window: Any, overlap: Any) -> None:
-    if not isinstance(mirror, bool):
-        raise UserError(f"evaluation.mirror: expected true or false, got {mirror!r}")
-    if not _are(scales, (int, float)) or not all(0 < scale <= 16 for scale in scales):
-        raise UserError(f"evaluation.scales: expected a list of factors above 0 and up to 16, got {scales!r}")
-    if window is not None and (not _are(window, int) or len(window) != 2 or min(window) < 1):
-        raise UserError(f"evaluation.window: expected [height, width] in pixels or null, got {window!r}")
-    if not _are([overlap], (int, float)) or not 0 <= overlap < 1:
-        raise UserError(f"evaluation.overlap: expected a share from 0 to below 1, got {overlap!r}")
-
-
-def _are(values: Any, kind: type | tuple[type, ...]) -> bool:
-    given = isinstance(values, Sequence) and len(values) > 0
-    return given and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+def _list_of(kind: type, owner: str, argument: str, values: object, expected: str) -> Sequence[Any]:
+    if not isinstance(values, Sequence) or not values or any(type(value) not in (kind, int) for value in values):
+        raise InvalidArgument(owner, argument, f"must be {expected}, got {values!r}")
+    return values

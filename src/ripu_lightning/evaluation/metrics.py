@@ -1,4 +1,4 @@
-"""Intersection over union and accuracies from one confusion matrix over the whole set."""
+"""Intersection over union and accuracies from one confusion matrix over a data set."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from ripu_lightning.data.dataset import IGNORE
 
 
 class SegmentationConfusion(MulticlassConfusionMatrix):
-    """Counts of (truth, prediction) over a set, summed over all ranks; 255 in the truth is not counted."""
+    """Counts of (truth, prediction) over a data set, summed over all ranks; 255 in the truth is not counted."""
 
     def __init__(self, num_classes: int) -> None:
         # Argument checks cost seven times the counting on a 1024x2048 image.
@@ -43,13 +43,13 @@ def iou_table(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
 
 
 def pixel_accuracy(confusion: Tensor) -> float:
-    """Share of the counted pixels whose class is right; NaN where none is counted."""
+    """Share of the counted pixels whose class is correct; NaN where none is counted."""
     counts = confusion.double()
     return float(counts.trace() / counts.sum())
 
 
 def class_accuracy(confusion: Tensor) -> float:
-    """Mean over the classes in the truth of the share of their pixels that are found (recall); NaN without any.
+    """Mean recall over the classes in the truth; NaN without any.
 
     >>> import torch
     >>> class_accuracy(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
@@ -60,7 +60,7 @@ def class_accuracy(confusion: Tensor) -> float:
 
 
 def figures(confusion: Tensor, classes: Sequence[str], subsets: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """All that evaluation reports, 0..1, by name.
+    """All that evaluation reports, in 0..1, by name.
 
     Args:
         confusion: ``(C, C)`` counts of (truth, prediction).

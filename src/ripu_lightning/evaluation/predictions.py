@@ -10,34 +10,29 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 from ripu_lightning.data.pools import EvalBatch
-from ripu_lightning.errors import UserError
-from ripu_lightning.labels.png import write_masks
+from ripu_lightning.errors import InvalidArgument, require_choice
+from ripu_lightning.labels.export import write_masks
 
 Format = Literal["palette", "label_ids"]
 
 
 class SavePredictions(Callback):
-    """Writes one 8-bit PNG an image, at the label's size; every rank writes the images it predicted.
-
-    ``palette``: ``<folder>/<image id>.png`` holds class indices, shown by viewers in their colours; an id's ``/``
-    become subfolders.
-
-    ``label_ids``: ``<folder>/<last part of the image id>.png`` holds the data set's own label ids in grey, all in one
-    folder. This is what the Cityscapes test server takes: the ids of ``labelIds`` files, at full resolution, under
-    names that begin with ``CITY_SEQUENCE_FRAME``. Of a class with several ids the first is written.
+    """Writes one 8-bit PNG for each image, at the label's size; every rank writes the images that it predicted.
 
     Args:
-        folder: made if missing.
-        dataset: what is predicted: its classes and image ids.
-        form: one of the two.
+        folder: created if missing.
+        dataset: the predicted images: gives the classes and the ids.
+        form: ``palette`` writes ``<folder>/<image id>.png`` with class indices and the colours of the classes; a ``/``
+            in an id makes subfolders. ``label_ids`` writes ``<folder>/<last part of the image id>.png`` with the data
+            set's own label ids in grey, as the Cityscapes test server expects them; of a class with several ids, the
+            first is written.
 
     Raises:
-        UserError: another form, a class without a label id, or images of one name that one folder can not hold.
+        InvalidArgument: another form, a class without a label id, or two images that would have one file name.
     """
 
     def __init__(self, folder: str | Path, dataset: SegmentationDataset, form: Format = "palette") -> None:
-        if form not in get_args(Format):
-            raise UserError(f"predictions: expected palette, label_ids or null, got {form!r}")
+        require_choice("SavePredictions", "form", form, get_args(Format))
         self.folder, self.form = Path(folder), form
         self.names = {image_id: image_id for image_id in dataset.ids}
         self.values = np.arange(256, dtype=np.uint8)
@@ -72,10 +67,8 @@ def _flat(ids: Sequence[str]) -> dict[str, str]:
     for image_id in ids:
         name = image_id.rsplit("/", 1)[-1]
         if name in taken:
-            raise UserError(
-                f"predictions: {taken[name]!r} and {image_id!r} would both be written as {name}.png; "
-                "choose predictions=palette, which keeps their folders"
-            )
+            both = f"{taken[name]!r} and {image_id!r} would both be written as {name}.png"
+            raise InvalidArgument("SavePredictions", "form", f"is 'label_ids', but {both}; use 'palette'")
         taken[name], names[image_id] = image_id, name
     return names
 
@@ -83,7 +76,6 @@ def _flat(ids: Sequence[str]) -> dict[str, str]:
 def _first_ids(dataset: SegmentationDataset) -> UInt8Array:
     without = [name for name, ids in zip(dataset.classes.names, dataset.classes.ids, strict=True) if not ids]
     if without:
-        raise UserError(
-            f"predictions: class {without[0]!r} has no label id in its class map; choose predictions=palette"
-        )
+        problem = f"is 'label_ids', but class {without[0]!r} has no label id in its class map; use 'palette'"
+        raise InvalidArgument("SavePredictions", "form", problem)
     return np.array([ids[0] for ids in dataset.classes.ids], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The protocol of an evaluation: all that two figures must have in common before they can be compared."""
+"""The protocol of an evaluation: what two figures must have in common to be comparable."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,18 +14,14 @@ def protocol_of(
     input_size: Sequence[int] | None,
     precision: str,
 ) -> dict[str, Any]:
-    """Plain containers that are equal where figures may stand in one table.
+    """Plain containers that are equal for figures that may be compared.
 
     Args:
         dataset: the evaluated images and labels.
-        content: their digest, equal for equal data on any machine; None where it can not be told.
+        content: their digest, equal for equal data on any machine; None where unknown.
         inference: how predictions are made.
-        input_size: ``(h, w)`` of the network's input; None where it is that of the files.
-        precision: of the forward pass, in Lightning's words.
-
-    Returns:
-        ``classes`` (names), ``subsets`` (names by subset), ``images`` (their number), ``data`` (their
-        digest), ``input_size``, ``inference`` and ``precision``.
+        input_size: ``(h, w)`` of the network's input; None where each image keeps its own.
+        precision: of the forward pass, as Lightning names it.
     """
     return {
         "classes": list(dataset.classes.names),

@@ -1,7 +1,8 @@
-"""The store of queries and answers."""
+"""The label store: what was queried and what was answered, on disk."""
 
-from ripu_lightning.labels.answers import NOT_ASKED, VOID, Answers
-from ripu_lightning.labels.entry import Round
+from ripu_lightning.labels.answers import NOT_QUERIED, VOID, Answers
+from ripu_lightning.labels.round import Round
+from ripu_lightning.labels.stage import QueriedLabels, Stage
 from ripu_lightning.labels.store import LabelStore
 
-__all__ = ["NOT_ASKED", "VOID", "Answers", "LabelStore", "Round"]
+__all__ = ["NOT_QUERIED", "VOID", "Answers", "LabelStore", "QueriedLabels", "Round", "Stage"]

@@ -1,4 +1,4 @@
-"""What was answered in one round about one image, as columns."""
+"""The answers of one round to the queries of one image, as columns."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 VOID = 255
-"""The annotator was asked and could not say."""
-NOT_ASKED = 254
-"""A pixel of a query's box that was not part of the question, e.g. outside the superpixel."""
+"""A queried pixel that the annotator gave no class; in a mask, every pixel without a class."""
+NOT_QUERIED = 254
+"""A pixel of a query's box that was not part of the query, e.g. outside the superpixel."""
 
 UInt8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
@@ -18,14 +18,14 @@ Float32Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Answered queries of one image in one round, in the order of picking (descending score).
+    """The answered queries of one image in one round, by descending score.
 
     Args:
-        image_id: the image's id in its data set.
+        image_id: id of the image in its data set.
         centres: ``(n, 2)`` int32, ``(row, column)``.
         boxes: ``(n, 4)`` int32, ``(top, left, height, width)``, clipped to the image, no side empty.
         values: ``(sum of height * width,)`` uint8, the boxes' patches one after the other, each row by row:
-            a class index, 255 = void, 254 = not asked.
+            a class index, :data:`VOID` or :data:`NOT_QUERIED`.
         scores: ``(n,)`` float32.
 
     Raises:
@@ -59,12 +59,12 @@ class Answers:
 
     @property
     def pixels(self) -> int:
-        """Number of pixels asked, void answers included."""
-        return int(np.count_nonzero(self.values != NOT_ASKED))
+        """Number of queried pixels, void ones included."""
+        return int(np.count_nonzero(self.values != NOT_QUERIED))
 
     @property
     def void(self) -> int:
-        """Number of pixels asked that the annotator could not name."""
+        """Number of queried pixels without a class."""
         return int(np.count_nonzero(self.values == VOID))
 
     def _check(self, name: str, array: npt.NDArray[np.generic], dtype: type, shape: tuple[int, ...]) -> None:

@@ -1,55 +1,62 @@
-"""The label store: the single truth of what was asked, what was answered, and what may still be asked."""
+"""The label store: the single truth of what was queried, what was answered, and what may still be selected."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from ripu_lightning.errors import UserError
-from ripu_lightning.files import WriterLock, explained, sha256_of
-from ripu_lightning.labels.answers import Answers
-from ripu_lightning.labels.committing import write_round
-from ripu_lightning.labels.entry import Round
-from ripu_lightning.labels.manifest import NAME, Manifest
-from ripu_lightning.labels.manifest_file import create_manifest, read_manifest, write_manifest
-from ripu_lightning.labels.view import LabelView
+import numpy as np
+import numpy.typing as npt
+
+from ripu_lightning.errors import UserError, require_integer
+from ripu_lightning.files import FolderLock, explained, require_plain_file, sha256_of
+from ripu_lightning.labels.answers import Answers, UInt8Array
+from ripu_lightning.labels.export import write_coco, write_masks
+from ripu_lightning.labels.manifest import NAME, Manifest, fingerprint, read_manifest, write_manifest
+from ripu_lightning.labels.masks import paint_available, paint_mask, paint_query_round
+from ripu_lightning.labels.round import Round
+from ripu_lightning.labels.round_file import GroupCache, Images, RoundFile, readable, write_round
 
 
-class LabelStore(LabelView):
+class LabelStore:
     """A folder with ``manifest.json``, one immutable Parquet file a round, and the writer's ``lock``.
 
-    Make one with :meth:`create_or_open` (the writer) or :meth:`open` (any number of readers). What a commit
-    wrote becomes visible by the atomic replacement of the manifest, hence wholly or not at all. A pickled
-    copy, and a forked child's, is a reader.
+    Make one with :meth:`create_or_open` (the writer), :meth:`open` (any number of readers) or :meth:`salvage` (a
+    reader of what is intact). A commit becomes visible by the atomic replacement of the manifest, so wholly or not
+    at all. A pickled copy, and a forked child's, is a reader.
 
-    Nothing committed is ever overwritten or deleted: :meth:`roll_back` moves the manifest's pointer, and the rounds
-    that are then no longer in force are set aside.
+    Nothing committed is ever overwritten or deleted: :meth:`roll_back` moves a pointer, and the rounds behind it become
+    inactive.
+
+    Attributes:
+        folder: where the store is.
+        images: ``(H, W)`` of every image that may be queried, in the order given; None where none were given.
+        manifest: what the store's manifest says, as far as known; see :meth:`refresh`.
+        damaged: number of an active round -> the line about its damage; always empty unless salvaged.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        manifest: Manifest,
-        images: Mapping[str, tuple[int, int]] | None,
-        lock: WriterLock | None,
-        tolerant: bool = False,
+        self, folder: Path, manifest: Manifest, images: Images | None, lock: FolderLock | None, tolerant: bool = False
     ) -> None:
-        self._lock = lock
-        super().__init__(folder, manifest, images, tolerant)
+        self.folder, self.images = folder, None if images is None else dict(images)
+        self._lock, self._tolerant, self._cache = lock, tolerant, GroupCache()
+        self.damaged: dict[int, str] = {}
+        self.manifest = replace(manifest, committed=(), head=None)
+        self._files: tuple[RoundFile | None, ...] = ()  # None where it is damaged
+        self._adopt(manifest)
 
     @classmethod
-    def create_or_open(
-        cls, folder: str | os.PathLike[str], *, classes: Sequence[str], images: Mapping[str, tuple[int, int]]
-    ) -> "LabelStore":
+    def create_or_open(cls, folder: str | os.PathLike[str], *, classes: Sequence[str], images: Images) -> "LabelStore":
         """The store in ``folder`` as its only writer; made empty where there is none.
 
         Args:
-            folder: where the store lives; made if missing.
-            classes: class names by index.
-            images: ``(H, W)`` of every image that may be asked about.
+            folder: where the store is; made if missing.
+            classes: class names by index, at most 254.
+            images: ``(H, W)`` of every image that may be queried.
 
         Raises:
             UserError: another writer holds it, it belongs to other classes or images, or it is damaged.
@@ -57,10 +64,14 @@ class LabelStore(LabelView):
         path = Path(folder)
         with explained(path, "nothing was changed"):
             path.mkdir(parents=True, exist_ok=True)
-        lock = WriterLock(path)
+        lock = FolderLock(path)
         try:
             if not (path / NAME).exists():
-                create_manifest(path, classes, images)
+                manifest = Manifest(tuple(classes), len(images), fingerprint(images))
+                for left in sorted(path.glob("round_*.parquet")):
+                    # Rounds are only written once there is a manifest: these are somebody's labels.
+                    raise UserError(f"{left} exists without {NAME}: restore {NAME} or choose another output folder")
+                write_manifest(path, manifest, "the store holds no labels yet")
             return cls(path, read_manifest(path, classes, images), images, lock)
         except BaseException:
             lock.release()
@@ -68,34 +79,123 @@ class LabelStore(LabelView):
 
     @classmethod
     def open(
-        cls,
-        folder: str | os.PathLike[str],
-        *,
-        classes: Sequence[str] | None = None,
-        images: Mapping[str, tuple[int, int]] | None = None,
+        cls, folder: str | os.PathLike[str], *, classes: Sequence[str] | None = None, images: Images | None = None
     ) -> "LabelStore":
         """The store in ``folder`` for reading; takes no lock and writes nothing.
 
         Args:
-            folder: where the store lives.
+            folder: where the store is.
             classes: checked against the store where given.
-            images: likewise; without them, only images that were asked about can be read.
+            images: likewise; without them, only queried images can be read.
 
         Raises:
             UserError: there is no store, it belongs to other classes or images, or it is damaged.
         """
-        path = Path(folder)
-        return cls(path, read_manifest(path, classes, images), images, None)
+        return cls(Path(folder), read_manifest(Path(folder), classes, images), images, None)
 
     @classmethod
     def salvage(cls, folder: str | os.PathLike[str]) -> "LabelStore":
-        """What can be read of the store in ``folder``: every file is read whole, and a damaged round holds nothing.
+        """What can be read of the store in ``folder``: every file is read completely, a damaged round holds nothing.
 
         Raises:
             UserError: there is no store, or its manifest is damaged.
         """
-        path = Path(folder)
-        return cls(path, read_manifest(path), None, None, tolerant=True)
+        return cls(Path(folder), read_manifest(Path(folder)), None, None, tolerant=True)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by index."""
+        return self.manifest.classes
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """The active rounds, in order."""
+        return self.manifest.rounds
+
+    @property
+    def inactive(self) -> tuple[Round, ...]:
+        """The inactive rounds, in the order of their commits."""
+        return self.manifest.inactive
+
+    @property
+    def queries(self) -> int:
+        """Number of queries in the active rounds."""
+        return sum(entry.queries for entry in self.rounds)
+
+    @property
+    def pixels(self) -> int:
+        """Number of queried pixels in the active rounds, void ones included."""
+        return sum(entry.pixels for entry in self.rounds)
+
+    @property
+    def void(self) -> int:
+        """Number of queried pixels in the active rounds without a class."""
+        return sum(entry.void for entry in self.rounds)
+
+    @property
+    def queried_images(self) -> tuple[str, ...]:
+        """Ids of the images with at least one query, in the order of their first query."""
+        return self.queried_images_through(None)
+
+    def queried_images_through(self, through: int | None) -> tuple[str, ...]:
+        """:attr:`queried_images` of the rounds 1 to ``through`` only; None counts all."""
+        files = [file for file in self._files[:through] if file is not None]
+        return tuple(dict.fromkeys(image for file in files for image in file.images))
+
+    def answers(self, image_id: str, number: int) -> Answers | None:
+        """The answers of round ``number`` (from 1) about one image; None if the round did not query it."""
+        file = self._files[number - 1]
+        found = None if file is None else file.read(image_id)
+        return None if found is None else found[0]
+
+    def mask(self, image_id: str, through: int | None = None) -> UInt8Array:
+        """Labels ``(H, W)`` uint8: class index where answered, the last one of several; 255 at all other pixels.
+
+        Args:
+            image_id: one of the store's images.
+            through: the last round to count; None counts all.
+        """
+        return paint_mask(*self._read(image_id, through))
+
+    def query_round(self, image_id: str) -> npt.NDArray[np.uint16]:
+        """Number of the (last) round that queried each pixel, ``(H, W)``; 0 = never."""
+        return paint_query_round(*self._read(image_id))
+
+    def available(self, image_id: str) -> npt.NDArray[np.bool_]:
+        """Whether each pixel ``(H, W)`` may be selected: never queried, in no exclusion square of an earlier query."""
+        return paint_available(*self._read(image_id))
+
+    def file(self, number: int) -> RoundFile | None:
+        """The file of round ``number`` (from 1); None where it is damaged."""
+        return self._files[number - 1]
+
+    def open_inactive(self) -> list[tuple[Round, RoundFile]]:
+        """The inactive rounds with their files, in the order of their commits; damaged ones are left out."""
+        found = []
+        for entry in self.inactive:
+            with suppress(UserError):
+                file = open_round(self.folder, entry, self.manifest, self.images, self._cache)
+                file.tally()  # any damage is found here, and not when the answers are used
+                found.append((entry, file))
+        return found
+
+    def export_png(
+        self, folder: str | os.PathLike[str], palette: UInt8Array | None = None, through: int | None = None
+    ) -> None:
+        """Write :meth:`mask` ``(image, through)`` of every queried image as ``<folder>/<image id>.png``.
+
+        See :func:`~ripu_lightning.labels.export.write_masks` for the palette and the errors.
+        """
+        images = self.queried_images_through(through)
+        write_masks(Path(folder), images, lambda image_id: self.mask(image_id, through), palette)
+
+    def export_coco(self, path: str | os.PathLike[str], through: int | None = None) -> None:
+        """Write :meth:`mask` ``(image, through)`` of every queried image into one COCO file.
+
+        See :func:`~ripu_lightning.labels.export.write_coco` for its content and the errors.
+        """
+        masks = ((image_id, self.mask(image_id, through)) for image_id in self.queried_images_through(through))
+        write_coco(Path(path), self.classes, masks)
 
     def commit(self, answers: Iterable[Answers], *, strategy: str, annotator: str, exclusion: int) -> Round:
         """Write the next round, wholly or not at all.
@@ -104,8 +204,8 @@ class LabelStore(LabelView):
 
         Args:
             answers: one for each image of the round.
-            strategy: what picked the queries.
-            annotator: who answered.
+            strategy: name of the strategy that selected the queries.
+            annotator: name of the annotator that answered them.
             exclusion: radius of the square made unavailable around each centre, in pixels.
 
         Raises:
@@ -114,40 +214,44 @@ class LabelStore(LabelView):
             UserError: the disk refused. Whatever ``answers`` raises passes through.
         """
         self._require_writer()
-        if exclusion < 0:
-            raise ValueError(f"exclusion must be at least 0, not {exclusion}")
-        number, note = len(self.rounds) + 1, self._note()
-        path = self._folder / self._manifest.next_file()
+        require_integer("LabelStore.commit", "exclusion", exclusion)
+        count = len(self.rounds)
+        note = f"the labels of rounds 1..{count} are safe" if count else "the store holds no labels yet"
+        path, head = self.folder / self.manifest.next_file(), self.manifest.head
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
         about = {"strategy": strategy, "annotator": annotator, "time": time}
         try:
-            counts = write_round(path, answers, self._images or {}, len(self.classes), about, note)
-            digest, head = sha256_of(path), self._manifest.head
-            entry = Round(number, path.name, digest, head, *counts, strategy, annotator, int(exclusion), time)
-            self._replace(self._manifest.with_round(entry), note)
+            counts = write_round(path, answers, self.images or {}, len(self.classes), note, about)
+            entry = Round(count + 1, path.name, sha256_of(path), head, *counts, strategy, annotator, exclusion, time)
+            self._replace(self.manifest.with_round(entry), note)
         except BaseException:
-            self._undo(path)
+            with suppress(UserError, OSError):
+                manifest = read_manifest(self.folder)  # which decides: it may list the round already
+                if path.name in [entry.file for entry in manifest.committed]:
+                    self._adopt(manifest)
+                else:
+                    path.unlink(missing_ok=True)
             raise
         return entry
 
     def roll_back(self, to: int | str) -> None:
-        """Put other rounds in force, by moving the manifest's pointer and nothing else.
+        """Make other rounds active, by moving the manifest's pointer and nothing else.
 
         Args:
-            to: number of a round in force (0 for none), or the first 6 or more digits of any committed round's
+            to: number of an active round (0 for none), or the first 6 or more digits of any committed round's
                 ``sha256``: also forwards, and to another branch.
 
         Raises:
             RuntimeError: the store is open for reading only.
-            UserError: no such round, a file of a round that would be in force is damaged, or the disk refused.
+            UserError: no such round, a file of a round that would be active is damaged, or the disk refused.
         """
         self._require_writer()
-        manifest = self._manifest.at(to)
+        manifest = self.manifest.at(to)
         try:
             self._replace(manifest, "nothing was changed")
         except BaseException:
             with suppress(UserError, OSError):
-                self._adopt(read_manifest(self._folder))  # which decides
+                self._adopt(read_manifest(self.folder))  # which decides
             raise
 
     def refresh(self) -> None:
@@ -156,22 +260,20 @@ class LabelStore(LabelView):
         Raises:
             UserError: the store is damaged, or another one has taken its place.
         """
-        manifest = read_manifest(self._folder, self.classes)
-        if manifest.fingerprint != self._manifest.fingerprint:
-            raise UserError(f"label store {self._folder} was replaced by one of other data: start again")
+        manifest = read_manifest(self.folder, self.classes)
+        if manifest.fingerprint != self.manifest.fingerprint:
+            raise UserError(f"label store {self.folder} was replaced by one of other data: start again")
         self._adopt(manifest)
 
     def close(self) -> None:
-        """Release the writer's lock; reading goes on working."""
+        """Release the writer's lock; the store can still be read."""
         if self._lock is not None:
             self._lock.release()
 
     def __enter__(self) -> "LabelStore":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -179,38 +281,58 @@ class LabelStore(LabelView):
 
     def _require_writer(self) -> None:
         if self._lock is None or not self._lock.held:
-            raise RuntimeError(f"label store {self._folder} is open for reading only")
-
-    def _note(self) -> str:
-        count = len(self.rounds)
-        return f"the labels of rounds 1..{count} are safe" if count else "nothing was bought before"
+            raise RuntimeError(f"label store {self.folder} is open for reading only")
 
     def _replace(self, manifest: Manifest, note: str) -> None:
-        """Make ``manifest`` the store's, unless a file of it could not be read."""
+        """Make ``manifest`` the store's, unless a file of it cannot be read."""
         files = self._opened(manifest)
-        write_manifest(self._folder, manifest, note)
-        self._files, self._manifest = files, manifest
+        write_manifest(self.folder, manifest, note)
+        self._files, self.manifest = files, manifest
 
-    def _undo(self, path: Path) -> None:
-        """After a failed commit: drop its file, unless the manifest, which decides, lists it already."""
-        with suppress(UserError, OSError):
-            manifest = read_manifest(self._folder)
-            if path.name in [entry.file for entry in manifest.committed]:
-                self._adopt(manifest)
-            else:
-                path.unlink(missing_ok=True)
+    def _adopt(self, manifest: Manifest) -> None:
+        """Take over a manifest; nothing changes where a file of it is damaged."""
+        self._files, self.manifest = self._opened(manifest), manifest
+
+    def _opened(self, manifest: Manifest) -> tuple[RoundFile | None, ...]:
+        """The files of a manifest's active rounds; those not known yet are opened."""
+        files = dict(zip(self.rounds, self._files, strict=True))
+        for entry in manifest.rounds:
+            try:
+                if entry not in files:
+                    files[entry] = file = open_round(self.folder, entry, manifest, self.images, self._cache)
+                    if self._tolerant:
+                        file.tally()
+            except UserError as error:
+                if not self._tolerant:
+                    raise
+                self.damaged[entry.number], files[entry] = str(error), None
+        return tuple(files[entry] for entry in manifest.rounds)
+
+    def _read(self, image_id: str, through: int | None = None) -> tuple[tuple[int, int], list[tuple[Round, Answers]]]:
+        """``(H, W)`` of an image and the answers about it, round by round."""
+        files = list(zip(self.rounds, self._files, strict=True))[:through]
+        found = [(entry, file.read(image_id)) for entry, file in files if file is not None]
+        rounds = [(entry, read) for entry, read in found if read is not None]
+        size = (self.images or {}).get(image_id)
+        if size is None and not rounds:
+            reason = "no image of this label store" if self.images else "never queried, so its size is unknown"
+            raise ValueError(f"{image_id}: {reason}")
+        return size or rounds[0][1][1], [(entry, answers) for entry, (answers, _) in rounds]
 
 
-def roll_back(folder: str | os.PathLike[str], to: int | str) -> None:
-    """:meth:`LabelStore.roll_back` of a store that needs not be whole: that is when people need it.
+def open_round(
+    folder: Path, entry: Round, manifest: Manifest, images: Images | None = None, cache: GroupCache | None = None
+) -> RoundFile:
+    """The file of a committed round; Arrow reads nothing of it before its SHA-256 is that of the manifest.
 
     Raises:
-        UserError: no store, no such round, a writer holds the store, or the disk refused.
+        UserError: it is missing or damaged; for an active round, the line says how to continue without it.
     """
-    path = Path(folder)
-    read_manifest(path)  # or the lock would be the first file of a store that there is not
-    lock = WriterLock(path)
-    try:
-        write_manifest(path, read_manifest(path).at(to), "nothing was changed")
-    finally:
-        lock.release()
+    path, fix = folder / entry.file, "restore it from a backup"
+    if entry in manifest.rounds:
+        fix += f", or continue without it: ripu-labels rollback {shlex.quote(str(folder))} {entry.number - 1}"
+    with readable(path, fix):
+        require_plain_file(path)
+        if sha256_of(path) != entry.sha256:
+            raise ValueError("its SHA-256 is not the manifest's")
+    return RoundFile(path, len(manifest.classes), images, fix, entry, cache)

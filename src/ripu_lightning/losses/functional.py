@@ -1,7 +1,7 @@
 """The losses as pure functions of logits ``(B, C, H, W)`` and labels ``(B, H, W)``; they need torch alone.
 
-All compute in float32 (float64 stays float64), never return NaN for an empty set, and keep the graph: a loss
-over nothing is 0 with zero gradients.
+All compute in float32 (float64 stays float64) and return a scalar. A loss over no pixels is 0 with zero gradients.
+Shapes, dtypes and values other than those described raise ValueError.
 """
 
 from typing import Literal, get_args
@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ripu_lightning.errors import require_choice, require_number
 
 IGNORE = 255
 EPSILON = 1e-6  # inside logarithms, as in the public implementation
@@ -23,11 +25,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, over: Tensor | None = None) ->
     Args:
         logits: ``(B, C, H, W)``, floating point.
         labels: ``(B, H, W)`` uint8 or int64: ``0..C-1``, 255 ignored.
-        over: ``(B, H, W)`` bool, the pixels to take the mean over instead: ignored ones then count as 0, so that
-            the loss grows with the share of pixels that have a label.
-
-    Raises:
-        ValueError: shapes or dtypes other than these.
+        over: ``(B, H, W)`` bool, other pixels to average over: ignored ones among them count as 0, so that the loss
+            grows with the share of pixels that have a label.
 
     >>> logits = torch.tensor([2.0, 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 2)
     >>> round(cross_entropy(logits, torch.tensor([[[0, 255]]])).item(), 4)
@@ -52,14 +51,11 @@ def pseudo_labels(logits: Tensor, threshold: float = 0.968) -> Tensor:
     Returns:
         ``(B, H, W)`` int64, without gradient.
 
-    Raises:
-        ValueError: shapes, dtypes or a threshold other than these.
-
     >>> pseudo_labels(torch.tensor([[5.0, 3.0], [0.0, 0.0]]).reshape(1, 2, 1, 2)).tolist()
     [[[0, 255]]]
     """
     _check_logits(logits)
-    _check_threshold(threshold)
+    require_number("pseudo_labels", "threshold", threshold, most=1)
     confidence, classes = _promote(logits.detach()).softmax(dim=1).max(dim=1)
     return classes.masked_fill(confidence <= threshold, IGNORE)
 
@@ -71,14 +67,11 @@ def local_consistency(logits: Tensor, labels: Tensor, norm: Norm = "l1", boundar
 
     Args:
         logits: ``(B, C, H, W)``, floating point.
-        labels: ``(B, H, W)`` uint8 or int64, 255 ignored; only tells where the boundaries are.
+        labels: ``(B, H, W)`` uint8 or int64, 255 ignored; only the boundaries matter.
         norm: ``"l1"``, the sum over classes of absolute differences, or ``"kl"``, the divergence from the mean.
-        boundary: which pixels count. ``"clean"``: those with an 8-neighbour of another class; ``"official"``:
-            those where the Laplacian of the label map is not 0, as in the public code; ``"everywhere"``:
-            every pixel, as in the paper.
-
-    Raises:
-        ValueError: shapes, dtypes or names other than these.
+        boundary: the pixels that count. ``"clean"``: those with an 8-neighbour of another class; ``"official"``: those
+            where the Laplacian of the label map is not 0, as in the public code; ``"everywhere"``: all, as in the
+            paper.
 
     >>> logits = torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]])
     >>> labels = torch.tensor([[[0, 1]]])
@@ -87,7 +80,7 @@ def local_consistency(logits: Tensor, labels: Tensor, norm: Norm = "l1", boundar
     """
     _check_logits(logits)
     _check_labels(logits, labels)
-    _check_name("norm", norm, get_args(Norm))
+    require_choice("local_consistency", "norm", norm, get_args(Norm))
     probabilities = _promote(logits).softmax(dim=1)
     means = F.avg_pool2d(F.pad(probabilities, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
     if norm == "l1":
@@ -99,25 +92,22 @@ def local_consistency(logits: Tensor, labels: Tensor, norm: Norm = "l1", boundar
 
 
 def negative_learning(logits: Tensor, threshold: float = 0.05) -> Tensor:
-    """Push down the probabilities that are small already: the mean of ``-log(1 - p)`` over ``p < threshold``.
+    """Reduce the probabilities that are small already: the mean of ``-log(1 - p)`` over ``p < threshold``.
 
-    The target-domain regulariser of Xie et al. (CVPR 2022); which (pixel, class) pairs count carries no gradient.
+    The target-domain regulariser of Xie et al. (CVPR 2022); the choice of (pixel, class) pairs carries no gradient.
 
     Args:
         logits: ``(B, C, H, W)``, floating point.
         threshold: in ``[0, 1]``.
 
-    Raises:
-        ValueError: shapes, dtypes or a threshold other than these.
-
     >>> round(negative_learning(torch.tensor([4.0, 0.0]).reshape(1, 2, 1, 1)).item(), 4)
     0.0181
     """
     _check_logits(logits)
-    _check_threshold(threshold)
+    require_number("negative_learning", "threshold", threshold, most=1)
     probabilities = _promote(logits).softmax(dim=1)
     large = probabilities.detach() >= threshold
-    # The logarithm of 1 is 0: what does not count is filled in place, in two thirds of the time of a masked sum.
+    # The logarithm of 1 is 0: to fill the other entries in place takes two thirds of the time of a masked sum.
     others = (1 - probabilities).add_(EPSILON).masked_fill_(large, 1)
     return -others.log().sum() / (~large).sum().clamp(min=1)
 
@@ -125,13 +115,10 @@ def negative_learning(logits: Tensor, threshold: float = 0.05) -> Tensor:
 def boundary_mask(labels: Tensor, boundary: Boundary = "clean") -> Tensor:
     """``(B, H, W)`` bool: the pixels that count as boundary, see :func:`local_consistency`.
 
-    Raises:
-        ValueError: an unknown boundary.
-
     >>> boundary_mask(torch.tensor([[[0, 0, 1, 255, 2]]])).int().tolist()
     [[[0, 1, 1, 0, 0]]]
     """
-    _check_name("boundary", boundary, get_args(Boundary))
+    require_choice("local_consistency", "boundary", boundary, get_args(Boundary))
     if boundary == "everywhere":
         return torch.ones_like(labels, dtype=torch.bool)
     centre = labels.long()
@@ -169,13 +156,3 @@ def _check_labels(logits: Tensor, labels: Tensor) -> None:
         )
     if labels.dtype not in (torch.uint8, torch.int64):
         raise ValueError(f"labels: expected uint8 or int64, got {labels.dtype}")
-
-
-def _check_threshold(threshold: float) -> None:
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold: expected a probability in [0, 1], got {threshold}")
-
-
-def _check_name(argument: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {value!r}")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.errors import require_choice, require_number
 from ripu_lightning.losses import functional as F
 
 Domain = Literal["source", "target", "labelled", "mixed"]
@@ -14,19 +14,19 @@ Domain = Literal["source", "target", "labelled", "mixed"]
 
 @dataclass(frozen=True)
 class StepOutputs:
-    """What one training step offers to its losses; a domain that was not asked for is None.
+    """The outputs of one training step; a domain that no loss term needs is None.
 
     Attributes:
         source_logits: ``(B, C, H, W)`` at label resolution.
         source_labels: ``(B, H, W)``, 255 ignored.
         target_logits: ``(B, C, H, W)`` at label resolution.
-        target_labels: ``(B, H, W)``, the bought labels, 255 where there is none.
-        labelled_logits: ``(B, C, H, W)`` on target images that were asked about, however few; where all or none were,
-            the target's own.
+        target_labels: ``(B, H, W)``, 255 where a pixel has no label.
+        labelled_logits: ``(B, C, H, W)`` on target images with queried pixels; if all or none have some, the
+            target's own.
         labelled_labels: ``(B, H, W)``, likewise.
-        teacher_logits: ``(B, C, H, W)``, the teacher's on the target images, without gradient.
-        mixed_logits: ``(B, C, H, W)`` on target images that parts of source images are pasted into.
-        mixed_labels: ``(B, H, W)``, the source's labels where pasted, else the bought ones, else 255.
+        teacher_logits: ``(B, C, H, W)`` of the teacher on the target images, without gradient.
+        mixed_logits: ``(B, C, H, W)`` on target images into which parts of source images are pasted.
+        mixed_labels: ``(B, H, W)``, the source's labels where pasted, else the target's.
     """
 
     source_logits: Tensor | None = None
@@ -43,8 +43,9 @@ class StepOutputs:
 class LossTerm(nn.Module):
     """A scalar computed from :class:`StepOutputs`.
 
-    ``domain`` tells whose forward pass it needs: ``"labelled"`` for what learns from bought labels, ``"target"`` for
-    what needs none; ``needs_teacher`` whether it needs the teacher's on the target too.
+    Attributes:
+        domain: whose forward pass it needs: ``"labelled"`` to learn from target labels, ``"target"`` to use none.
+        needs_teacher: whether it also needs the teacher's predictions on the target.
     """
 
     domain: ClassVar[Domain]
@@ -62,17 +63,17 @@ class SourceCrossEntropy(LossTerm):
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        return F.cross_entropy(_needed(outputs, "source_logits"), _needed(outputs, "source_labels"))
+        return F.cross_entropy(_required(outputs, "source_logits"), _required(outputs, "source_labels"))
 
 
 class TargetCrossEntropy(LossTerm):
-    """:func:`~ripu_lightning.losses.functional.cross_entropy` on the bought labels; 0 while there are none."""
+    """:func:`~ripu_lightning.losses.functional.cross_entropy` on the target's labels; 0 while there are none."""
 
     domain = "labelled"
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        return F.cross_entropy(_needed(outputs, "labelled_logits"), _needed(outputs, "labelled_labels"))
+        return F.cross_entropy(_required(outputs, "labelled_logits"), _required(outputs, "labelled_labels"))
 
 
 class LocalConsistency(LossTerm):
@@ -82,14 +83,13 @@ class LocalConsistency(LossTerm):
 
     def __init__(self, norm: F.Norm = "l1", boundary: F.Boundary = "clean") -> None:
         super().__init__()
-        _check_choice("loss.terms.local_consistency.norm", norm, get_args(F.Norm))
-        _check_choice("loss.terms.local_consistency.boundary", boundary, get_args(F.Boundary))
-        self.norm = norm
-        self.boundary = boundary
+        require_choice("LocalConsistency", "norm", norm, get_args(F.Norm))
+        require_choice("LocalConsistency", "boundary", boundary, get_args(F.Boundary))
+        self.norm, self.boundary = norm, boundary
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        logits, labels = _needed(outputs, "source_logits"), _needed(outputs, "source_labels")
+        logits, labels = _required(outputs, "source_logits"), _required(outputs, "source_labels")
         return F.local_consistency(logits, labels, self.norm, self.boundary)
 
 
@@ -100,80 +100,72 @@ class NegativeLearning(LossTerm):
 
     def __init__(self, threshold: float = 0.05) -> None:
         super().__init__()
-        _check_threshold("negative_learning", threshold)
-        self.threshold = threshold
+        self.threshold = _checked_threshold("NegativeLearning", threshold)
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        return F.negative_learning(_needed(outputs, "target_logits"), self.threshold)
+        return F.negative_learning(_required(outputs, "target_logits"), self.threshold)
 
 
-class PseudoLabels(LossTerm):
-    """Cross-entropy with the teacher's confident predictions on target pixels that have no bought label.
-
-    The sum over confident pixels is divided by the number of all pixels without a label, as in FixMatch (Sohn et al.,
-    NeurIPS 2020): while the teacher is sure of little, the term weighs little.
+class TeacherTerm(LossTerm):
+    """Base class of the terms that learn from a teacher's confident predictions.
 
     Args:
         threshold: see :func:`~ripu_lightning.losses.functional.pseudo_labels`.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, threshold: float = 0.968) -> None:
+        super().__init__()
+        self.threshold = _checked_threshold(type(self).__name__, threshold)
+
+    def pseudo_labels(self, outputs: StepOutputs) -> Tensor:
+        """The teacher's labels ``(B, H, W)`` of the target images, 255 where it is not confident."""
+        return F.pseudo_labels(_required(outputs, "teacher_logits"), self.threshold)
+
+
+class PseudoLabels(TeacherTerm):
+    """Cross-entropy with the teacher's confident predictions on target pixels that have no label.
+
+    The sum over confident pixels is divided by the number of all pixels without a label, as in FixMatch (Sohn et al.,
+    NeurIPS 2020): while the teacher is confident about few pixels, the term is small.
     """
 
     domain = "target"
-    needs_teacher = True
-
-    def __init__(self, threshold: float = 0.968) -> None:
-        super().__init__()
-        _check_threshold("pseudo_labels", threshold)
-        self.threshold = threshold
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        pseudo = F.pseudo_labels(_needed(outputs, "teacher_logits"), self.threshold)
-        unlabelled = _needed(outputs, "target_labels") == F.IGNORE
-        labels = pseudo.masked_fill(~unlabelled, F.IGNORE)
-        return F.cross_entropy(_needed(outputs, "target_logits"), labels, over=unlabelled)
+        unlabelled = _required(outputs, "target_labels") == F.IGNORE
+        labels = self.pseudo_labels(outputs).masked_fill(~unlabelled, F.IGNORE)
+        return F.cross_entropy(_required(outputs, "target_logits"), labels, over=unlabelled)
 
 
-class ClassMix(LossTerm):
-    """Cross-entropy on target images that half of a source image's classes are pasted into.
+class ClassMix(TeacherTerm):
+    """Cross-entropy on target images into which half of a source image's classes are pasted.
 
     ClassMix (Olsson et al., WACV 2021) across domains (DACS, Tranheden et al., WACV 2021). Pixels without a label take
-    the teacher's where it is confident. The mean is over all pixels, so that the share of confident ones is the
-    weight of what the teacher says.
-
-    Args:
-        threshold: see :func:`~ripu_lightning.losses.functional.pseudo_labels`.
+    the teacher's prediction where it is confident. The mean is over all pixels, so that the share of confident pixels
+    weights the teacher's part.
     """
 
     domain = "mixed"
-    needs_teacher = True
-
-    def __init__(self, threshold: float = 0.968) -> None:
-        super().__init__()
-        _check_threshold("class_mix", threshold)
-        self.threshold = threshold
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        known = _needed(outputs, "mixed_labels").long()
-        pseudo = F.pseudo_labels(_needed(outputs, "teacher_logits"), self.threshold)
-        labels = known.where(known != F.IGNORE, pseudo)
+        known = _required(outputs, "mixed_labels").long()
+        labels = known.where(known != F.IGNORE, self.pseudo_labels(outputs))
         everywhere = torch.ones_like(labels, dtype=torch.bool)
-        return F.cross_entropy(_needed(outputs, "mixed_logits"), labels, over=everywhere)
+        return F.cross_entropy(_required(outputs, "mixed_logits"), labels, over=everywhere)
 
 
-def _check_threshold(name: str, threshold: float) -> None:
-    if not (isinstance(threshold, (int, float)) and 0 < threshold < 1):
-        raise UserError(f"loss.terms.{name}.threshold: expected above 0 and below 1, got {threshold}")
+def _checked_threshold(owner: str, threshold: float) -> float:
+    require_number(owner, "threshold", threshold, above=True, below=1)
+    return threshold
 
 
-def _check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"{key}: no {value!r}; {suggest(str(value), known)}")
-
-
-def _needed(outputs: StepOutputs, name: str) -> Tensor:
+def _required(outputs: StepOutputs, name: str) -> Tensor:
     value = getattr(outputs, name)
     if not isinstance(value, Tensor):
-        raise ValueError(f"outputs.{name}: expected a tensor, got {value}; this loss needs that domain's pass")
+        raise ValueError(f"StepOutputs.{name}: expected a tensor, got {value}; this loss needs that domain's pass")
     return value

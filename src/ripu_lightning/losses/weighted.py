@@ -1,26 +1,25 @@
-"""The weighted sum of a training step's loss terms, composed by name in a config."""
+"""The weighted sum of named loss terms."""
 
-import math
 from collections.abc import Collection, Mapping
 from typing import get_args
 
 from torch import Tensor, nn
 
-from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.errors import InvalidArgument, require_number, suggest
 from ripu_lightning.losses.terms import Domain, LossTerm, StepOutputs
 
 
 class WeightedLosses(nn.Module):
-    """The weighted sum of named loss terms; a term of weight 0 is switched off and never computed.
+    """The weighted sum of named loss terms; a term of weight 0 is never computed.
 
     Args:
         terms: loss terms by name.
-        weights: for each of these names its weight, finite and at least 0.
-        teacher_decay: share of its weights that the teacher keeps at each step, where a term needs a teacher (DAFormer,
+        weights: the weight of each term by name, finite and at least 0.
+        teacher_decay: share of its weights that the teacher keeps at each step, if a term needs a teacher (DAFormer,
             Hoyer et al., CVPR 2022: 0.999).
 
     Raises:
-        UserError: a name in one mapping and not in the other, a bad weight or decay, or nothing left to train on.
+        InvalidArgument: a name in one mapping only, a wrong weight or decay, or no weight above 0.
     """
 
     def __init__(
@@ -28,7 +27,7 @@ class WeightedLosses(nn.Module):
     ) -> None:
         super().__init__()
         _check(terms, weights)
-        _check_decay(teacher_decay)
+        require_number("WeightedLosses", "teacher_decay", teacher_decay, below=1)
         self.teacher_decay = teacher_decay
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
@@ -40,7 +39,7 @@ class WeightedLosses(nn.Module):
 
     @property
     def images(self) -> frozenset[str]:
-        """Of ``"source"``, ``"target"`` and ``"labelled"`` those whose images the terms are computed from."""
+        """The image sets, of ``"source"``, ``"target"`` and ``"labelled"``, from which the terms are computed."""
         return frozenset(domain for term in self._active.values() for domain in _images(term))
 
     @property
@@ -49,21 +48,22 @@ class WeightedLosses(nn.Module):
         return any(term.needs_teacher for term in self._active.values())
 
     def require(self, available: Collection[str]) -> None:
-        """Refuse to train where a term needs images of a domain that there are none of.
+        """Refuse to train if a term needs images that the data do not have.
 
         Args:
-            available: of ``"source"``, ``"target"`` and ``"labelled"`` those that the data have.
+            available: the image sets that the data have, of ``"source"``, ``"target"`` and ``"labelled"``.
 
         Raises:
-            UserError: naming the term and the domain.
+            InvalidArgument: naming the term and the domain.
         """
         for name, term in self._active.items():
             for domain in _images(term):
                 if domain not in available:
-                    key = "target" if domain == "labelled" else domain
-                    raise UserError(
-                        f"loss.terms.{name}: needs {key} images, but the data have none; give data.{key}, "
-                        f"or choose a loss without it, or set loss.weights.{name}=0"
+                    kind = "target" if domain == "labelled" else domain
+                    raise _invalid(
+                        f"terms.{name}",
+                        f"needs {kind} images, but the data have none; add {kind} images, "
+                        "leave the term out, or set its weight to 0",
                     )
 
     def forward(self, outputs: StepOutputs) -> tuple[Tensor, dict[str, Tensor]]:
@@ -82,38 +82,34 @@ def _zero(values: Mapping[str, Tensor]) -> Tensor:
 
 
 def _images(term: LossTerm) -> list[str]:
-    """The domains whose images a term is computed from."""
+    """The image sets from which a term is computed."""
     if term.domain == "mixed":
         return ["source", "target"]
     return [term.domain, "target"] if term.needs_teacher else [term.domain]
 
 
 def _check(terms: Mapping[str, LossTerm], weights: Mapping[str, float]) -> None:
-    for name in weights:
+    for name, weight in weights.items():
         if name not in terms:
-            raise UserError(f"loss.weights.{name}: no such term; {suggest(name, terms)}")
+            raise _invalid(f"weights.{name}", f"names no term; {suggest(name, terms)}")
+        require_number("WeightedLosses", f"weights.{name}", weight)
     for name, term in terms.items():
+        kind, domains = type(term).__name__, get_args(Domain)
         if not isinstance(term, LossTerm):
-            raise UserError(f"loss.terms.{name}: expected a LossTerm, got {type(term).__name__}")
-        if getattr(term, "domain", None) not in get_args(Domain):
-            raise UserError(
-                f"loss.terms.{name}: set {type(term).__name__}.domain to one of {', '.join(get_args(Domain))}"
-            )
+            raise _invalid(f"terms.{name}", f"must be a LossTerm, got {kind}")
+        if getattr(term, "domain", None) not in domains:
+            raise _invalid(f"terms.{name}", f"has no domain; set {kind}.domain to one of {', '.join(domains)}")
         if term.domain == "labelled" and term.needs_teacher:
-            kind = type(term).__name__
-            raise UserError(f"loss.terms.{name}: the teacher looks at all target images; set {kind}.domain to target")
+            raise _invalid(
+                f"terms.{name}",
+                f"cannot use the teacher, which predicts all target images, on labelled "
+                f"images alone; set {kind}.domain to target",
+            )
         if name not in weights:
-            raise UserError(f"loss.terms.{name}: has no weight; add loss.weights.{name}")
-        _check_weight(name, weights[name])
+            raise _invalid(f"terms.{name}", "has no weight; add one (0 leaves the term out)")
     if not any(weights.values()):
-        raise UserError("loss.weights: no weight is above 0; give at least one term a positive weight")
+        raise _invalid("weights", "must have a value above 0 for at least one term")
 
 
-def _check_weight(name: str, weight: float) -> None:
-    if not (isinstance(weight, (int, float)) and math.isfinite(weight) and weight >= 0):
-        raise UserError(f"loss.weights.{name}: {weight}; expected a finite number, 0 or above")
-
-
-def _check_decay(decay: float) -> None:
-    if not (isinstance(decay, (int, float)) and 0 <= decay < 1):
-        raise UserError(f"loss.teacher_decay: expected at least 0 and below 1, got {decay}")
+def _invalid(argument: str, problem: str) -> InvalidArgument:
+    return InvalidArgument("WeightedLosses", argument, problem)

@@ -1,4 +1,4 @@
-"""Networks: anything that maps ``(B, 3, H, W)`` to :class:`SegmentationOutput`; see ``contract``."""
+"""Networks: anything that maps ``(B, 3, H, W)`` to :class:`SegmentationOutput`; see :class:`SegmentationNetwork`."""
 
 from ripu_lightning.networks.batchnorm import set_batchnorm_eval
 from ripu_lightning.networks.contract import SegmentationNetwork, SegmentationOutput

@@ -5,7 +5,7 @@ from typing import Protocol
 from torch import Tensor, nn
 from torchvision import models
 
-from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.errors import InvalidArgument, require_choice, suggest
 from ripu_lightning.networks.efficientnet_lite import EfficientNetLite0
 from ripu_lightning.networks.weights import load_backbone_weights
 
@@ -80,7 +80,7 @@ class MobileNetV3Large(nn.Module):
 
 
 def _dilate(stage: nn.Module, before: int) -> None:
-    """Let a stage keep its input's grid: where it halved, it now dilates by twice the dilation ``before`` it."""
+    """Remove a stage's stride: the convolutions after the one that had it dilate twice as much as ``before``."""
     dilation = before
     for conv in stage.modules():
         if not isinstance(conv, nn.Conv2d):
@@ -95,18 +95,12 @@ def _dilate(stage: nn.Module, before: int) -> None:
 
 
 def build_backbone(
-    name: str, output_stride: int, weights: str | None = None
+    owner: str, name: str, output_stride: int, weights: str | None = None
 ) -> EfficientNetLite0 | MobileNetV3Large | ResNet:
-    """The backbone ``name`` at ``output_stride``, with random weights (None), ``"imagenet"`` or a local file's.
-
-    Raises:
-        UserError: an unknown backbone or output stride, or weights that cannot be loaded.
-    """
+    """The backbone of a network of class ``owner``, whose arguments these are; see :class:`DeepLabV2`."""
     if name not in BACKBONES:
-        raise UserError(f"network.backbone: no backbone {name!r}; {suggest(name, BACKBONES)}")
-    if output_stride not in OUTPUT_STRIDES:
-        known = ", ".join(map(str, OUTPUT_STRIDES))
-        raise UserError(f"network.output_stride: {output_stride}; expected one of {known}")
+        raise InvalidArgument(owner, "backbone", f"{name!r} is unknown; {suggest(name, BACKBONES)}")
+    require_choice(owner, "output_stride", output_stride, OUTPUT_STRIDES)
     backbone: EfficientNetLite0 | MobileNetV3Large | ResNet
     if name == "efficientnet_lite0":
         backbone = EfficientNetLite0(output_stride)
@@ -115,5 +109,5 @@ def build_backbone(
     else:
         backbone = ResNet(name, output_stride)
     if weights is not None:
-        load_backbone_weights(backbone, name, weights)
+        load_backbone_weights(owner, backbone, name, weights)
     return backbone

@@ -1,4 +1,4 @@
-"""What a network must be to be trained and asked: the contract between networks and everything else."""
+"""The interface of networks: their output, and the parts that training needs."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 
 class SegmentationOutput(NamedTuple):
-    """What a network returns.
+    """The output of a network.
 
     Attributes:
-        logits: ``(B, C, h, w)`` at the network's own stride; whoever needs another size resizes.
+        logits: ``(B, C, h, w)`` at the network's own stride.
         features: ``(B, D, h', w')``, the penultimate features.
     """
 

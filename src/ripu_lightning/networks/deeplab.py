@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ripu_lightning.networks.arguments import at_least, rate
+from ripu_lightning.errors import require_integer, require_number
 from ripu_lightning.networks.backbones import build_backbone
 from ripu_lightning.networks.batchnorm import PooledBatchNorm2d, set_batchnorm_eps
 from ripu_lightning.networks.contract import SegmentationOutput
+from ripu_lightning.networks.conv_block import conv_block
 
 V2_RATES = (6, 12, 18, 24)
 V3_RATES = (6, 12, 18)
@@ -25,11 +26,11 @@ class DeepLabV2(nn.Module):
             ``"efficientnet_lite0"``.
         output_stride: 8, 16 or 32.
         weights: of the backbone: None (random), ``"imagenet"``, or the path of a state dict.
-        batchnorm_eps: of every BatchNorm; None keeps each layer's own. 0, with BatchNorm frozen, as in the
-            public code of Xie et al. (2022).
+        batchnorm_eps: of every BatchNorm; None keeps the default of each layer; the code of Xie et al. (2022)
+            has 0 and freezes BatchNorm.
 
     Raises:
-        UserError: an argument other than these, or weights that cannot be loaded.
+        UserError: an argument out of range, or weights that cannot be loaded.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class DeepLabV2(nn.Module):
         batchnorm_eps: float | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = at_least("num_classes", num_classes, 2)
-        self.backbone = build_backbone(backbone, output_stride, weights)
+        require_integer("DeepLabV2", "num_classes", num_classes, least=2)
+        self.num_classes = num_classes
+        self.backbone = build_backbone("DeepLabV2", backbone, output_stride, weights)
         self.head = SummedASPP(self.backbone.high_channels, num_classes)
         set_batchnorm_eps(self, batchnorm_eps)
 
@@ -55,19 +57,14 @@ class DeepLabV2(nn.Module):
 class DeepLabV3Plus(nn.Module):
     """Backbone, depthwise-separable ASPP with image pooling, and a decoder; logits at stride 4.
 
+    Other arguments as :class:`DeepLabV2`.
+
     Args:
-        num_classes: 2 or more.
-        backbone: ``"resnet101"``, ``"resnet50"``, ``"resnet18"``, ``"mobilenet_v3_large"`` or
-            ``"efficientnet_lite0"``.
-        output_stride: 8, 16 or 32.
-        channels: width of ASPP and decoder; 512 in the paper, 128 to 256 is kinder to a CPU.
+        channels: width of ASPP and decoder; 512 in the paper, 128 to 256 suit a CPU.
         dropout: before the last convolution, in ``[0, 1)``.
-        weights: of the backbone: None (random), ``"imagenet"``, or the path of a state dict.
-        batchnorm_eps: of every BatchNorm; None keeps each layer's own. 0, with BatchNorm frozen, as in the
-            public code of Xie et al. (2022).
 
     Raises:
-        UserError: an argument other than these, or weights that cannot be loaded.
+        UserError: an argument out of range, or weights that cannot be loaded.
     """
 
     def __init__(
@@ -81,11 +78,13 @@ class DeepLabV3Plus(nn.Module):
         batchnorm_eps: float | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = at_least("num_classes", num_classes, 2)
-        self.backbone = build_backbone(backbone, output_stride, weights)
-        at_least("channels", channels, 1)
+        require_integer("DeepLabV3Plus", "num_classes", num_classes, least=2)
+        require_integer("DeepLabV3Plus", "channels", channels, least=1)
+        require_number("DeepLabV3Plus", "dropout", dropout, below=1)
+        self.num_classes = num_classes
+        self.backbone = build_backbone("DeepLabV3Plus", backbone, output_stride, weights)
         low, high = self.backbone.low_channels, self.backbone.high_channels
-        self.head = SeparableASPPDecoder(low, high, num_classes, channels, rate("dropout", dropout))
+        self.head = SeparableASPPDecoder(low, high, num_classes, channels, dropout)
         set_batchnorm_eps(self, batchnorm_eps)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
@@ -135,7 +134,7 @@ class SeparableASPPDecoder(nn.Module):
     def __init__(self, low: int, high: int, num_classes: int, channels: int, dropout: float) -> None:
         super().__init__()
         self.parallel_branches = nn.ModuleList(
-            [_conv(high, channels, 1), *(SeparableConv(high, channels, rate) for rate in V3_RATES)]
+            [conv_block(high, channels, 1), *(SeparableConv(high, channels, rate) for rate in V3_RATES)]
         )
         self.global_branch = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
@@ -143,8 +142,8 @@ class SeparableASPPDecoder(nn.Module):
             PooledBatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )
-        self.bottleneck = _conv(5 * channels, channels, 3)
-        self.shortcut = _conv(low, SHORTCUT_CHANNELS, 1)
+        self.bottleneck = conv_block(5 * channels, channels, 3)
+        self.shortcut = conv_block(low, SHORTCUT_CHANNELS, 1)
         self.decoder = nn.Sequential(
             SeparableConv(channels + SHORTCUT_CHANNELS, channels),
             SeparableConv(channels, channels),
@@ -152,7 +151,7 @@ class SeparableASPPDecoder(nn.Module):
             nn.Conv2d(channels, num_classes, 1),
         )
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # keeps the scale even where BatchNorm is frozen at the identity
+            if isinstance(module, nn.Conv2d):  # keeps the scale even if BatchNorm is frozen at the identity
                 nn.init.kaiming_normal_(module.weight)
 
     def features(self, low: Tensor, high: Tensor) -> Tensor:
@@ -169,11 +168,3 @@ class SeparableASPPDecoder(nn.Module):
         """Decoder features -> logits ``(B, C, h, w)``."""
         logits: Tensor = self.decoder[2:](features)
         return logits
-
-
-def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )

@@ -104,6 +104,6 @@ def _blocks(output_stride: int) -> list[InvertedBottleneck]:
             stride = stage_stride if index == 0 and reached < output_stride else 1
             blocks.append(InvertedBottleneck(inputs, outputs, kernel, stride, dilation, expansion))
             if index == 0 and stride < stage_stride:
-                dilation *= stage_stride  # from the next block on: this one still sees the old grid
+                dilation *= stage_stride  # from the next block on: this one still reads the old grid
             reached, inputs = reached * stride, outputs
     return blocks

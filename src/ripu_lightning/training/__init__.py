@@ -1,8 +1,22 @@
-"""Training: the LightningModule, the active loop, and the stages between rounds."""
+"""Training: the LightningModule, the active-learning loop, and the stages between rounds."""
 
+from ripu_lightning.training.active_pool import ActivePool
+from ripu_lightning.training.checkpoint_io import AtomicCheckpointIO
 from ripu_lightning.training.history import RoundRecord
 from ripu_lightning.training.loop import ActiveLearningLoop
 from ripu_lightning.training.module import SegmentationModule
-from ripu_lightning.training.stages import Stages
+from ripu_lightning.training.optimization import polynomial_decay
+from ripu_lightning.training.run_checkpoint import Interrupted, RunCheckpoint
+from ripu_lightning.training.schedule import Schedule
 
-__all__ = ["ActiveLearningLoop", "RoundRecord", "SegmentationModule", "Stages"]
+__all__ = [
+    "ActiveLearningLoop",
+    "ActivePool",
+    "AtomicCheckpointIO",
+    "Interrupted",
+    "RoundRecord",
+    "RunCheckpoint",
+    "Schedule",
+    "SegmentationModule",
+    "polynomial_decay",
+]

@@ -1,6 +1,8 @@
-"""One acquisition: every rank scores its share of the pool, what is bought is decided, rank 0 receives the queries."""
+"""One acquisition: every rank scores its share of the pool, the queries are selected, and rank 0 receives them."""
 
 import zlib
+from inspect import signature
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,55 +11,116 @@ import torch.distributed as dist
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from ripu_lightning.acquisition import Budget, Picks, Shortlist, Strategy
+from ripu_lightning.acquisition import Budget, Picks, RoundSelection, Strategy, round_selection
 from ripu_lightning.annotation import Query
-from ripu_lightning.data.datamodule import ActiveDataModule
-from ripu_lightning.data.pools import Segmenter
+from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.seeding import derive_seed
-from ripu_lightning.training.modes import evaluating
-from ripu_lightning.training.passes import Passes
+from ripu_lightning.training.active_pool import ActivePool, require_each_once
+from ripu_lightning.training.eval_mode import evaluating
+from ripu_lightning.training.pool_inference import PoolInference
 from ripu_lightning.training.ranks import Ranks
 
 
-def pick_queries(
-    passes: Passes, datamodule: ActiveDataModule, store: LabelStore, budget: Budget, ranks: Ranks
+def select_queries(
+    inference: PoolInference, pool: ActivePool, store: LabelStore, budget: Budget, ranks: Ranks
 ) -> list[Query]:
-    """The queries of a round about this rank's images; neither batches nor the number of ranks change them.
+    """The queries of a round for this rank's images; neither the batches nor the number of ranks change them.
 
     Raises:
-        UserError: the network's logits are not finite, or it lacks what the strategy needs.
+        UserError: logits that are not finite, a network that lacks what the strategy requires, or a loader that does
+            not give each image of the pool once.
     """
-    module, strategy = passes.module, passes.strategy
-    _share_buffers(module)
-    segment = strategy.geometry.segment if strategy.geometry.segments else None
-    sizes = [datamodule.target.size(index) for index in range(len(datamodule.target))]
-    shortlist = Shortlist(strategy, budget, passes.round, sum(height * width for height, width in sizes))
-    queries: list[Query] = []
-    waiting: dict[int, bytes] = {}
-    with evaluating(module):
-        _fit(passes, datamodule, segment, ranks)
-        for image in passes.run(datamodule.pool_dataloader(segment), strategy.name):
-            index, regions = image.index, None if image.inputs.regions is None else image.inputs.regions[0].cpu()
-            available = torch.from_numpy(store.available(image.image_id)).to(module.device)
-            known = _taken(store, image.image_id, sizes[index][1]) if "features" in strategy.mode.needs else None
-            shortlist.offer(index, image.inputs, available, None if known is None else known.to(module.device))
-            if budget.per == "image":
-                for picks in shortlist.decide([shortlist.parts.pop()]).values():
-                    queries.append(_query(strategy, index, image.image_id, picks, sizes[index], regions))
-            elif regions is not None:
-                waiting[index] = _pack(regions)
-    for index, picks in _decide(ranks, shortlist).items():
-        if index in shortlist.offered:
-            regions = _unpack(waiting[index], sizes[index]) if index in waiting else None
-            queries.append(_query(strategy, index, datamodule.target.ids[index], picks, sizes[index], regions))
+    strategy, sizes = inference.strategy, list(pool.image_sizes.values())
+    selection = round_selection(strategy, budget, inference.round, sum(height * width for height, width in sizes))
+    maker = _QueryMaker(strategy, list(pool.image_sizes), sizes)
+    _share_buffers(inference.module)
+    with evaluating(inference.module):
+        _fit(inference, pool, ranks)
+        queries = _score(inference, pool, store, selection, maker)
+    scored = ranks.share(ranks.gather([*maker.scored], "images of a round"), "images of a round")
+    require_each_once(scored, pool.image_sizes)
+    parts = ranks.gather(selection.candidates(), "candidates of a round")
+    selected = selection.decide([part for each in parts for part in each]) if ranks.rank == 0 else {}
+    for index, picks in ranks.share(selected, "selection of a round").items():
+        if index in maker.scored:
+            queries.append(maker.query(index, picks))
     return queries
 
 
 def gather_queries(queries: list[Query], ranks: Ranks) -> list[Query]:
-    """All ranks' queries on rank 0, in the order of the pool whatever the world size; elsewhere nothing."""
+    """All ranks' queries on rank 0, in the order of the pool; [] on other ranks."""
     gathered = ranks.gather(queries, "queries of a round")
     return sorted((query for part in gathered for query in part), key=lambda query: query.index)
+
+
+def _score(
+    inference: PoolInference, pool: ActivePool, store: LabelStore, selection: RoundSelection, maker: "_QueryMaker"
+) -> list[Query]:
+    """Score this rank's images; the queries that are final already."""
+    device, requires_queried = inference.module.device, "features" in inference.strategy.selection_rule.requires
+    queries = []
+    for image in inference.run(make_loader(pool, inference.strategy), pool.image_sizes, inference.strategy.name):
+        if image.index <= max(maker.scored, default=-1):
+            fault = "twice" if image.index in maker.scored else "out of the order of image_sizes"
+            raise UserError(f"pool_dataloader: gave image {image.image_id!r} {fault}; give each once, not shuffled")
+        regions = None if image.inputs.regions is None else image.inputs.regions[0].cpu()
+        available = torch.from_numpy(store.available(image.image_id)).to(device)
+        queried = _queried(store, image.image_id, available.shape[1]).to(device) if requires_queried else None
+        final = selection.add(image.index, image.inputs, available, queried)
+        maker.scored[image.index] = _pack(regions) if regions is not None and selection.keeps_regions else None
+        queries += [maker.query(index, picks, regions) for index, picks in final.items()]
+    return queries
+
+
+class _QueryMaker:
+    """Turns picks into queries.
+
+    Attributes:
+        scored: position of each image that this rank scored -> its regions, packed, where they are needed later.
+    """
+
+    def __init__(self, strategy: Strategy, ids: list[str], sizes: list[tuple[int, int]]) -> None:
+        self.strategy, self.ids, self.sizes = strategy, ids, sizes
+        self.scored: dict[int, bytes | None] = {}
+
+    def query(self, index: int, picks: Picks, regions: Tensor | None = None) -> Query:
+        """The query of the image at position ``index``."""
+        size, packed = self.sizes[index], self.scored.get(index)
+        if regions is None and packed is not None:
+            regions = _unpack(packed, size)
+        outline = self.strategy.region_type.outline(picks.positions, size, regions)
+        centres = torch.stack((picks.positions // size[1], picks.positions % size[1]), dim=1)
+        return Query(
+            index=index,
+            image_id=self.ids[index],
+            centres=_int32(centres),
+            boxes=_int32(outline.boxes),
+            inside=None if outline.inside is None else outline.inside.numpy(),
+            scores=picks.scores.float().numpy(),
+        )
+
+
+def make_loader(pool: ActivePool, strategy: Strategy, domain: str = "pool") -> Any:
+    """The pool's loader, or the source's, with the regions that the strategy requires of it.
+
+    Raises:
+        UserError: the datamodule has no such loader, or cannot give regions.
+    """
+    make = getattr(pool, f"{domain}_dataloader", None)
+    if make is None:
+        raise UserError(
+            f"strategy {strategy.name} learns from the source, but {type(pool).__name__} has no {domain}_dataloader"
+        )
+    wants = strategy.region_type.segments and (domain == "pool" or "regions" in strategy.requires)
+    if not wants:
+        return make()
+    if "segment" not in signature(make).parameters:
+        raise UserError(
+            f"strategy {strategy.name} queries superpixels: give {type(pool).__name__}.{domain}_dataloader an argument "
+            "segment (see ActivePool), or choose another region_type"
+        )
+    return make(segment=strategy.region_type.segment)
 
 
 def _share_buffers(module: LightningModule) -> None:
@@ -70,56 +133,30 @@ def _share_buffers(module: LightningModule) -> None:
                 buffer.copy_(shared)
 
 
-def _fit(passes: Passes, datamodule: ActiveDataModule, segment: Segmenter | None, ranks: Ranks) -> None:
-    """The passes over source and pool whose summaries the strategy learns from; none where it needs none.
-
-    Rank 0 learns for all: summaries of a large source are gigabytes.
-    """
-    strategy = passes.strategy
-    loaders = {"source": datamodule.source_dataloader, "pool": datamodule.pool_dataloader}
-    needed = [name for name in loaders if f"{name}_statistics" in strategy.needs]
-    if not needed:
+def _fit(inference: PoolInference, pool: ActivePool, ranks: Ranks) -> None:
+    """Summarise source and pool where the strategy learns from them; rank 0 fits, as summaries may be gigabytes."""
+    strategy = inference.strategy
+    domains = [domain for domain in ("source", "pool") if f"{domain}_statistics" in strategy.requires]
+    if not domains:
         return
     summaries: dict[str, list[Tensor]] = {"source": [], "pool": []}
-    for name in needed:
-        loader = loaders[name](segment if "regions" in strategy.needs else None)
-        images = passes.run(loader, f"{strategy.name}, statistics of the {name}")
+    for domain in domains:
+        sizes = pool.image_sizes if domain == "pool" else None
+        loader = make_loader(pool, strategy, domain)
+        images = inference.run(loader, sizes, f"{strategy.name}, statistics of the {domain}")
         summarized = [(image.index, strategy.summarize(image.inputs).cpu()) for image in images]
-        gathered = ranks.gather(summarized, f"statistics of the {name}")
-        # In the order of the data: sums then do not depend on who computed what.
+        gathered = ranks.gather(summarized, f"statistics of the {domain}")
+        # In the order of the data, so that sums do not depend on who computed what.
         rows = sorted((row for part in gathered for row in part), key=lambda row: row[0])
-        summaries[name] = [summary for _, summary in rows]
+        summaries[domain] = [summary for _, summary in rows]
     if ranks.rank == 0:
-        strategy.fit(summaries["source"], summaries["pool"], derive_seed(passes.seed, "fit", passes.round))
+        strategy.fit(summaries["source"], summaries["pool"], derive_seed(inference.seed, "fit", inference.round))
     if ranks.size > 1:
         strategy.load_state_dict(ranks.share(strategy.state_dict(), "fitting the strategy"))
 
 
-def _decide(ranks: Ranks, shortlist: Shortlist) -> dict[int, Picks]:
-    """What the images of all ranks are asked, for a budget of the pool: rank 0 decides for all."""
-    if shortlist.budget.per == "image":
-        return {}
-    gathered = ranks.gather(shortlist.parts, "candidates of a round")
-    return ranks.share(shortlist.decide([part for parts in gathered for part in parts]), "picks of a round")
-
-
-def _query(
-    strategy: Strategy, index: int, image_id: str, picks: Picks, size: tuple[int, int], regions: Tensor | None
-) -> Query:
-    outline = strategy.geometry.outline(picks.positions, size, regions)
-    centres = torch.stack((picks.positions // size[1], picks.positions % size[1]), dim=1)
-    return Query(
-        index=index,
-        image_id=image_id,
-        centres=_int32(centres),
-        boxes=_int32(outline.boxes),
-        inside=None if outline.inside is None else outline.inside.numpy(),
-        scores=picks.scores.float().numpy(),
-    )
-
-
-def _taken(store: LabelStore, image_id: str, width: int) -> Tensor:
-    """Flat positions of all centres bought of an image so far."""
+def _queried(store: LabelStore, image_id: str, width: int) -> Tensor:
+    """Flat positions of the centres of all earlier queries of an image."""
     found = [store.answers(image_id, entry.number) for entry in store.rounds]
     centres = [answers.centres.astype(np.int64) for answers in found if answers is not None]
     flat = np.concatenate([np.empty(0, dtype=np.int64), *(each[:, 0] * width + each[:, 1] for each in centres)])
@@ -127,8 +164,8 @@ def _taken(store: LabelStore, image_id: str, width: int) -> Tensor:
 
 
 def _pack(regions: Tensor) -> bytes:
-    """A map of regions in 2 to 3% of its size: those of a whole pool must wait until it is decided what is bought."""
-    return zlib.compress(regions.cpu().numpy().astype(np.int32).tobytes(), level=1)
+    """A map of regions in 2 to 3% of its size: those of all scored images are kept until the selection is made."""
+    return zlib.compress(regions.numpy().astype(np.int32).tobytes(), level=1)
 
 
 def _unpack(packed: bytes, size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a run records after every stage: labels bought so far and what the network reached with them."""
+"""What a run records after every stage: the labels so far, and what the network reached with them."""
 
 import csv
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
-from ripu_lightning.files import replacing
+from ripu_lightning.files import write_bytes
 from ripu_lightning.labels import Round
 from ripu_lightning.training.loggers import BY_PIXELS, define_axes
 
@@ -25,9 +25,9 @@ class RoundRecord:
     Attributes:
         round: rounds trained on; 0 is the source-only start.
         step: optimiser steps so far.
-        queries: picks bought so far, over all images.
-        pixels: pixels asked so far, void ones included: they cost budget too.
-        void: pixels asked for which the annotator could not say.
+        queries: so far, over all images.
+        pixels: queried so far, void ones included: they cost budget too.
+        void: queried pixels without a class.
         share: ``pixels`` as a share of all target training pixels, 0..1.
         miou: mean IoU on the evaluation split, 0..1.
         iou: IoU by class; NaN for a class that does not occur.
@@ -44,16 +44,16 @@ class RoundRecord:
 
     @classmethod
     def of(
-        cls, stage: int, step: int, bought: Sequence[Round], total_pixels: int, metrics: Mapping[str, float]
+        cls, stage: int, step: int, rounds: Sequence[Round], total_pixels: int, metrics: Mapping[str, float]
     ) -> "RoundRecord":
-        """From the rounds bought before the stage and the trainer's metrics after it."""
-        pixels = sum(entry.pixels for entry in bought)
+        """From the rounds before the stage and the trainer's metrics after it."""
+        pixels = sum(entry.pixels for entry in rounds)
         return cls(
             round=stage,
             step=step,
-            queries=sum(entry.queries for entry in bought),
+            queries=sum(entry.queries for entry in rounds),
             pixels=pixels,
-            void=sum(entry.void for entry in bought),
+            void=sum(entry.void for entry in rounds),
             share=pixels / total_pixels,
             miou=metrics.get("val/miou", float("nan")),
             iou={key.removeprefix(IOU_PREFIX): value for key, value in metrics.items() if key.startswith(IOU_PREFIX)},
@@ -65,15 +65,15 @@ class RoundRecord:
 
 
 def summary(history: Sequence[RoundRecord]) -> dict[str, float]:
-    """What tells how good a run is, in a few numbers, which a sweep can optimise.
+    """How good a run is, in a few numbers, which a sweep can optimise.
 
     Args:
         history: the records of a run, in order; at least one.
 
     Returns:
-        ``miou`` of the last record, ``best_miou`` of all, ``area_under_curve``: the mean of mIoU over the share bought,
-        by the trapezoidal rule (of a single share that at its last record); ``pixels`` and ``share`` bought. NaN where
-        nothing was evaluated.
+        ``miou`` of the last record, ``best_miou`` of all, ``area_under_curve``: the mean of mIoU over the labelled
+        share, by the trapezoidal rule (of a single share that at its last record); ``pixels`` and ``share`` that are
+        labelled. NaN where nothing was evaluated.
     """
     last, points = history[-1], [(record.share, record.miou) for record in history if not math.isnan(record.miou)]
     best = max((miou for _, miou in points), default=math.nan)
@@ -99,7 +99,7 @@ def log_round(loggers: Sequence[Logger], history: Sequence[RoundRecord]) -> None
     by_pixels = {BY_PIXELS: record.miou}
     define_axes(loggers, [*metrics, *by_pixels])
     for logger in loggers:
-        own_axis = isinstance(logger, (TensorBoardLogger, MLFlowLogger))  # of a metric each, and it holds whole numbers
+        own_axis = isinstance(logger, (TensorBoardLogger, MLFlowLogger))  # one axis a metric, of whole numbers
         logger.log_metrics(metrics if own_axis else metrics | by_pixels, step=record.step)
         if own_axis:
             logger.log_metrics(by_pixels, step=record.pixels)
@@ -109,14 +109,14 @@ def write_history(path: Path, history: Sequence[RoundRecord]) -> None:
     """Write the records as CSV, one row a round, one ``iou/NAME`` column a class; replaces the file atomically.
 
     Raises:
-        UserError: it can not be written.
+        UserError: it cannot be written.
     """
-    classes = list(history[0].iou) if history else []
+    classes = list(history[-1].iou) if history else []
     columns = ["round", "step", "queries", "pixels", "void", "share", "miou"]
     text = StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow([*columns, *(f"iou/{name}" for name in classes)])
     for record in history:
-        writer.writerow([*(getattr(record, name) for name in columns), *(record.iou[name] for name in classes)])
-    with replacing(path, "the labels that were bought are safe") as file:
-        file.write(text.getvalue().encode())
+        iou = [record.iou.get(name, math.nan) for name in classes]  # a resumed run may lack a stage's validation
+        writer.writerow([*(getattr(record, name) for name in columns), *iou])
+    write_bytes(path, text.getvalue().encode(), "the labels in the label store are safe")

@@ -18,19 +18,19 @@ def wandb_runs(loggers: Iterable[Logger]) -> list[Any]:
 def define_axes(loggers: Iterable[Logger], names: Iterable[str]) -> None:
     """In W&B, plot the metrics of these names over the round, ``BY_PIXELS`` over the labelled pixels.
 
-    Call it before they are logged; again does no harm, and neither do ranks above zero. Other loggers are left alone.
+    Call it before they are logged; again does no harm, and neither do ranks above zero. Other loggers ignore it.
     """
     names = [name for name in names if name != ROUND]
     for run in wandb_runs(loggers):
-        # WandbLogger binds "*" to the trainer's step, and which of two patterns that fit wins is left to
-        # chance: "active/*" holds for some names only. A name in full beats every pattern.
+        # WandbLogger binds "*" to the trainer's step. Which of two matching patterns wins is undefined, so that
+        # "active/*" would work for some names only. A full name beats every pattern.
         run.define_metric(ROUND)
         for name in names:
             run.define_metric(name, step_metric=PIXELS if name == BY_PIXELS else ROUND)
 
 
 def log_media(loggers: Sequence[Logger], key: str, media: Any, round_number: int, step: int) -> None:
-    """Log one of W&B's own media (a picture with masks, a table) over the round; other loggers are left alone."""
+    """Log one of W&B's own media (a picture with masks, a table) over the round; other loggers ignore it."""
     define_axes(loggers, [key])
     for run in wandb_runs(loggers):
         # One row for both: WandbLogger.log_image and log_table would log it without its round.
@@ -38,7 +38,7 @@ def log_media(loggers: Sequence[Logger], key: str, media: Any, round_number: int
 
 
 def log_picture(loggers: Sequence[Logger], key: str, picture: UInt8Array, round_number: int, step: int) -> None:
-    """Give a picture to every logger that takes some; call it on rank zero.
+    """Log a picture with every logger that takes pictures; call it on rank zero.
 
     Args:
         loggers: of the trainer.

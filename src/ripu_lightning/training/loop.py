@@ -1,46 +1,64 @@
-"""The ActiveLearningLoop: a callback that buys labels between the epochs of one ``fit``."""
+"""The ActiveLearningLoop: a callback that queries labels between the epochs of one ``fit``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.acquisition import Budget, Strategy
 from ripu_lightning.annotation import Annotator
-from ripu_lightning.data.datamodule import ActiveDataModule
-from ripu_lightning.errors import UserError
-from ripu_lightning.labels import LabelStore
+from ripu_lightning.errors import InvalidArgument, UserError, require_number
+from ripu_lightning.labels import LabelStore, QueriedLabels, Stage
 from ripu_lightning.labels.manifest import NAME as MANIFEST
-from ripu_lightning.seeding import derive_seed
-from ripu_lightning.training.acquire import gather_queries, pick_queries
-from ripu_lightning.training.asking import ask, check_answers, settle
+from ripu_lightning.training.acquire import gather_queries, select_queries
+from ripu_lightning.training.active_pool import ActivePool, active_pool
+from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
+from ripu_lightning.training.feasibility import check_pool
 from ripu_lightning.training.history import RoundRecord, log_round
-from ripu_lightning.training.passes import Passes, require_dropout, require_features
-from ripu_lightning.training.plan import check_data
+from ripu_lightning.training.lightning_internals import complete_epoch, drop_loader_states
+from ripu_lightning.training.pool_inference import PoolInference, require_dropout, require_outputs
 from ripu_lightning.training.ranks import Ranks
-from ripu_lightning.training.stages import Stages
+from ripu_lightning.training.schedule import Schedule
+from ripu_lightning.training.trainer_check import check_trainer, trainer_arguments
 
 
 class ActiveLearningLoop(Callback):
-    """Buys a round of labels at the end of every stage but the last; a stage is one Lightning epoch.
+    """Queries a round of labels at the end of every stage but the last; a stage is one Lightning epoch.
 
-    The trainer needs ``max_epochs=len(stages.spans)``, ``reload_dataloaders_every_n_epochs=1`` (loaders are built
-    anew, so that labels are used from the very next step) and ``use_distributed_sampler=False``. Where the first
-    round comes before the first step, ``num_sanity_val_steps=-1`` tells what the network reaches without labels.
-    Any LightningModule whose forward gives logits can be driven.
+    It drives any LightningModule whose forward gives logits ``(B, C, h, w)`` or an output with ``logits``, and any
+    datamodule that meets :class:`~ripu_lightning.training.ActivePool`::
+
+        loop = ActiveLearningLoop(get_strategy("ripu"), Budget(ratio=0.022), GroundTruth(dataset), schedule, "labels")
+        trainer = Trainer(**loop.trainer_arguments(), callbacks=[loop])
+        trainer.fit(module, datamodule=datamodule)
+        print(loop.history)
+
+    The labels are in the store at ``folder``; each stage trains on them from its first step. The module logs its mean
+    IoU as ``val/miou`` and may log ``val/iou/CLASS``; the history holds what it logged.
 
     Args:
-        strategy: what to ask.
-        budget: how much to ask, in how many rounds.
+        strategy: what to query.
+        budget: how much to query, in how many rounds.
         annotator: who answers.
-        stages: when to ask.
-        folder: the label store's; made if missing, gone on with if it holds a store of the same data.
-        seed: the run's seed.
-        resize_twice: see :class:`~ripu_lightning.training.passes.Passes`.
+        schedule: when to query; has as many rounds as the budget.
+        folder: of the label store; made if missing. A store of the same data is used again: its rounds count, and only
+            the missing ones are made. Another strategy, budget or seed needs another folder.
+        seed: seed of everything random in acquisition.
+        resize_twice: see :class:`~ripu_lightning.training.pool_inference.PoolInference`.
         patience: minutes that a process waits for another one before the run ends; above 0.
+
+    Attributes:
+        history: a record for each stage that ended.
+        scored: number of the round whose scores this process computed last; 0 before.
+        pending: which answers the run waits for; None where it does not. ``fit`` returns after such a round, and
+            another ``fit`` resumes once the answers are there.
+
+    Raises:
+        InvalidArgument: a schedule with another number of rounds than the budget, or ``patience`` out of range.
     """
 
     def __init__(
@@ -48,182 +66,182 @@ class ActiveLearningLoop(Callback):
         strategy: Strategy,
         budget: Budget,
         annotator: Annotator,
-        stages: Stages,
+        schedule: Schedule,
         folder: str | Path,
         seed: int = 0,
         resize_twice: bool = False,
         patience: float = 30.0,
     ) -> None:
+        if schedule.rounds != budget.rounds:
+            problem = f"must have as many rounds as the budget, {budget.rounds}, got {schedule.rounds}"
+            raise InvalidArgument("ActiveLearningLoop", "schedule", problem)
+        require_number("ActiveLearningLoop", "patience", patience, above=True)
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
-        self.stages, self.folder, self.seed, self.resize_twice = stages, Path(folder), seed, resize_twice
+        self.schedule, self.folder, self.seed, self.resize_twice = schedule, Path(folder), seed, resize_twice
         self.history: list[RoundRecord] = []
-        self._known: list[str] = []  # the rounds that were in force when the checkpoint was written
-        self.scored = 0  # the round whose scores this process computed last
-        self.waiting: str | None = None  # the answers for which the run ended before its last stage
+        self.scored = 0
+        self.pending: str | None = None
         self._patience = timedelta(minutes=patience)
+        self._checkpoint_rounds: list[
+            str
+        ] = []  # SHA-256 of the rounds that were active when the checkpoint was written
+        self._checkpoint_step = 0
+        self._warned = False
         self._store: LabelStore | None = None
         self._ranks: Ranks | None = None
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """The arguments that a Trainer with this callback needs: ``Trainer(**loop.trainer_arguments(), ...)``."""
+        return trainer_arguments(self.schedule)
 
     @property
     def store(self) -> LabelStore:
         """The label store; open from ``setup`` to ``teardown``."""
         if self._store is None:
-            raise RuntimeError("the label store is open during fit only")
+            raise RuntimeError("ActiveLearningLoop.store: is open during fit only; use LabelStore.open(folder)")
         return self._store
 
     @property
     def ranks(self) -> Ranks:
         """How the processes of the run talk; known from ``setup`` on."""
         if self._ranks is None:
-            raise RuntimeError("the processes of a run are known during fit only")
+            raise RuntimeError("ActiveLearningLoop.ranks: the processes of a run are known during fit only")
         return self._ranks
 
     def require_ranks(self) -> None:
-        """After a failure of communication: tell which processes are missing.
+        """After a failure of communication: say which processes are missing.
 
         Raises:
-            UserError: naming them; where all answer, nothing is said.
+            UserError: naming them; nothing happens where all answer.
         """
         if self._ranks is None:
             raise UserError(
-                "trainer: the processes of the run did not come together, see the messages of the others; start the "
-                "same command again"
+                "Trainer: the processes of the run did not come together, see the other messages; start it again"
             )
         self._ranks.require_all()
 
-    def check(self, datamodule: ActiveDataModule, answers: bool = True) -> None:
-        """Refuse a plan that the images can not hold, labels of other data, and answers that lack or can not be.
-
-        The target's truth is hidden from everything where the annotator does not read it.
+    def check(self, pool: ActivePool, answers: bool = True) -> None:
+        """Refuse, before any training, what cannot work.
 
         Args:
-            datamodule: of the run.
-            answers: also look for those that a round waits for; one process of a run may ask for them.
+            pool: the datamodule of the run.
+            answers: also look for the answers that a round waits for; only one process of a run may do so.
 
         Raises:
-            UserError: naming the key, the folder or the file.
+            UserError: a budget that the images do not hold, a label store of other data, or missing or invalid answers.
         """
-        self._check_plan(datamodule)
+        self._check_pool(pool)
         if (self.folder / MANIFEST).is_file():
-            store = LabelStore.open(self.folder, classes=datamodule.classes.names, images=_sizes(datamodule))
+            store = LabelStore.open(self.folder, classes=pool.class_names, images=pool.image_sizes)
             if answers:
-                check_answers(self.annotator, store)
+                check_pending(self.annotator, store)
 
-    def _check_plan(self, datamodule: ActiveDataModule) -> None:
-        """What needs no look into the store."""
-        if not self.annotator.reads_truth and datamodule.target_labels != "all":
-            datamodule.hide_truth()
-        elif self.budget.rounds and not datamodule.target.has_labels:
-            raise UserError(
-                f"annotator: {self.annotator.name} answers from the target's labels, but data.target has none; "
-                "add annotator=files"
-            )
-        if self.budget.rounds:
-            check_data(self.strategy, self.budget, datamodule)
+    def _check_pool(self, pool: ActivePool) -> None:
+        """See :func:`check_pool`; where the annotator does not read the truth, nothing else in the run can."""
+        hide_truth = getattr(pool, "hide_truth", None)
+        if hide_truth is not None and not self.annotator.reads_truth and getattr(pool, "target_labels", "") != "all":
+            hide_truth()
+        check = getattr(self.annotator, "check", None)
+        if check is not None and self.budget.rounds:
+            check(pool.image_sizes, pool.class_names)
+        check_pool(self.strategy, self.budget, pool)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the plan, open the store (rank 0 writes, others read) and hand it to the datamodule.
+        """Check trainer and pool, and open the store: rank 0 writes, others read.
 
-        Answers to a round that an earlier run asked are committed here, before any loader is built.
+        Answers to the queries of an earlier process are committed here, before any loader is built.
         """
         if stage != "fit":
             return
-        datamodule = _datamodule(trainer)
-        check_trainer(trainer, self.stages)
+        pool = active_pool(trainer)
+        check_trainer(trainer, self.schedule)
         self._ranks = Ranks(trainer, self._patience)
-        self._check_plan(datamodule)
+        self._check_pool(pool)
         require_dropout(self.strategy, pl_module)
-        classes, images = datamodule.classes.names, _sizes(datamodule)
+        classes, images = pool.class_names, pool.image_sizes
         if trainer.is_global_zero:
             self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
-            settle(self.annotator, self.store, self.strategy)
+            commit_pending(self.annotator, self.store, self.strategy)
         self.ranks.meet("opening the label store")
         if not trainer.is_global_zero:
             self._store = LabelStore.open(self.folder, classes=classes, images=images)
-        datamodule.store, datamodule.spans, datamodule.early = self.store, self.stages.spans, self.stages.early
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Drop the loaders' states: they are empty, and how many loaders there are hangs on the labels in force."""
-        checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {}).pop("combined_loader", None)
+        """Note the checkpoint's step; the active labels decide how many loaders there are, so their states go."""
+        self._checkpoint_step = int(checkpoint["global_step"])
+        drop_loader_states(checkpoint)
+        if self._checkpoint_step in {stop for _, stop in self.schedule.spans}:
+            complete_epoch(checkpoint)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse too few labels for the checkpoint; buy what is due first, where no validation comes before it."""
+        """Refuse a store without the labels of the checkpoint, make up for a round that it missed, begin the stage."""
         if self.history:
-            self._require_rounds(self.history[-1].round)  # of a run that is through, no later hook would tell
+            self._require_rounds(self.history[-1].round)  # where the run is complete, no later hook is called
+        ended = sum(stop <= self._checkpoint_step for _, stop in self.schedule.spans) + self.schedule.initial_rounds
+        if self._checkpoint_step and len(self.history) < ended:
+            # Written at the last step of a stage, before its round, as ModelCheckpoint(every_n_train_steps=...) does.
+            self._end_stage(trainer, pl_module, ended - 1, self._checkpoint_step, {})
+        if not self.history and self.store.rounds:
+            names = " and ".join(sorted({entry.strategy for entry in self.store.rounds}))
+            rank_zero_warn(
+                f"{self.folder}: holds {len(self.store.rounds)} rounds selected by {names}; they are used again, "
+                "and only further rounds are queried. Choose another folder to query anew"
+            )
         if not trainer.enable_validation:
-            self._start(trainer, pl_module)
+            self._initial_round(trainer, pl_module)
+        self._begin_stage(trainer)
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Buy what is due before the first step; Lightning skips this check in a run that goes on."""
-        self._start(trainer, pl_module)
+        """Make the round before the first step; Lightning skips this check in a run that resumes."""
+        self._initial_round(trainer, pl_module)
+        self._begin_stage(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a network without the features a strategy needs, and a checkpoint with labels this store lacks."""
-        require_features(Passes(trainer, pl_module, self.strategy, 1, self.seed), _datamodule(trainer))
-        self._require_rounds(trainer.current_epoch + self.stages.early)
+        """Refuse a network without the outputs that a strategy requires, or labels that the checkpoint lacks."""
+        if len(self.store.rounds) < self.budget.rounds:
+            with torch.random.fork_rng(devices=[]):
+                inference = PoolInference(trainer, pl_module, self.strategy, 1, self.seed)
+                require_outputs(inference, active_pool(trainer))
+        self._require_rounds(trainer.current_epoch + self.schedule.initial_rounds)
 
-    def _require_rounds(self, trained_on: int) -> None:
-        ours = [entry.sha256 for entry in self.store.rounds[:trained_on]]
-        known = self._known[:trained_on]  # without one whose answers came since
-        if len(ours) >= len(known) and ours[: len(known)] != known:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a loader that is shorter than the stage."""
+        start, stop = self.schedule.spans[trainer.current_epoch]
+        if trainer.num_training_batches != stop - start:
             raise UserError(
-                f"{self.folder}: other rounds are in force than those that the checkpoint was trained on; put these in "
-                f"force again (ripu-labels rollback {self.folder} ID), or remove the checkpoint to train anew"
+                f"train_dataloader: gives {trainer.num_training_batches:g} batches, but stage {trainer.current_epoch} "
+                f"has {stop - start} steps; let it hold at least as many, for example by a sampler with replacement"
             )
-        if len(ours) < trained_on:
-            raise UserError(
-                f"{self.folder}: holds {len(self.store.rounds)} rounds of labels, but the checkpoint was trained on "
-                f"{trained_on}; put these in force again (ripu-labels rollback {self.folder} ID), or remove the "
-                "checkpoint to train anew on the labels that are there"
-            )
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Dropout draws from the global generator: give each step and rank its own stream, resumed or not."""
-        torch.manual_seed(derive_seed(self.seed, "dropout", trainer.global_step, trainer.global_rank))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the stage that ended, then buy the next round."""
+        """Record the stage that ended, make the next round, and begin the next stage."""
         if not trainer.is_last_batch:
             raise UserError(
-                f"a stage was ended after step {trainer.global_step}, before its last; leave out what stops it"
+                f"Trainer: something ended a stage after step {trainer.global_step}, before its last step; remove it"
             )
-        self._finish(trainer, pl_module, trainer.current_epoch + self.stages.early)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rounds = trainer.current_epoch + self.schedule.initial_rounds
+        self._end_stage(trainer, pl_module, rounds, trainer.global_step, metrics)
+        if trainer.current_epoch + 1 < len(self.schedule.spans):
+            self._begin_stage(trainer)
 
     def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
-        """Score the pool, ask, and commit the answers, seen by every rank; or end the run, which waits for them."""
-        passes = Passes(trainer, pl_module, self.strategy, round_number, self.seed, self.resize_twice)
-        queries = pick_queries(passes, _datamodule(trainer), self.store, self.budget, self.ranks)
-        self.scored = round_number
+        """Score the pool, select queries, and commit their answers; or end the run, which waits for them."""
+        inference = PoolInference(trainer, pl_module, self.strategy, round_number, self.seed, self.resize_twice)
+        with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state when it is read
+            queries = select_queries(inference, active_pool(trainer), self.store, self.budget, self.ranks)
         queries = gather_queries(queries, self.ranks)
-        waiting = ask(self.annotator, self.store, self.strategy, queries) if trainer.is_global_zero else None
-        self.waiting, rounds = self.ranks.share((waiting, self.store.rounds), f"committing round {round_number}")
-        if self.waiting:
-            trainer.should_stop = True  # after this hook, hence with its checkpoint
+        self.scored = round_number
+        leads = trainer.is_global_zero
+        pending = annotate_round(self.annotator, self.store, self.strategy, queries) if leads else None
+        self.pending, rounds = self.ranks.share((pending, self.store.rounds), f"committing round {round_number}")
+        if self.pending:
+            trainer.should_stop = True  # Lightning stops after this hook, with its checkpoint
         self.store.refresh()
         if self.store.rounds != rounds:
             raise UserError(
-                f"{self.folder}: rank {trainer.global_rank} sees other labels than rank 0; mend the shared disk"
+                f"{self.folder}: rank {trainer.global_rank} sees other labels than rank 0; use a disk that all share"
             )
-
-    def record(self, trainer: Trainer, rounds: int) -> None:
-        """Note what training on so many rounds reached, and log it under ``active/``."""
-        bought = self.store.rounds[:rounds]
-        total = sum(height * width for height, width in _sizes(_datamodule(trainer)).values())
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        record = RoundRecord.of(rounds, trainer.global_step, bought, total, metrics)
-        self.history = [*self.history[:rounds], record]
-        log_round(trainer.loggers, self.history)
-
-    def _start(self, trainer: Trainer, module: LightningModule) -> None:
-        if self.stages.early and not self.history:
-            self._finish(trainer, module, 0)
-
-    def _finish(self, trainer: Trainer, module: LightningModule, rounds: int) -> None:
-        """What comes after training on so many rounds."""
-        # Decided from counts, not from steps: a resumed run must neither lose a round nor buy one twice.
-        self.record(trainer, rounds)
-        if rounds < self.budget.rounds and len(self.store.rounds) <= rounds:
-            self.acquire(trainer, module, rounds + 1)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release the store's lock."""
@@ -232,8 +250,7 @@ class ActiveLearningLoop(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Release the store's lock: Lightning calls no ``teardown`` after an error."""
-        if self._store is not None:
-            self._store.close()
+        self.teardown(trainer, pl_module, "fit")
 
     def state_dict(self) -> dict[str, Any]:
         """The records so far and what the strategy learned, as plain containers; the labels are on disk."""
@@ -248,41 +265,49 @@ class ActiveLearningLoop(Callback):
         """See :meth:`state_dict`; the store is not touched."""
         self.history = [RoundRecord(**record) for record in state_dict["history"]]
         self.strategy.load_state_dict(state_dict["strategy"])
-        self._known = list(state_dict["rounds"])
+        self._checkpoint_rounds = list(state_dict["rounds"])
 
+    def _initial_round(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.schedule.initial_rounds and not self.history:
+            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            self._end_stage(trainer, module, 0, trainer.global_step, metrics)
 
-def callbacks_of(trainer: Trainer) -> list[Callback]:
-    """The trainer's own list, in the order in which they are called; Lightning does not declare it."""
-    found: list[Callback] = getattr(trainer, "callbacks", [])
-    return found
+    def _end_stage(
+        self, trainer: Trainer, module: LightningModule, rounds: int, step: int, metrics: Mapping[str, float]
+    ) -> None:
+        """Record what training on so many rounds reached, and make the next round where it is due."""
+        if "val/miou" not in metrics and not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                "ActiveLearningLoop: the module logged no val/miou, so rounds are recorded without it; "
+                'call self.log("val/miou", value) in validation'
+            )
+        total = sum(height * width for height, width in active_pool(trainer).image_sizes.values())
+        record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics)
+        self.history = [*self.history[:rounds], record]
+        log_round(trainer.loggers, self.history)
+        # Decided from counts, not from steps: a resumed run must neither lose a round nor make one twice.
+        if rounds < self.budget.rounds and len(self.store.rounds) <= rounds:
+            self.acquire(trainer, module, rounds + 1)
 
+    def _begin_stage(self, trainer: Trainer) -> None:
+        """Hand the stage to the datamodule and have Lightning take as many batches as it has steps."""
+        spans, initial = self.schedule.spans, self.schedule.initial_rounds
+        rounds = min(len(self.history), len(spans) - 1 + initial)  # a complete run has its last stage again
+        if rounds >= initial and not self.pending:
+            start, stop = spans[rounds - initial]
+            trainer.limit_train_batches = stop - start
+            # A resumed run may find later rounds in the store than its checkpoint knows: each stage trains on its own.
+            labels = QueriedLabels(self.store, rounds)
+            active_pool(trainer).begin_stage(Stage(rounds - initial, start, stop, labels))
 
-def _datamodule(trainer: Trainer) -> ActiveDataModule:
-    datamodule = getattr(trainer, "datamodule", None)
-    if not isinstance(datamodule, ActiveDataModule):
-        raise UserError(f"ActiveLearningLoop needs an ActiveDataModule, got {type(datamodule).__name__}")
-    return datamodule
-
-
-def _sizes(datamodule: ActiveDataModule) -> dict[str, tuple[int, int]]:
-    target = datamodule.target
-    return {image_id: target.size(index) for index, image_id in enumerate(target.ids)}
-
-
-def check_trainer(trainer: Trainer, stages: Stages) -> None:
-    """Refuse a trainer with which no stage would be an epoch of its own.
-
-    Raises:
-        UserError: naming the key.
-    """
-    epochs = len(stages.spans)
-    if trainer.max_epochs != epochs:
-        raise UserError(f"trainer.max_epochs: expected {epochs} (one a stage), got {trainer.max_epochs}")
-    if getattr(trainer, "reload_dataloaders_every_n_epochs", 0) != 1:
-        raise UserError("trainer.reload_dataloaders_every_n_epochs: expected 1, or bought labels would not be used")
-    if stages.early and trainer.num_sanity_val_steps != float("inf"):
-        raise UserError("trainer.num_sanity_val_steps: expected -1, as the first round comes before the first step")
-    if trainer.accumulate_grad_batches != 1:
-        raise UserError("trainer.accumulate_grad_batches: expected 1, because a stage counts steps, one batch each")
-    if trainer.min_epochs:  # 1 where min_steps is given
-        raise UserError("trainer.min_epochs and min_steps: leave them out, or a run that waits for answers would go on")
+    def _require_rounds(self, trained_on: int) -> None:
+        active: Sequence[str] = [entry.sha256 for entry in self.store.rounds[:trained_on]]
+        expected = self._checkpoint_rounds[:trained_on]  # lacks one whose answers came after it
+        if len(active) >= trained_on and active[: len(expected)] == expected:
+            return
+        found = "other rounds than those" if len(active) >= trained_on else f"{len(active)} of the {trained_on} rounds"
+        raise UserError(
+            f"{self.folder}: {found} that the checkpoint was trained on are active; activate them again "
+            f"(ripu-labels rollback {self.folder} ID), or remove the checkpoint to train again on these labels"
+        )

@@ -1,6 +1,7 @@
-"""The LightningModule: a network, named loss terms and the published optimiser. It knows nothing of rounds."""
+"""The LightningModule: a network, named loss terms and an optimizer. It knows nothing of rounds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ripu_lightning.data.pools import EvalBatch, TrainBatch
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, require_number
 from ripu_lightning.evaluation import Inference, SegmentationConfusion, figures
 from ripu_lightning.losses import StepOutputs, WeightedLosses
 from ripu_lightning.networks.batchnorm import set_batchnorm_eval
@@ -19,35 +20,43 @@ from ripu_lightning.networks.contract import SegmentationNetwork, SegmentationOu
 from ripu_lightning.networks.resize import resize_logits
 from ripu_lightning.seeding import derive_seed
 from ripu_lightning.training.class_mix import class_mix
+from ripu_lightning.training.optimization import (
+    OptimizerFactory,
+    SchedulerFactory,
+    polynomial_decay,
+    published_sgd,
+)
 from ripu_lightning.training.teacher import Teacher
 
 
 class SegmentationModule(LightningModule):
     """Trains a segmentation network on source and target batches and evaluates it on the target.
 
-    Where a loss term needs a teacher, ``teacher`` holds the moving average of the network's weights; it is saved in
-    the checkpoint. What is evaluated and asked is the network itself.
+    If a loss term needs a teacher, ``teacher`` holds the moving average of the network's weights, which is saved in the
+    checkpoint. Evaluation and acquisition use the network itself. Dropout and class-mix draw from random streams of
+    their own, a function of (seed, step, rank): the global random state is left as it was.
 
     Args:
         network: meets :class:`SegmentationNetwork`.
         losses: loss terms by name and weight.
         classes: class names; their number is the network's.
-        lr: learning rate of the backbone (Xie et al.: 2.5e-4).
-        head_factor: the head learns this many times faster (10).
-        momentum: of SGD (0.9).
-        weight_decay: of SGD (5e-4).
-        horizon: steps over which the rate falls to 0; a run may stop earlier (62,500; stopped at 40,000).
-        power: of the polynomial decay (0.9).
+        optimizer: called with two parameter groups, of the network's backbone and head; None is SGD as published
+            (learning rate 2.5e-4, momentum 0.9, weight decay 5e-4).
+        lr_scheduler: called with the optimizer and stepped after every step; None is :func:`polynomial_decay` as
+            published (62,500 steps, power 0.9).
+        head_factor: the head's learning rate is this many times the backbone's, above 0 (published: 10).
         freeze_batchnorm: keep BatchNorm's statistics and parameters as loaded, also after ``train()``.
-        inference: how validation and test make predictions; one plain pass unless given.
+        inference: how validation and test make predictions; None is one plain pass.
         subsets: further means of the IoU, each over some of the classes, by name.
         config: plain containers that are saved in the checkpoint, so that it can be evaluated on its own.
+        seed: seed of dropout and class-mix.
 
     Attributes:
         last_confusion: ``(C, C)`` counts of (truth, prediction) of the last evaluation, over all ranks; None before.
 
     Raises:
-        UserError: classes that do not fit the network, or values out of range.
+        InvalidArgument: a network that does not meet the contract or has another number of classes, or a
+            ``head_factor`` out of range.
     """
 
     def __init__(
@@ -55,29 +64,30 @@ class SegmentationModule(LightningModule):
         network: nn.Module,
         losses: WeightedLosses,
         classes: Sequence[str],
-        lr: float = 2.5e-4,
+        *,
+        optimizer: OptimizerFactory | None = None,
+        lr_scheduler: SchedulerFactory | None = None,
         head_factor: float = 10.0,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        horizon: int = 62_500,
-        power: float = 0.9,
         freeze_batchnorm: bool = False,
         inference: Inference | None = None,
         subsets: Mapping[str, Sequence[str]] | None = None,
         config: Mapping[str, Any] | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_arguments(network, len(classes), lr, horizon)
-        # For the checkpoint alone: loggers are given the run's config as it is.
+        _check_network(network, len(classes))
+        require_number("SegmentationModule", "head_factor", head_factor, above=True)
+        # For the checkpoint alone: loggers get the config from the run.
         self.save_hyperparameters({"classes": list(classes), "config": dict(config or {})}, logger=False)
         # Channels last: the layout tensor cores want, and up to 1.7 times faster on CPUs (small networks).
         network.to(memory_format=torch.channels_last)
         if freeze_batchnorm:
             set_batchnorm_eval(network)
         self.network: nn.Module = network
-        self.losses, self.classes = losses, list(classes)
-        self.lr, self.head_factor, self.momentum, self.weight_decay = lr, head_factor, momentum, weight_decay
-        self.horizon, self.power, self.freeze_batchnorm = horizon, power, freeze_batchnorm
+        self.losses, self.classes, self.seed = losses, list(classes), seed
+        self.optimizer_factory = optimizer or published_sgd
+        self.scheduler_factory = lr_scheduler or polynomial_decay
+        self.head_factor, self.freeze_batchnorm = head_factor, freeze_batchnorm
         self.inference, self.subsets = inference or Inference(), dict(subsets or {})
         self.confusion = SegmentationConfusion(len(classes))
         self.last_confusion: Tensor | None = None
@@ -101,34 +111,35 @@ class SegmentationModule(LightningModule):
             self.teacher.begin(self.network)
 
     def training_step(self, batch: Mapping[str, TrainBatch], batch_idx: int) -> Tensor:
-        """The weighted sum of the loss terms; only the domains that a term needs are passed through the network.
+        """The weighted sum of the loss terms; only the parts that a term needs are passed through the network.
 
         Args:
-            batch: see :class:`~ripu_lightning.data.ActiveDataModule`; the target's part takes the place of a labelled
-                one that is not there.
+            batch: ``source``, ``labelled`` and ``target`` parts, see :class:`~ripu_lightning.data.ActiveDataModule`.
             batch_idx: not used.
 
         Raises:
-            UserError: a term needs a domain that the batch lacks.
+            UserError: a term needs a part that the batch lacks.
         """
+        with self._random_stream("dropout"):
+            total, terms = self._losses(batch)
+        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return total
+
+    def _losses(self, batch: Mapping[str, TrainBatch]) -> tuple[Tensor, dict[str, Tensor]]:
         parts = dict(batch)
-        if "target" in parts:
-            parts.setdefault("labelled", parts["target"])
         self.losses.require(parts)
         if "mixed" in self.losses.domains:
-            parts["mixed"] = class_mix(batch["source"], batch["target"], self._mix_seed())
+            parts["mixed"] = class_mix(batch["source"], batch["target"], self._step_seed("class_mix"))
         values = {f"{domain}_labels": part["label"] for domain, part in parts.items()}
         needed = {domain: part for domain, part in parts.items() if domain in self.losses.domains}
-        passed = {id(part): part for part in needed.values()}  # one pass where two domains are the same images
+        passed = {id(part): part for part in needed.values()}  # one pass where two parts are the same images
         logits = {key: self._resized(self, part) for key, part in passed.items()}
         values |= {f"{domain}_logits": logits[id(part)] for domain, part in needed.items()}
         if self.teacher is not None:
             values["teacher_logits"] = self._resized(self.teacher, batch["target"])
         total, terms = self.losses(StepOutputs(**values))
-        self.log("train/loss", total.detach(), prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, value in terms.items()})
-        result: Tensor = total
-        return result
+        return total, terms
 
     def optimizer_step(
         self,
@@ -160,26 +171,33 @@ class SegmentationModule(LightningModule):
         self._log_figures("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """SGD with a faster head and polynomial decay, stepped every step."""
-        rates = {"backbone": self.lr, "head": self.lr * self.head_factor}
+        """The optimizer of backbone and head, and its scheduler, stepped after every step."""
         groups = [
-            {"params": list(self.network.get_submodule(name).parameters()), "lr": rate} for name, rate in rates.items()
+            {"params": list(self.network.get_submodule(name).parameters()), "name": name}
+            for name in ("backbone", "head")
         ]
-        optimizer = torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = self.optimizer_factory(groups)
+        for group in optimizer.param_groups:
+            if group.get("name") == "head":
+                group["lr"] *= self.head_factor
+        scheduler = self.scheduler_factory(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _resized(self, network: nn.Module, part: TrainBatch) -> Tensor:
         height, width = part["label"].shape[-2:]
         images = part["image"].contiguous(memory_format=torch.channels_last)
         return resize_logits(network(images).logits, (height, width))
 
-    def _mix_seed(self) -> int:
-        # The seed that was last given to torch: the active loop gives one for each step and rank.
-        return derive_seed(torch.initial_seed(), "class_mix", self.global_step, self.global_rank)
+    def _step_seed(self, purpose: str) -> int:
+        return derive_seed(self.seed, purpose, self.global_step, self.global_rank)
 
-    def _decay(self, step: int) -> float:
-        return float(max(0.0, 1 - step / self.horizon) ** self.power)
+    @contextmanager
+    def _random_stream(self, purpose: str) -> Iterator[None]:
+        """Draw from a stream of this step and rank, so that a resumed run draws the same."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self._step_seed(purpose))
+            yield
 
     def _count(self, batch: EvalBatch) -> list[Tensor]:
         predictions = list(self.inference.predict(self, batch.image, batch.sizes))
@@ -204,12 +222,10 @@ class SegmentationModule(LightningModule):
         self.log_dict(values, sync_dist=True, reduce_fx="max")
 
 
-def _check_arguments(network: nn.Module, classes: int, lr: float, horizon: int) -> None:
+def _check_network(network: nn.Module, classes: int) -> None:
     if not isinstance(network, SegmentationNetwork):
-        raise UserError(f"network: {type(network).__name__} has no backbone, head and num_classes; see the contract")
+        problem = f"must have backbone, head and num_classes (SegmentationNetwork), got {type(network).__name__}"
+        raise InvalidArgument("SegmentationModule", "network", problem)
     if network.num_classes != classes:
-        raise UserError(f"network.num_classes: {network.num_classes}, but the data have {classes} classes")
-    if not isinstance(lr, (int, float)) or not lr > 0:
-        raise UserError(f"optimizer.lr: expected a number above 0, got {lr}")
-    if horizon < 1:
-        raise UserError(f"optimizer.horizon: expected 1 or more, got {horizon}")
+        problem = f"must have as many classes as the data, {classes}, got {network.num_classes}"
+        raise InvalidArgument("SegmentationModule", "network", problem)

@@ -1,4 +1,4 @@
-"""What the processes of a run say to each other between steps, with a time limit that names who is missing."""
+"""Communication between the processes of a run outside of training steps; a time limit names the missing ones."""
 
 import re
 import threading
@@ -15,7 +15,7 @@ from ripu_lightning.errors import UserError
 Value = TypeVar("Value")
 
 SEARCH = timedelta(seconds=10)
-"""How long a process that lost the others looks for those that are left."""
+"""How long a process that lost contact looks for the others."""
 
 
 class MissingRanks(UserError):
@@ -23,10 +23,10 @@ class MissingRanks(UserError):
 
 
 class Ranks:
-    """The processes of a run, each with its rank; a single process says nothing and waits for nobody.
+    """The processes of a run, each with its rank; a single process sends nothing and waits for nobody.
 
-    They talk over a gloo group of their own, whatever carries the gradients: what they say lies in main memory, and
-    only gloo tells which rank did not answer. Make it on all ranks at once.
+    They use a gloo group of their own, whatever carries the gradients: the messages are in main memory, and only gloo
+    reports which rank did not answer. Construct it on all ranks at once.
 
     Args:
         trainer: has set up its processes.
@@ -67,12 +67,12 @@ class Ranks:
         return values[0]
 
     def require_all(self) -> None:
-        """After a failure of communication: tell who is gone.
+        """After a failure of communication: find the ranks that do not answer.
 
         Raises:
-            MissingRanks: naming those that do not answer any more; where all do, nothing is said.
+            MissingRanks: naming them; nothing happens where all answer.
         """
-        self._meet("going on", min(SEARCH, self.patience))
+        self._meet("looking for missing ranks", min(SEARCH, self.patience))
 
     def _meet(self, purpose: str, patience: timedelta) -> None:
         if self._group is None:
@@ -81,12 +81,12 @@ class Ranks:
         if error is not None:
             missing = _named(_late(str(error)) or self._gone())
             raise MissingRanks(
-                f"{missing} ended or did not answer within {_text(patience)} ({purpose}), see its own messages; bought "
-                "labels are safe: start the same command again (rank_patience=MINUTES makes the ranks wait longer)"
+                f"{missing} ended or did not answer within {_text(patience)} ({purpose}), see its own messages; all "
+                "labels are safe: start the run again (with more patience, rank_patience=MINUTES, it waits longer)"
             ) from error
 
     def _wait(self, patience: timedelta) -> RuntimeError | None:
-        """Wait for all; in a thread, because Python acts on a Ctrl-C between two steps of its main thread alone."""
+        """Wait for all, in a thread: Python handles a Ctrl-C only between two steps of its main thread."""
         failed: list[RuntimeError] = []
 
         def wait() -> None:
@@ -113,7 +113,7 @@ class Ranks:
 
 
 def _late(message: str) -> list[int]:
-    """What gloo says on rank 0 of those that it waited for in vain; the others only learn that rank 0 does not come."""
+    """The ranks that gloo names on rank 0; on the others its message only says that rank 0 did not come."""
     found = re.search(r"[Rr]anks? ([\d, ]+) failed to pass", message)
     return [int(rank) for rank in re.findall(r"\d+", found[1])] if found else []
 

@@ -36,10 +36,10 @@ class Teacher(AveragedModel):
         return output
 
     def begin(self, network: nn.Module) -> None:
-        """The first teacher is the student as it is now; one that was loaded stays as it is.
+        """The first teacher is a copy of the student; one that was loaded stays unchanged.
 
         Raises:
-            UserError: weights of 16 bits, in which a teacher stands still.
+            UserError: weights of 16 bits, in which a teacher's small steps are lost.
         """
         if any(parameter.element_size() < 4 for parameter in self.parameters()):
             raise UserError(

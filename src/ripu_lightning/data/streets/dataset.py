@@ -14,10 +14,10 @@ from ripu_lightning.data.streets.drawing import Canvas
 from ripu_lightning.data.streets.recipes import RECIPES
 from ripu_lightning.data.streets.scene import Scene
 from ripu_lightning.data.streets.styles import FINISH
-from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.errors import InvalidArgument, require_integer, suggest
 
 VERSION = 1
-"""Of the drawing code: to be raised with every change that makes other pictures or labels."""
+"""Of the drawing code: must be raised with every change that gives other images or labels."""
 MIN_SIZE = 32
 _CACHE_BYTES = 64 * 2**20
 
@@ -38,7 +38,7 @@ class Streets(SegmentationDataset):
         seed: non-negative seed of all scenes.
 
     Raises:
-        UserError: an unknown domain, a length below 1, a size below 32 or a negative seed.
+        InvalidArgument: an unknown domain, a length below 1, a size below 32 or a negative seed.
 
     >>> streets = Streets("target", "train", length=2, height=64, width=96)
     >>> streets.ids, streets.image(1).shape, streets.label(1).shape
@@ -54,7 +54,12 @@ class Streets(SegmentationDataset):
         width: int = 256,
         seed: int = 0,
     ) -> None:
-        _check(domain, length, height, width, seed)
+        if domain not in RECIPES:
+            raise InvalidArgument("Streets", "domain", f"is {domain!r}; {suggest(domain, RECIPES)}")
+        require_integer("Streets", "length", length, least=1)
+        require_integer("Streets", "height", height, least=MIN_SIZE)
+        require_integer("Streets", "width", width, least=MIN_SIZE)
+        require_integer("Streets", "seed", seed)
         self.classes = load_class_map("streets")
         self.ids = [f"{domain}_{split}_{index:04d}" for index in range(length)]
         self.domain, self.split, self.seed = domain, split, seed
@@ -80,7 +85,7 @@ class Streets(SegmentationDataset):
         return sha256(json.dumps([recipe, self.classes.names]).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers get the recipe, not the rendered images."""
+        """Workers get the arguments, not the drawn images."""
         return {**self.__dict__, "_cache": OrderedDict()}
 
     def _sample(self, index: int) -> tuple[UInt8Array, UInt8Array]:
@@ -98,14 +103,3 @@ class Streets(SegmentationDataset):
         scene = Scene(RECIPES[self.domain], (self.height, self.width), rng)
         canvas = scene.paint(Canvas(scene.camera))
         return FINISH[self.domain](canvas, rng), canvas.label()
-
-
-def _check(domain: str, length: int, height: int, width: int, seed: int) -> None:
-    if domain not in RECIPES:
-        raise UserError(f"streets: no domain {domain!r}; {suggest(domain, RECIPES)}")
-    if length < 1:
-        raise UserError(f"streets: length {length} gives no image; ask for at least 1")
-    if min(height, width) < MIN_SIZE:
-        raise UserError(f"streets: size {height}x{width} is too small to draw; use at least {MIN_SIZE} a side")
-    if seed < 0:
-        raise UserError(f"streets: seed {seed} is negative; use 0 or more")

@@ -1,4 +1,4 @@
-"""Camera and canvas of the drawn street scenes: every shape goes to image, label and depth with one geometry."""
+"""Camera and canvas of the drawn street scenes: each shape covers the same pixels of image, label and depth."""
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -17,36 +17,15 @@ Color = tuple[int, int, int]
 Point = tuple[float, float]
 
 
-class Part(IntEnum):
-    """The classes, in the order of ``class_maps/streets.yaml``."""
-
-    ROAD = 0
-    PAVEMENT = 1
-    BUILDING = 2
-    FENCE = 3
-    POLE = 4
-    LIGHT = 5
-    SIGN = 6
-    VEGETATION = 7
-    TERRAIN = 8
-    SKY = 9
-    PERSON = 10
-    RIDER = 11
-    CAR = 12
+Part = IntEnum("Part", "ROAD PAVEMENT BUILDING FENCE POLE LIGHT SIGN VEGETATION TERRAIN SKY PERSON RIDER CAR", start=0)
+"""The classes, in the order of ``class_maps/streets.yaml``."""
 
 
 class Camera(NamedTuple):
     """A pinhole over a flat world: x to the right of the road's middle, y up, z ahead, all in metres.
 
-    Args:
-        height: image height in pixels.
-        width: image width in pixels.
-        focal: focal length in image heights.
-        horizon: row of the horizon in image heights.
-        eye: height above the road, metres.
-        offset: x of the camera, metres.
-        roll: slope of the horizon.
-        curve: bend of the road, 1/metres: the world moves sideways by ``curve * z**2``.
+    The image is ``height`` x ``width`` pixels; for the others see ``recipes.yaml``. A curve moves the world sideways by
+    ``curve * z**2``.
     """
 
     height: int
@@ -79,7 +58,7 @@ class Camera(NamedTuple):
 
 
 class Ink(NamedTuple):
-    """What a shape leaves behind; without a part it is a detail that only the image shows."""
+    """Colour, class and distance of a shape; without a class it is a detail that only the image shows."""
 
     color: Color
     part: Part | None = None
@@ -108,7 +87,7 @@ class Canvas:
         return (np.asarray(self._codes) % _BASE).astype(np.uint8)
 
     def depth(self) -> npt.NDArray[np.float32]:
-        """Distance of each pixel ``(H, W)`` in metres; that of the ground where no upright thing stands."""
+        """Distance of each pixel ``(H, W)`` in metres; that of the ground where nothing upright is."""
         centimetres = (np.asarray(self._codes) // _BASE).astype(np.float32)
         return np.where(centimetres > 0, centimetres / np.float32(100), self.camera.ground_depth())
 

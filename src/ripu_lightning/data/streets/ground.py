@@ -34,7 +34,7 @@ class Ground:
         self.canvas.polygon(ground, Ink(self._color("terrain"), Part.TERRAIN))
 
     def _skyline(self) -> None:
-        """Far trees, and now and then far houses, along the whole horizon."""
+        """Far trees, and a few far houses, along the horizon."""
         rng, camera = self.rng, self.camera
         unit = camera.height / 128
         foot = camera.horizon * camera.height
@@ -48,9 +48,8 @@ class Ground:
             u, half, tall = rng.uniform(0, camera.width), rng.uniform(3, 9) * unit, rng.uniform(6, 22) * unit
             base = foot + camera.roll * (u - camera.width / 2)
             block = Ink(self._color("building"), Part.BUILDING, FAR)
-            self.canvas.polygon(
-                [(u - half, base), (u + half, base), (u + half, base - tall), (u - half, base - tall)], block
-            )
+            top = base - tall
+            self.canvas.polygon([(u - half, base), (u + half, base), (u + half, top), (u - half, top)], block)
         self.canvas.polygon(tops + ends, Ink(self._color("tree"), Part.VEGETATION, FAR))
 
     def _strip(self, left: float, right: float, ink: Ink, ragged: float) -> None:

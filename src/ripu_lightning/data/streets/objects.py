@@ -1,4 +1,4 @@
-"""What stands in a street scene: each drawer paints one kind of thing at its place in the world."""
+"""Static objects of a street scene: each function paints one kind of object at its place in the world."""
 
 import math
 from collections.abc import Sequence
@@ -13,29 +13,17 @@ _TURN = np.array([np.cos(np.arange(11) * 2 * np.pi / 11), np.sin(np.arange(11) *
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: place of its near end (metres), size (metres), and the order in which it is painted.
+    """One object: position of its near end and size in metres, and the order in which it is painted."""
 
-    Args:
-        kind: name of its drawer in ``DRAWERS``.
-        x: place across the road.
-        z: place along the road.
-        width: extent across the road (buildings: away from it).
-        height: extent upwards.
-        length: extent along the road.
-        order: distance by which things are painted, far ones first.
-        color: main colour.
-        second: colour of windows, plates, trousers and the like.
-    """
-
-    kind: str
-    x: float
-    z: float
-    width: float
+    kind: str  # name of its function in DRAWERS
+    x: float  # across the road
+    z: float  # along the road
+    width: float  # across the road; of buildings: away from it
     height: float
-    length: float
-    order: float
+    length: float  # along the road
+    order: float  # distance by which objects are painted, far ones first
     color: Color
-    second: Color
+    second: Color  # of windows, plates, trousers and the like
 
 
 def upright(canvas: Canvas, thing: Thing, points: Sequence[Point]) -> list[Point]:
@@ -92,7 +80,7 @@ def _windows(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def wall(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """A wall of bricks beside the pavement."""
+    """A wall of bricks next to the pavement."""
     near, far, x = max(thing.z, NEAR), thing.z + thing.length, thing.x
     ink = Ink(thing.color, Part.FENCE, near)
     canvas.quad([(x, 0, near), (x, 0, far), (x, thing.height, far), (x, thing.height, near)], ink)

@@ -1,4 +1,4 @@
-"""Layout of a street scene: what stands where, drawn from the ranges that make up a domain."""
+"""Layout of a street scene: which object is where, drawn from the ranges of a domain."""
 
 import math
 from bisect import bisect
@@ -13,19 +13,11 @@ from ripu_lightning.data.streets.ground import Ground
 from ripu_lightning.data.streets.objects import Thing
 from ripu_lightning.data.streets.recipes import Range, Recipe
 
+_STATIC = (objects.building, objects.wall, objects.fence, objects.rail, objects.hedge, objects.tree)
+_KERB = (objects.pole, objects.light, objects.sign)
+_MOVING = (traffic.car, traffic.person, traffic.rider)
 DRAWERS: Mapping[str, Callable[[Canvas, Thing, np.random.Generator], None]] = {
-    "building": objects.building,
-    "wall": objects.wall,
-    "fence": objects.fence,
-    "rail": objects.rail,
-    "hedge": objects.hedge,
-    "tree": objects.tree,
-    "pole": objects.pole,
-    "light": objects.light,
-    "sign": objects.sign,
-    "car": traffic.car,
-    "person": traffic.person,
-    "rider": traffic.rider,
+    function.__name__: function for function in (*_STATIC, *_KERB, *_MOVING)
 }
 
 
@@ -35,16 +27,14 @@ class Scene:
     Args:
         recipe: the domain's ranges.
         size: ``(H, W)`` in pixels.
-        rng: the only source of chance.
+        rng: the only source of random numbers.
     """
 
     def __init__(self, recipe: Recipe, size: tuple[int, int], rng: np.random.Generator) -> None:
         self.recipe, self.rng = recipe, rng
         draw = self._draw
-        self.camera = Camera(
-            *size,
-            *map(draw, (recipe.focal, recipe.horizon, recipe.eye, recipe.offset, recipe.roll, recipe.curve)),
-        )
+        ranges = (recipe.focal, recipe.horizon, recipe.eye, recipe.offset, recipe.roll, recipe.curve)
+        self.camera = Camera(*size, *map(draw, ranges))
         self.road, self.pavement, self.setback = map(draw, (recipe.road, recipe.pavement, recipe.setback))
         self.things: list[Thing] = []
         for side in (-1, 1):
@@ -54,7 +44,7 @@ class Scene:
         self._populate()
 
     def paint(self, canvas: Canvas) -> Canvas:
-        """Paint everything onto an empty canvas of the scene's camera, and give it back."""
+        """Paint everything onto an empty canvas of the scene's camera, and return it."""
         Ground(canvas, self.recipe, self.rng).paint(self.road, self.pavement)
         for thing in sorted(self.things, key=lambda thing: -thing.order):
             DRAWERS[thing.kind](canvas, thing, self.rng)
@@ -86,13 +76,10 @@ class Scene:
         end, side = z + length, math.copysign(1.0, x)
         if end <= NEAR + 0.5:
             return
-        if kind == "building":
-            self._add(kind, x, z, (9.0, self._draw((4.0, 15.0)), length), end)
-        elif kind in ("wall", "fence", "rail"):
-            height = self._draw((1.2, 2.5))
-            self._add(kind, x, z, (0.2, height, length), end)
-        elif kind == "hedge":
-            self._add(kind, x, z, (1.0, self._draw((0.8, 2.0)), length), end)
+        barrier = (0.2, (1.2, 2.5))
+        shapes = {"building": (9.0, (4.0, 15.0)), "wall": barrier, "fence": barrier, "rail": barrier}
+        if shape := {**shapes, "hedge": (1.0, (0.8, 2.0))}.get(kind):
+            self._add(kind, x, z, (shape[0], self._draw(shape[1]), length), end)
         if kind != "building":
             for _ in range(self.rng.poisson(length / 5)):
                 spot = self._draw((z, end))
@@ -109,12 +96,11 @@ class Scene:
         while z < 45:
             kind = self._choose(self.recipe.furniture)
             x = side * (self.road + self._draw((0.3, 0.9)))
-            if kind == "pole":
-                self._add(kind, x, z, (self._draw((0.2, 0.34)), self._draw((5.0, 8.0)), 0.0))
-            elif kind == "light":
+            if kind == "light":
                 self._add(kind, x, z, (0.5, self._draw((2.8, 4.2)), 0.0))
-            elif kind == "sign":
-                self._add(kind, x, z, (self._draw((0.9, 1.3)), self._draw((2.4, 3.4)), 0.0))
+            elif kind in ("pole", "sign"):
+                width, height = ((0.2, 0.34), (5.0, 8.0)) if kind == "pole" else ((0.9, 1.3), (2.4, 3.4))
+                self._add(kind, x, z, (self._draw(width), self._draw(height), 0.0))
             else:
                 self._tree(x + side * 0.5, z, z)
             z += self._draw(self.recipe.spacing)
@@ -126,7 +112,7 @@ class Scene:
             self._car(side * (self.road - 1.0), z)
 
     def _car(self, x: float, z: float) -> None:
-        """A car, unless another one stands in its place."""
+        """A car, unless another one is in its place."""
         cars = (thing for thing in self.things if thing.kind == "car")
         if any(abs(other.x - x) < 2.1 and abs(other.z - z) < 5.2 for other in cars):
             return

@@ -62,7 +62,7 @@ def _texture(label: UInt8Array, rng: np.random.Generator) -> FloatArray:
 
 
 def _shadows(canvas: Canvas, label: UInt8Array, rng: np.random.Generator) -> FloatArray:
-    """Bands of shade that lie across the ground, as from houses and trees."""
+    """Bands of shade across the ground, as from houses and trees."""
     mask = Image.new("L", canvas.image.size, 255)
     draw = ImageDraw.Draw(mask)
     for _ in range(rng.poisson(2)):
@@ -77,7 +77,7 @@ def _shadows(canvas: Canvas, label: UInt8Array, rng: np.random.Generator) -> Flo
 
 
 def _haze(image: FloatArray, depth: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Koschmieder's law: what is far fades into the haze; the sky keeps some of its own colour."""
+    """Koschmieder's law: distant pixels fade into the haze; the sky keeps some of its own colour."""
     sight = np.float32(np.exp(rng.uniform(np.log(60), np.log(500))))
     veil = np.asarray(1 - np.exp(-depth / sight), dtype=np.float32)
     veil[depth >= SKY_DEPTH] = rng.uniform(0.2, 0.5)

@@ -1,4 +1,4 @@
-"""What moves in a street scene: drawers of cars, people and riders."""
+"""Moving objects of a street scene: functions that paint cars, people and riders."""
 
 import math
 
@@ -23,21 +23,10 @@ def car(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
         tyre = [(side * half, 0), (side * (half - 0.24), 0), (side * (half - 0.24), 0.4), (side * half, 0.4)]
         canvas.polygon(upright(canvas, thing, tyre), ink._replace(color=(24, 24, 26)))
     waist = 0.6 * height
-    tail = [
-        (-half, 0.22),
-        (half, 0.22),
-        (half, waist),
-        (half - 0.22, height),
-        (0.22 - half, height),
-        (-half, waist),
-    ]
+    tail = [(-half, 0.22), (half, 0.22), (half, waist), (half - 0.22, height), (0.22 - half, height), (-half, waist)]
     canvas.polygon(upright(canvas, thing, tail), ink)
-    glass = [
-        (0.16 - half, waist),
-        (half - 0.16, waist),
-        (half - 0.3, height * 0.94),
-        (0.3 - half, height * 0.94),
-    ]
+    top = height * 0.94
+    glass = [(0.16 - half, waist), (half - 0.16, waist), (half - 0.3, top), (0.3 - half, top)]
     canvas.polygon(upright(canvas, thing, glass), Ink(thing.second))
     _lamps(canvas, thing, half, waist, rng)
 
@@ -68,17 +57,13 @@ def _lamps(canvas: Canvas, thing: Thing, half: float, waist: float, rng: np.rand
 
 
 def person(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """Somebody who stands or walks."""
+    """A person who stands or walks."""
     tall, stride = thing.height / 1.75, rng.uniform(0.02, 0.3)
     lean, broad = rng.uniform(-0.04, 0.04), rng.uniform(0.18, 0.26)
     cloth = Ink(thing.color, Part.PERSON, thing.z)
     for side in (-1, 1):
-        leg = [
-            (side * 0.02, 0.9),
-            (side * 0.16, 0.9),
-            (side * stride + 0.07, 0.0),
-            (side * stride - 0.07, 0.0),
-        ]
+        foot = side * stride
+        leg = [(side * 0.02, 0.9), (side * 0.16, 0.9), (foot + 0.07, 0.0), (foot - 0.07, 0.0)]
         _limb(canvas, thing, leg, tall, cloth._replace(color=thing.second))
     torso = [(-broad * 0.8, 0.8), (broad * 0.8, 0.8), (broad + lean, 1.42), (-broad + lean, 1.42)]
     _limb(canvas, thing, torso, tall, cloth)
@@ -90,7 +75,7 @@ def person(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
 
 
 def rider(canvas: Canvas, thing: Thing, rng: np.random.Generator) -> None:
-    """Somebody on a bicycle, seen from the side or from behind; the bicycle counts as part of the rider."""
+    """A person on a bicycle, from the side or from behind; the bicycle belongs to the class rider."""
     frame = Ink((40, 42, 48), Part.RIDER, thing.z)
     cloth = frame._replace(color=thing.color)
     scale = canvas.camera.scale(thing.z)

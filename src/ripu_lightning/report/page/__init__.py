@@ -1,1 +1,1 @@
-"""The page of many runs: reads what runs recorded, compares them over seeds, and says which strategy and budget."""
+"""Many runs: comparable groups, statistics over seeds, a recommendation, and the HTML page."""

@@ -1,34 +1,40 @@
-"""The gallery: for a few images of a run what the network saw, scored, was told and made of it."""
+"""The gallery: for a few images of a run the network's input, scores and predictions, and what was queried and why."""
 
-import io
 import math
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
 from PIL import Image
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import first_line, require_plain_file
-from ripu_lightning.labels import NOT_ASKED, VOID, Answers, LabelStore
-from ripu_lightning.labels.answers import Int32Array, UInt8Array, box_sizes
-from ripu_lightning.report.page.data_uri import class_uri, image_uri, score_uri
-from ripu_lightning.report.page.runs import Run
+from ripu_lightning.labels import NOT_QUERIED, VOID, Answers
+from ripu_lightning.report.chart_types import COLOURS
+from ripu_lightning.report.page.run_folder import Run
 from ripu_lightning.untrusted import read_bounded
 
 LARGEST_PICTURE = 2**26
 """Bytes of a PNG, and pixels of it."""
 MARKS = 400
 """Most squares that are drawn over an image."""
-_FALLBACK = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75))
+WIDTH = 512
+"""Most pixels across: more would be too large for mail."""
+
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One pick: its box in pixels of the image, the round, the colours of answer and round, and why it was picked."""
+class QueryMark:
+    """One query: its box in pixels of the image, its round, the colours of answer and round, and why it was made."""
 
     left: float
     top: float
@@ -40,190 +46,164 @@ class Mark:
     why: str
 
 
+class ImagePanel(NamedTuple):
+    """One picture of an image."""
+
+    title: str
+    alternative_text: str
+    uri: str
+
+
 @dataclass(frozen=True)
-class Shot:
-    """One image: panels ``(title, alternative text, data URI)``, the first one of which carries the marks."""
+class GalleryImage:
+    """One image; the first panel carries the marks, of which ``hidden`` more are not drawn."""
 
     image_id: str
     width: int
     height: int
-    panels: Sequence[tuple[str, str, str]]
-    marks: Sequence[Mark]
+    panels: Sequence[ImagePanel]
+    marks: Sequence[QueryMark]
     hidden: int
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """The shots of one run, and the colours of the classes in them."""
+class RunGallery:
+    """The images of one run, the colours of the classes in them, and a line for each file that cannot be read."""
 
     title: str
-    shots: Sequence[Shot]
+    images: Sequence[GalleryImage]
     legend: Sequence[tuple[str, str]]
-    faults: Sequence[str] = field(default=())
+    problems: Sequence[str]
 
 
-def exhibit(title: str, run: Run, count: int) -> Exhibit | None:
+def run_gallery(title: str, run: Run, count: int) -> RunGallery | None:
     """Up to ``count`` pictured images of a run; None where it has none."""
-    folder, classes = run.folder / "pictures", list(run.result.iou)
-    colours = _colours(run, len(classes))
-    shots, faults = list[Shot](), list[str]()
-    for place in sorted(path.parent for path in folder.glob("*/image.png"))[:count]:
+    classes, images, problems = list(run.result.iou), list[GalleryImage](), list[str]()
+    colours = [_hex(color) for color in run.ledger.colors] if run.ledger else [*COLOURS] * (1 + len(classes) // 8)
+    for place in sorted(path.parent for path in (run.folder / "pictures").glob("*/image.png"))[:count]:
         try:
-            shots.append(_Pictured(folder, place.name, run.labels, classes, colours).shot())
+            images.append(_PicturedImage(run, place.name, classes, colours).show())
         except UserError as error:
-            faults.append(str(error))
-    legend = [(name, _hex(colour)) for name, colour in zip(classes, colours, strict=False)]
-    return Exhibit(title, shots, legend, faults) if shots or faults else None
+            problems.append(str(error))
+    legend = list(zip(classes, colours, strict=False))
+    return RunGallery(title, images, legend, problems) if images or problems else None
 
 
-def read_picture(path: Path, kind: str) -> tuple[UInt8Array, Mapping[str, str]]:
-    """Pixels and texts of a PNG from elsewhere.
-
-    Args:
-        path: of the file.
-        kind: ``RGB`` ``(H, W, 3)`` or ``L`` ``(H, W)``.
+def read_picture(path: Path, kind: str) -> tuple[Pixels, Mapping[str, str]]:
+    """Pixels and texts of a PNG from elsewhere, ``RGB`` ``(H, W, 3)`` or ``L`` ``(H, W)``.
 
     Raises:
-        UserError: it can not be read, or is no such PNG.
+        UserError: it cannot be read, or is no such PNG.
     """
     try:
         require_plain_file(path)
-        with Image.open(io.BytesIO(read_bounded(path, LARGEST_PICTURE)), formats=["PNG"]) as picture:
-            modes = {"L", "P"} if kind == "L" else {kind}
-            if picture.width * picture.height > LARGEST_PICTURE or picture.mode not in modes:
+        with Image.open(BytesIO(read_bounded(path, LARGEST_PICTURE)), formats=["PNG"]) as picture:
+            if picture.width * picture.height > LARGEST_PICTURE or picture.mode not in {kind, kind.replace("L", "P")}:
                 raise ValueError(f"{picture.width}x{picture.height} {picture.mode}, expected {kind}")
             pixels = np.array(picture, dtype=np.uint8)
             return pixels, {str(key): value for key, value in picture.info.items() if isinstance(value, str)}
     except UserError:
         raise
     except Exception as error:  # a damaged file makes the decoder raise nearly anything
-        raise UserError(f"{path}: picture can not be read ({first_line(error)})") from error
+        raise UserError(f"{path}: picture cannot be read ({first_line(error)})") from error
 
 
-class _Pictured:
+class _PicturedImage:
     """One image of a run's ``pictures`` folder, after each of its rounds."""
 
-    def __init__(
-        self,
-        folder: Path,
-        name: str,
-        labels: LabelStore | None,
-        classes: Sequence[str],
-        colours: Sequence[tuple[int, int, int]],
-    ) -> None:
-        self._folder, self._name, self._labels, self._classes = folder, name, labels, classes
+    def __init__(self, run: Run, name: str, classes: Sequence[str], colours: Sequence[str]) -> None:
+        self._folder, self._name, self._labels, self._classes = run.folder / "pictures", name, run.labels, classes
         self._palette = np.zeros((256, 3), dtype=np.uint8)
-        self._palette[: len(colours)] = colours
-        self._image = read_picture(folder / name / "image.png", "RGB")[0]
-        self._read: dict[tuple[int, str], tuple[UInt8Array, Mapping[str, str]] | None] = {}
+        self._palette[: len(colours)] = [list(bytes.fromhex(colour[1:])) for colour in colours]
+        self._image = read_picture(self._folder / name / "image.png", "RGB")[0]
+        self._map = cache(self._read_map)
+        found = (path.parent.parent.name for path in self._folder.glob(f"round_*/{name}/prediction.png"))
+        numbers = [folder.removeprefix("round_") for folder in found]
+        self._rounds = sorted(int(number) for number in numbers if number.isdecimal() and len(number) < 6)
 
-    def shot(self) -> Shot:
-        """Panels and marks."""
-        height, width = self._image.shape[:2]
-        image_id = next((each for each in self._touched if each.replace("/", "__") == self._name), None)
+    def show(self) -> GalleryImage:
+        queried = self._labels.queried_images if self._labels else ()
+        image_id = next((each for each in queried if each.replace("/", "__") == self._name), None)
         marks = [] if image_id is None else self._marks(image_id)
-        shown = _spread(marks, MARKS)
-        panels = [("what was bought", f"image {self._name} with the bought regions", image_uri(self._image))]
-        panels += [("image", f"image {self._name}", panels[0][2])] if marks else []
-        panels += [*self._labelled(), *self._scores()]
-        return Shot(image_id or self._name, width, height, panels, shown, len(marks) - len(shown))
+        # Of each round the first queries, if not all can be drawn.
+        parts = [[mark for mark in marks if mark.round == number] for number in sorted({mark.round for mark in marks})]
+        drawn = [mark for part in parts for mark in part[: MARKS // len(parts)]]
+        panels = [ImagePanel("queries", f"image {self._name} with its queries", _image_uri(self._image))]
+        panels += [ImagePanel("image", f"image {self._name}", panels[0].uri)] if marks else []
+        height, width = self._image.shape[:2]
+        panels += [*self._class_panels(), *self._score_panels()]
+        return GalleryImage(image_id or self._name, width, height, panels, drawn, len(marks) - len(drawn))
 
-    @property
-    def _touched(self) -> Sequence[str]:
-        return self._labels.touched if self._labels else ()
-
-    @cached_property
-    def _rounds(self) -> list[int]:
-        found = (path.parent.parent.name for path in self._folder.glob(f"round_*/{self._name}/prediction.png"))
-        numbers = [name.removeprefix("round_") for name in found]
-        return sorted(int(number) for number in numbers if number.isdecimal() and len(number) < 6)
-
-    def _map(self, number: int, kind: str) -> tuple[UInt8Array, Mapping[str, str]] | None:
+    def _read_map(self, number: int, kind: str) -> tuple[Pixels, Mapping[str, str]] | None:
         """A map of the network after so many rounds, with its texts; None where there is none of the image's size."""
-        key = number, kind
-        if key not in self._read:
-            path = self._folder / f"round_{number}" / self._name / f"{kind}.png"
-            found = read_picture(path, "L") if path.exists() else None
-            self._read[key] = found if found and found[0].shape == self._image.shape[:2] else None
-        return self._read[key]
+        path = self._folder / f"round_{number}" / self._name / f"{kind}.png"
+        found = read_picture(path, "L") if path.exists() else None
+        return found if found and found[0].shape == self._image.shape[:2] else None
 
-    def _labelled(self) -> list[tuple[str, str, str]]:
+    def _class_panels(self) -> list[ImagePanel]:
         truth = self._folder / self._name / "truth.png"
-        maps = [("truth", read_picture(truth, "L")[0])] if truth.exists() else []
+        maps = {"truth": read_picture(truth, "L")} if truth.exists() else {}
         for number in dict.fromkeys([*self._rounds[:1], *self._rounds[-1:]]):
             found = self._map(number, "prediction")
-            when = "before any label" if number == 0 else f"after round {number}"
-            maps += [(f"prediction {when}", found[0])] if found else []
-        return [(title, f"{title} of image {self._name}", class_uri(pixels, self._palette)) for title, pixels in maps]
-
-    def _scores(self) -> list[tuple[str, str, str]]:
-        """The maps of the last round that was bought with a pictured network."""
-        number = next((each for each in reversed(self._rounds) if self._map(each, "score")), None)
-        if number is None:
-            return []
-        found = [(kind, self._map(number, kind)) for kind in ("score", "impurity", "uncertainty")]
-        title = "{} for round " + str(number + 1)
+            if found:
+                maps[f"prediction {f'after round {number}' if number else 'before any label'}"] = found
         return [
-            (title.format(kind), f"{kind} of image {self._name}, bright is high", score_uri(each[0]))
-            for kind, each in found
-            if each
+            ImagePanel(title, f"{title} of image {self._name}", _class_uri(pixels, self._palette))
+            for title, (pixels, _) in maps.items()
         ]
 
-    def _marks(self, image_id: str) -> list[Mark]:
+    def _score_panels(self) -> list[ImagePanel]:
+        """The maps of the last round that a pictured network selected."""
+        number = next((each for each in reversed(self._rounds) if self._map(each, "score")), None)
+        kinds = () if number is None else ("score", "impurity", "uncertainty")
+        return [
+            ImagePanel(
+                f"{kind} for round {number + 1}", f"{kind} of {self._name}, high is bright", _score_uri(found[0])
+            )
+            for kind in kinds
+            if number is not None and (found := self._map(number, kind))
+        ]
+
+    def _marks(self, image_id: str) -> list[QueryMark]:
         marks = []
         for entry in self._labels.rounds if self._labels else ():
             answers = self._labels.answers(image_id, entry.number) if self._labels else None
             marks += self._marks_of(answers, entry.number) if answers else []
         return marks
 
-    def _marks_of(self, answers: Answers, number: int) -> list[Mark]:
+    def _marks_of(self, answers: Answers, number: int) -> list[QueryMark]:
         least = max(self._image.shape[:2]) / 90  # or a pixel of a large image would not be seen
-        ends = np.cumsum(box_sizes(answers.boxes))
-        patches = np.split(answers.values, ends[:-1])
+        last = len(self._labels.rounds) if self._labels else number
+        outline = _hex([255 * (number - 1) // max(1, last - 1)] * 3)  # black for the first round, white for the last
+        patches = np.split(answers.values, np.cumsum(answers.boxes[:-1, 2] * answers.boxes[:-1, 3]))
         found = []
-        for rank, (box, centre, patch) in enumerate(zip(answers.boxes, answers.centres, patches, strict=True), start=1):
-            top, left, height, width = map(float, box)
+        queries = zip(answers.boxes.tolist(), answers.centres.tolist(), patches, answers.scores.tolist(), strict=True)
+        for rank, ((top, left, height, width), centre, patch, score) in enumerate(queries, start=1):
             wide, tall = max(width, least), max(height, least)
-            counts = Counter(patch[patch != NOT_ASKED].tolist())
-            answered = counts.most_common(1)[0][0] if counts else VOID
-            score, answer = float(answers.scores[rank - 1]), f"answer: {self._text(counts)}"
-            head = f"round {number}, pick {rank} of {len(answers)} in this image; score {score:.4g}"
-            why = "; ".join([head, *self._at(number - 1, centre), answer])
+            counts = Counter(patch[patch != NOT_QUERIED].tolist()).most_common()
+            colour = _hex(self._palette[counts[0][0] if counts else VOID].tolist())
+            classes = ", ".join(f"{self._class(value)} ({count})" for value, count in counts[:4])
+            pixels = f"pixel{'s' * (sum(count for _, count in counts) != 1)}"
+            head = f"round {number}, query {rank} of {len(answers)} in this image; score {score:.4g}"
+            why = "; ".join([head, *self._network_at(number - 1, *centre), f"answer: {classes} {pixels}"])
             corner = left + (width - wide) / 2, top + (height - tall) / 2
-            colour = _hex(self._palette[answered].tolist())
-            found.append(Mark(*corner, wide, tall, number, colour, self._outline(number), why))
+            found.append(QueryMark(*corner, wide, tall, number, colour, outline, why))
         return found
 
-    def _outline(self, number: int) -> str:
-        """From black for the first round to white for the last."""
-        last = len(self._labels.rounds) if self._labels else number
-        return _hex([255 * (number - 1) // max(1, last - 1)] * 3)
-
-    def _at(self, number: int, centre: Int32Array) -> list[str]:
-        """What the network after so many rounds said about a pixel."""
-        row, column = map(int, centre)
-        texts = list[str]()
+    def _network_at(self, number: int, row: int, column: int) -> list[str]:
+        """Impurity, uncertainty and prediction of the network after so many rounds at a pixel."""
         if row >= self._image.shape[0] or column >= self._image.shape[1]:
-            return texts
+            return []
+        texts = []
         for kind in ("impurity", "uncertainty"):
-            found = self._map(number, kind)
-            if found:
+            if found := self._map(number, kind):
                 texts.append(f"{kind} {found[0][row, column] / 255 * _number(found[1].get('maximum')):.2f}")
-        prediction = self._map(number, "prediction")
-        return [*texts, f"predicted: {self._class(int(prediction[0][row, column]))}"] if prediction else texts
-
-    def _text(self, counts: Mapping[int, int]) -> str:
-        parts = [f"{self._class(value)} ({count})" for value, count in Counter(counts).most_common(4)]
-        return f"{', '.join(parts)} pixel{'s' * (sum(counts.values()) != 1)}"
+        if found := self._map(number, "prediction"):
+            texts.append(f"predicted: {self._class(int(found[0][row, column]))}")
+        return texts
 
     def _class(self, value: int) -> str:
         return self._classes[value] if value < len(self._classes) else "void"
-
-
-def _colours(run: Run, count: int) -> list[tuple[int, int, int]]:
-    if run.ledger:
-        return [(red, green, blue) for red, green, blue in run.ledger.colors]
-    return [_FALLBACK[index % len(_FALLBACK)] for index in range(count)]
 
 
 def _hex(colour: Sequence[int]) -> str:
@@ -232,14 +212,36 @@ def _hex(colour: Sequence[int]) -> str:
 
 def _number(text: str | None) -> float:
     try:
-        value = float(text or "nan")
+        return float(text or "nan")
     except ValueError:
         return math.nan
-    return value if math.isfinite(value) else math.nan
 
 
-def _spread(marks: Sequence[Mark], most: int) -> list[Mark]:
-    """At most so many, of all rounds, the first picks of each."""
-    rounds = sorted({mark.round for mark in marks})
-    each = most // max(1, len(rounds))
-    return [mark for number in rounds for mark in [every for every in marks if every.round == number][:each]]
+def _image_uri(image: Pixels) -> str:
+    """An RGB image ``(H, W, 3)`` as JPEG."""
+    return _uri(_smaller(image, Image.Resampling.BOX), "JPEG", quality=82)
+
+
+def _class_uri(labels: Pixels, palette: Pixels) -> str:
+    """Class indices ``(H, W)`` in the colours ``(256, 3)`` of a palette."""
+    small = _smaller(labels, Image.Resampling.NEAREST)
+    small.putpalette(palette.tobytes())
+    return _uri(small, "PNG", optimize=True)
+
+
+def _score_uri(score: Pixels) -> str:
+    """A map ``(H, W)``, 0..255, from dark to bright."""
+    small = np.array(_smaller(score, Image.Resampling.BOX))
+    return _uri(Image.fromarray(colormaps["viridis"](small, bytes=True)[..., :3]), "JPEG", quality=80)
+
+
+def _smaller(pixels: Pixels, resampling: Image.Resampling) -> Image.Image:
+    height = max(1, round(pixels.shape[0] * WIDTH / pixels.shape[1]))
+    picture = Image.fromarray(pixels)
+    return picture if picture.width <= WIDTH else picture.resize((WIDTH, height), resampling)
+
+
+def _uri(picture: Image.Image, kind: str, **options: int | bool) -> str:
+    content = BytesIO()
+    picture.save(content, format=kind, **options)
+    return f"data:image/{kind.lower()};base64,{b64encode(content.getvalue()).decode()}"

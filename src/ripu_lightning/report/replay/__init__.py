@@ -1,1 +1,1 @@
-"""Strategies replayed on one network, without training: what each would buy, counted against the truth."""
+"""Strategies replayed on one network, without training: what each would query, counted against the truth."""

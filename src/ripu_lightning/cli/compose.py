@@ -1,0 +1,184 @@
+"""Configs from overrides, checked before Hydra composes them, and without Hydra's global state."""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.experiment import launching as launching  # registers ${start:}
+from ripu_lightning.experiment.config_keys import first_line
+
+FROM_CHECKPOINT = {"evaluate": ("data.", "evaluation."), "compare": ("data.",)}
+"""Command -> keys that are the checkpoint's; a plus in front of a key changes them."""
+EXTRAS = {"submitit_local": "cluster", "submitit_slurm": "cluster", "joblib": "joblib", "optuna": "optuna"}
+"""Launcher or sweeper of Hydra -> the extra that brings it."""
+COMPOSING = (HydraException, OmegaConfBaseException, ValueError)
+"""What Hydra raises where overrides do not fit the configs."""
+
+
+def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictConfig:
+    """The config of a command, as its command line would compose it.
+
+    ``output`` keeps its ``${start:}``, the time at which it is read; ``run_experiment`` puts its own folder there.
+
+    Args:
+        overrides: as on the command line, such as ``["experiment=demo", "seed=1"]``.
+        config_name: ``train``, ``evaluate``, ``compare`` or ``convert``.
+
+    Raises:
+        UserError: an override that does not fit; the line suggests one that does.
+
+    >>> compose(["schedule.steps=900", "network=small"]).schedule.steps
+    900
+    """
+    config = load(config_loader(), config_name, list(overrides))
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def conf_dir() -> Path:
+    """The folder of configs: inside an installed wheel, next to ``src`` in a clone."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def config_loader(config_dir: str | None = None) -> ConfigLoader:
+    """Hydra's loader of our configs, and of a user's own folder if one is given (``--config-dir``)."""
+    search_path = create_config_search_path(str(conf_dir()))
+    if config_dir:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir: there is no folder {config_dir}")
+        schema = SearchPathQuery(provider="schema")  # Hydra wants it last
+        search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", schema)
+    return ConfigLoaderImpl(search_path)
+
+
+def searching(loader: ConfigLoader, overrides: list[str]) -> ConfigLoader:
+    """A loader that also knows the folders of ``hydra.searchpath``, which Hydra's own reads only to compose."""
+    search_path = deepcopy(loader.get_search_path())
+    for override in _parsed(loader, overrides):
+        folders = override.value() if override.get_key_element() == "hydra.searchpath" else None
+        for folder in folders if isinstance(folders, list) else []:
+            search_path.prepend("hydra.searchpath", str(folder), SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(search_path)
+
+
+def load(loader: ConfigLoader, config_name: str, overrides: list[str], sweep: bool = False) -> DictConfig:
+    """Compose, with Hydra's own config under ``hydra``; of a sweep the first job, after a look at all its options.
+
+    Raises:
+        UserError: naming the override that does not fit.
+    """
+    parsed = _parsed(loader, overrides)
+    try:
+        config = _load(loader, config_name, [_without_sweep(each) for each in parsed] if sweep else overrides)
+        extended = searching(loader, overrides)
+        for override in parsed if sweep else []:
+            _check_option(extended, override)
+        return config
+    except COMPOSING as error:
+        if isinstance(error, UserError):
+            raise
+        loader = searching(loader, overrides)
+        # Groups first, as Hydra does, because they bring the keys that others change.
+        order = sorted(parsed, key=lambda each: not _is_group(loader, each))
+        known = _load(loader, config_name, [])
+        for number, override in enumerate(order, 1):
+            _check_option(loader, override)
+            try:
+                known = _load(loader, config_name, [_without_sweep(each) for each in order[:number]])
+            except COMPOSING as reason:
+                raise UserError(_problem(override, known, config_name, reason)) from error
+        raise UserError(first_line(error)) from error
+
+
+def _load(loader: ConfigLoader, config_name: str, overrides: list[str]) -> DictConfig:
+    return loader.load_configuration(config_name, overrides, run_mode=RunMode.RUN, from_shell=False)
+
+
+def _parsed(loader: ConfigLoader, overrides: list[str]) -> list[Override]:
+    try:
+        return OverridesParser.create(loader).parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise UserError(
+            f"{error.override!r} is no override that Hydra can read; expected key=value (quote special characters)"
+        ) from error
+
+
+def _is_group(loader: ConfigLoader, override: Override) -> bool:
+    return bool(loader.get_group_options(override.key_or_group) or loader.list_groups(override.key_or_group))
+
+
+def _check_option(loader: ConfigLoader, override: Override) -> None:
+    """Refuse options that a group does not have, also among the values of a sweep."""
+    group, options = override.key_or_group, loader.get_group_options(override.key_or_group)
+    if override.is_delete() or not (options or loader.list_groups(group)):
+        return
+    given: Any = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else override.value()
+    values = given if isinstance(given, list) else [given]
+    for option in values:
+        if option is None:
+            raise UserError(f"{group}: a group cannot be null; choose an option, or leave it out (--help lists them)")
+        if not isinstance(option, str):
+            raise UserError(f"{group}: expected the name of an option; a class of your own: +{group}._target_=...")
+        if override.is_add():
+            continue
+        folder, _, name = option.rpartition("/")
+        known = loader.get_group_options(f"{group}/{folder}" if folder else group)
+        if name not in known:
+            raise UserError(_no_option(group, option, known))
+
+
+def _no_option(group: str, option: str, known: Sequence[str]) -> str:
+    if group in ("hydra/launcher", "hydra/sweeper") and option in EXTRAS:
+        return f"{group}={option}: not installed; pip install 'ripu-lightning[{EXTRAS[option]}]'"
+    return f"{group}: no option {option!r}; {suggest(option.rpartition('/')[2], known)}"
+
+
+def _without_sweep(override: Override) -> str:
+    """The override with the first of its values."""
+    line = str(override.input_line)
+    if not override.is_sweep_override():
+        return line
+    value = override.value()
+    first = value.start if isinstance(value, IntervalSweep) else next(iter(override.sweep_string_iterator()))
+    return f"{line.partition('=')[0]}={first}"
+
+
+def _problem(override: Override, config: DictConfig, config_name: str, reason: Exception) -> str:
+    """Why an override does not fit the config that is composed of those before it."""
+    if isinstance(reason, MissingConfigException) and reason.missing_cfg_file:  # of the defaults of an option
+        group, _, option = str(reason.missing_cfg_file).rpartition("/")
+        return _no_option(group, option, reason.options or ())
+    key, known = override.get_key_element().lstrip("+~"), list(_flatten(config))
+    if key.startswith(FROM_CHECKPOINT.get(config_name, ())):
+        return f"{key}: no such key here; +{key}=... with a plus in front changes the checkpoint's own config"
+    if key in known:
+        return first_line(reason)
+    near = {*known, *map(str, config.hydra.runtime.choices)}
+    near = {name for name in near if name.startswith("hydra") == key.startswith("hydra")}
+    return f"no key {key!r} in the config; {suggest(key, near)} (--help lists all keys)"
+
+
+def _flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, config.keys()):
+        name = f"{prefix}{key}"
+        yield name
+        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
+            continue
+        if isinstance(config[key], DictConfig):
+            yield from _flatten(config[key], f"{name}.")

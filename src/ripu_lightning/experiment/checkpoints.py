@@ -1,0 +1,58 @@
+"""Checkpoints of this package, distinguished from everything else that torch can save."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ripu_lightning.errors import UserError
+from ripu_lightning.networks.weights import read_entries
+from ripu_lightning.report.result import is_labelling
+from ripu_lightning.report.run_files import RunFiles
+from ripu_lightning.untrusted import is_line, leaves
+
+SPENT = RunFiles.__qualname__
+"""Entry of a checkpoint that holds its strategy and budget."""
+PREFIX = "network."
+"""Prefix of the network's parameters in a checkpoint of :class:`SegmentationModule`."""
+GROUPS = ("network", "data", "loss", "optimizer", "schedule", "evaluation", "trainer")
+"""Groups of the config in a checkpoint that an evaluation needs."""
+PLAIN = {str, int, float, bool, type(None)}
+
+
+def is_ours(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds all that an evaluation needs."""
+    try:
+        known = checkpoint["hyper_parameters"]
+        config, spent, state = known["config"], checkpoint["callbacks"][SPENT], checkpoint["state_dict"]
+        return (
+            all(isinstance(part, Mapping) for part in (state, *(config[group] for group in GROUPS)))
+            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items())
+            and all(type(leaf) in PLAIN for part in (config, spent, known["classes"]) for leaf in leaves(part))
+            and all(isinstance(text, str) and is_line(text) for text in (config["name"], *known["classes"]))
+            and all(isinstance(number, int) for number in (config["seed"], checkpoint.get("global_step", 0)))
+            and is_labelling(spent)
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's own state dict."""
+    state = checkpoint["state_dict"].items()
+    return {key.removeprefix(PREFIX): value for key, value in state if key.startswith(PREFIX)}
+
+
+def load_checkpoint(path: Path) -> Mapping[str, Any]:
+    """A checkpoint of :class:`SegmentationModule`.
+
+    Raises:
+        UserError: a file that cannot be read, or a checkpoint of something else.
+    """
+    checkpoint = read_entries(path, "checkpoint")
+    if not is_ours(checkpoint):
+        raise UserError(
+            f"checkpoint: {path} is no checkpoint written by ripu-train (ripu-convert makes one of the public code's)"
+        )
+    return checkpoint

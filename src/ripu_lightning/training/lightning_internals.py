@@ -1,0 +1,54 @@
+"""Everything of Lightning that this package uses without Lightning promising it; a test names each part.
+
+Lightning has no public switch for its signal handlers, does not say whether it replaces samplers, does not declare
+``Trainer.callbacks``, and takes a checkpoint of an epoch's last step for one inside the epoch.
+"""
+
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
+
+
+class _NoHandlers(_SignalConnector):
+    """Installs nothing: Lightning's own handlers talk to the other ranks in the middle of a step."""
+
+    def register_signal_handlers(self) -> None:
+        pass
+
+
+def leave_signals_alone(trainer: Trainer) -> None:
+    """Keep Lightning from installing signal handlers in this ``fit``; call it in a ``setup`` hook or earlier."""
+    trainer._signal_connector = _NoHandlers(trainer)
+
+
+def replaces_samplers(trainer: Trainer) -> bool:
+    """Whether Lightning replaces the samplers of a distributed run by its own (``use_distributed_sampler``)."""
+    return bool(trainer._accelerator_connector.use_distributed_sampler)
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """The trainer's list of callbacks, in the order in which they are called."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
+
+
+def complete_epoch(checkpoint: dict[str, Any]) -> None:
+    """Turn a checkpoint that was written at an epoch's last step into one that was written at the epoch's end.
+
+    Otherwise a run that resumes would take the steps of the next epoch for done as far as this one went. A checkpoint
+    of an epoch's end stays as it is.
+    """
+    state = checkpoint["loops"]["fit_loop"]
+    for part in ("total", "current"):
+        batches, epochs = state["epoch_loop.batch_progress"][part], state["epoch_progress"][part]
+        batches["completed"] = batches["processed"]
+        epochs["processed"] = epochs["started"]
+    state["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
+    validation = state["epoch_loop.val_loop.batch_progress"]
+    validation["total"] = dict(validation["current"])
+
+
+def drop_loader_states(checkpoint: dict[str, Any]) -> None:
+    """Remove the states of a checkpoint's loaders: Lightning refuses them where the number of loaders differs."""
+    checkpoint["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)

@@ -1,0 +1,202 @@
+"""Answers of inactive rounds are used again, against a plain dictionary of everything ever answered."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ripu_lightning.annotation import AnswersPending, FileAnnotator, Query
+from ripu_lightning.annotation.reuse import annotate_or_reuse
+from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.data.dataset import SegmentationDataset
+from ripu_lightning.labels import NOT_QUERIED, Answers, LabelStore
+
+IMAGES = {"a": (5, 6), "b": (4, 4), "c": (3, 7)}
+BOXES = [(0, 0, 2, 2), (1, 1, 2, 2), (0, 0, 1, 1), (1, 0, 2, 3)]
+
+
+class Person:
+    """Answers every query differently each time, and records the queries."""
+
+    name, reads_truth = "person", False
+
+    def __init__(self, turned: bool = False) -> None:
+        self.asked: list[list[Query]] = []
+        self.given = np.random.default_rng(0)
+        self.turned = turned
+
+    def annotate(self, round_number: int, queries: Sequence[Query]) -> Iterable[Answers]:
+        self.asked.append(list(queries))
+        return (self.answer(query) for query in (reversed(queries) if self.turned else queries))
+
+    def answer(self, query: Query) -> Answers:
+        count = int((query.boxes[:, 2] * query.boxes[:, 3]).sum())
+        values = self.given.choice(np.array([0, 1, 2, 255], dtype=np.uint8), count)
+        if query.inside is not None:
+            values[~query.inside] = NOT_QUERIED
+        return Answers(query.image_id, query.centres, query.boxes, values, query.scores)
+
+
+class Stubborn(Person):
+    """Answers another query than the one it is given."""
+
+    def __init__(self, other: Query) -> None:
+        super().__init__()
+        self.other = other
+
+    def answer(self, query: Query) -> Answers:
+        return super().answer(self.other)
+
+
+def parts(query: Query) -> list[npt.NDArray[np.bool_]]:
+    """The queried pixels of each box."""
+    ends = np.cumsum(query.boxes[:, 2] * query.boxes[:, 3])
+    inside = np.ones(int(ends[-1]), dtype=bool) if query.inside is None else query.inside
+    return [inside[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def draw(picks: dict[str, list[int]], ragged: bool, seed: int) -> list[Query]:
+    """For each image the boxes of some numbers; a ragged one leaves out the first pixel of every box."""
+    rng, queries = np.random.default_rng(seed), []
+    for index, image_id in enumerate(IMAGES):
+        boxes = np.array([BOXES[pick] for pick in picks[image_id]], dtype=np.int32).reshape(-1, 4)
+        sizes = (boxes[:, 2] * boxes[:, 3]).tolist()
+        inside = np.concatenate([np.zeros(0, bool), *(np.arange(size) > 0 for size in sizes)]) if ragged else None
+        scores = rng.random(len(boxes), dtype=np.float32)
+        queries.append(Query(index, image_id, boxes[:, :2].copy(), boxes, inside, scores))
+    return queries
+
+
+PICKS = st.fixed_dictionaries({image: st.lists(st.integers(0, 3), unique=True, max_size=4) for image in IMAGES})
+ROUNDS = st.lists(st.tuples(PICKS, st.booleans(), st.integers(0, 2)), min_size=1, max_size=5)
+
+
+@settings(max_examples=50)
+@given(ROUNDS, st.booleans())
+def test_against_a_plain_dictionary(rounds: list[tuple[dict[str, list[int]], bool, int]], turned: bool) -> None:
+    person = Person(turned)
+    with tempfile.TemporaryDirectory() as folder:
+        store = LabelStore.create_or_open(Path(folder), classes=("x", "y", "z"), images=IMAGES)
+        with store:
+            answered: list[tuple[str, dict[tuple[object, ...], bytes]]] = []  # all rounds ever, as dictionaries
+            for seed, (picks, ragged, back) in enumerate(rounds):
+                store.roll_back(max(0, len(store.rounds) - back))
+                aside = {entry.sha256 for entry in store.inactive}
+                known: dict[tuple[object, ...], bytes] = {}
+                for digest, contents in answered:
+                    known |= contents if digest in aside else {}
+                queries = draw(picks, ragged, seed)
+                before = len(person.asked)
+                answers = list(annotate_or_reuse(person, store, queries))
+                entry = store.commit(answers, strategy="s", annotator="person", exclusion=0)
+                asked = {
+                    (each.image_id, tuple(box), part.tobytes())
+                    for each in (person.asked[before] if len(person.asked) > before else [])
+                    for box, part in zip(each.boxes.tolist(), parts(each) if len(each.boxes) else [], strict=True)
+                }
+                made: dict[tuple[object, ...], bytes] = {}
+                by_image = {each.image_id: each for each in answers}
+                for query in queries:
+                    got = by_image[query.image_id]
+                    for name in ("centres", "boxes", "scores"):
+                        assert getattr(got, name).tobytes() == getattr(query, name).tobytes()
+                    start = 0
+                    for box, part in zip(query.boxes.tolist(), parts(query) if len(query.boxes) else [], strict=True):
+                        key = (query.image_id, tuple(box), part.tobytes())
+                        values = got.values[start : start + len(part)]
+                        start += len(part)
+                        assert ((values != NOT_QUERIED) == part).all()
+                        made[key] = values.tobytes()
+                        assert (key in asked) == (key not in known)
+                        if key in known:
+                            assert made[key] == known[key]
+                if not turned:
+                    assert [each.image_id for each in answers] == list(IMAGES)
+                answered.append((entry.sha256, made))
+
+
+def store_with_an_inactive_round(folder: Path, person: Person, queries: list[Query]) -> LabelStore:
+    store = LabelStore.create_or_open(folder, classes=("x", "y", "z"), images=IMAGES)
+    store.commit(person.annotate(1, queries), strategy="s", annotator="person", exclusion=0)
+    store.roll_back(0)
+    return store
+
+
+ALL = {"a": [0, 2], "b": [1], "c": [3, 0]}
+
+
+def test_the_annotator_is_not_called_where_all_is_known(tmp_path: Path) -> None:
+    person, queries = Person(), draw(ALL, False, 0)
+    with store_with_an_inactive_round(tmp_path, person, queries) as store:
+        again = [replace(query, scores=query.scores + 1) for query in queries]
+        found = list(annotate_or_reuse(person, store, again))
+        assert len(person.asked) == 1
+        for query, answers in zip(again, found, strict=True):
+            (entry,) = store.inactive
+            assert answers.scores.tolist() == query.scores.tolist()
+            assert entry.queries == sum(len(each.centres) for each in queries)
+
+
+def test_without_inactive_rounds_the_annotator_gets_the_very_queries(tmp_path: Path) -> None:
+    person, queries = Person(), draw(ALL, False, 0)
+    store = LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES)
+    with store:
+        store.commit(person.annotate(1, queries), strategy="s", annotator="person", exclusion=0)
+        found = annotate_or_reuse(person, store, queries)
+        assert all(one is other for one, other in zip(person.asked[1], queries, strict=True))
+        assert len(list(found)) == 3
+
+
+def test_a_damaged_inactive_round_is_ignored(tmp_path: Path) -> None:
+    person, queries = Person(), draw(ALL, False, 0)
+    with store_with_an_inactive_round(tmp_path, person, queries) as store:
+        path = tmp_path / "round_001.parquet"
+        path.write_bytes(path.read_bytes()[:-1])
+        assert len(list(annotate_or_reuse(person, store, queries))) == 3
+        assert len(person.asked) == 2
+
+
+def test_answers_to_other_boxes_are_refused(tmp_path: Path) -> None:
+    person, queries = Person(), draw(ALL, False, 0)
+    with store_with_an_inactive_round(tmp_path, person, queries) as store:
+        more = draw({**ALL, "a": [0, 3]}, False, 1)
+        with pytest.raises(ValueError, match="a: the annotator answered other boxes"):
+            list(annotate_or_reuse(Stubborn(queries[0]), store, more))
+
+
+class Pictures(SegmentationDataset):
+    """Black pictures without labels."""
+
+    classes = ClassMap(("x", "y", "z"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+
+    def __init__(self) -> None:
+        self.ids = list(IMAGES)
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        return np.zeros((*self.size(index), 3), dtype=np.uint8)
+
+    def label(self, index: int) -> npt.NDArray[np.uint8]:
+        raise AssertionError("the truth was opened")
+
+    def size(self, index: int) -> tuple[int, int]:
+        return IMAGES[self.ids[index]]
+
+
+def test_files_are_not_touched_where_all_is_known(tmp_path: Path) -> None:
+    queries, folder = draw(ALL, False, 0), tmp_path / "annotation"
+    with store_with_an_inactive_round(tmp_path / "labels", Person(), queries) as store:
+        annotator = FileAnnotator(Pictures(), folder)
+        assert len(list(annotate_or_reuse(annotator, store, queries))) == 3
+        assert not folder.exists()
+        (folder / "round_001").mkdir(parents=True)  # of another time: it is not even looked at
+        assert len(list(annotate_or_reuse(annotator, store, queries))) == 3
+        (folder / "round_001").rmdir()
+        with pytest.raises(AnswersPending, match="1 regions in 1 images"):
+            annotate_or_reuse(annotator, store, draw({**ALL, "b": [1, 2]}, False, 1))
+        assert [path.name for path in (folder / "round_001" / "asked").iterdir()] == ["b.png"]
