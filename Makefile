@@ -31,8 +31,8 @@ demo: install  ## RIPU on the embedded domain pair, in minutes; the run folder i
 test: install  ## the whole test suite; HYPOTHESIS_PROFILE=thorough draws more random examples
 	$(PYTEST) -n $(WORKERS)
 
-test-fast: install  ## tests that neither start processes nor draw their examples at random
-	$(PYTEST) -n $(CORES) -m "not process and not fuzz"
+test-fast: install  ## tests that start no process, run no command and draw no examples at random
+	$(PYTEST) -n $(CORES) -m "not process and not fuzz and not run"
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

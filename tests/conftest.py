@@ -17,6 +17,8 @@ import forked
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: test files run side by side, one a core
 QUICK = 20
 """Examples that a property test draws at most, unless ``HYPOTHESIS_PROFILE=thorough``: then as many as it says."""
+RUNS = {"cli", "experiment", "report", "training"}
+"""Folders whose tests mostly run commands or train networks."""
 STARTERS = {"Popen", "run", "get_context"}
 TESTS = str(Path(__file__).parent)
 SETTINGS = "_hypothesis_internal_use_settings"
@@ -75,6 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         test = getattr(item, "obj", None)
         if isinstance(item, pytest.Function) and starts_processes(item):
             item.add_marker("process")
+        if item.path.parent.name in RUNS:
+            item.add_marker("run")
         if not getattr(test, "is_hypothesis_test", False):
             continue
         item.add_marker("fuzz")
