@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import v2
 
 from ripu_lightning.data import ActiveDataModule, wrap_dataset
 from ripu_lightning.data.resizing import resize_image, resize_mask
@@ -226,16 +227,12 @@ def cut(image: Bytes, mask: Bytes) -> tuple[Bytes, Bytes]:
     return image[top : top + 16, left : left + 20], mask[top : top + 16, left : left + 20]
 
 
-def v2_flip() -> Callable[..., Any]:
-    return pytest.importorskip("torchvision.transforms.v2").RandomHorizontalFlip(p=1)
-
-
 FLIPS = {
     "albumentations": lambda: A.HorizontalFlip(p=1),
     "albumentations, composed": lambda: A.Compose([A.OneOf([A.HorizontalFlip(p=1)], p=1)]),
     "albumentations, in a list": lambda: [A.HorizontalFlip(p=1)],
-    "torchvision": v2_flip,
-    "torchvision, composed": lambda: pytest.importorskip("torchvision.transforms.v2").Compose([v2_flip()]),
+    "torchvision": lambda: v2.RandomHorizontalFlip(p=1),
+    "torchvision, composed": lambda: v2.Compose([v2.RandomHorizontalFlip(p=1)]),
     "function": lambda: lambda image, mask: (image[:, ::-1], mask[:, ::-1]),
 }
 
@@ -250,13 +247,10 @@ def test_ones_own_flip_is_numpys(kind: str) -> None:
 
 
 def rotations() -> dict[str, Callable[[], Any]]:
-    def v2() -> Any:
-        return pytest.importorskip("torchvision.transforms.v2")
-
     return {
         "albumentations": lambda: A.Rotate((30, 60), p=1),
-        "torchvision": lambda: v2().RandomRotation((30, 60)),
-        "torchvision, filled with a class": lambda: v2().RandomRotation((30, 60), fill=5),
+        "torchvision": lambda: v2.RandomRotation((30, 60)),
+        "torchvision, filled with a class": lambda: v2.RandomRotation((30, 60), fill=5),
     }
 
 
@@ -289,7 +283,7 @@ def test_the_seed_decides_ones_own_augmentation(make: Callable[[], Any]) -> None
 
 
 def v2_crop() -> Any:
-    return pytest.importorskip("torchvision.transforms.v2").RandomCrop((16, 20))
+    return v2.RandomCrop((16, 20))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

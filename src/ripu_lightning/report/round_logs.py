@@ -26,7 +26,8 @@ from ripu_lightning.training.loggers import log_media, log_picture, wandb_runs
 from ripu_lightning.training.loop import ActiveLearningLoop
 from ripu_lightning.training.module import SegmentationModule
 
-VOID = IGNORE - 1
+VOID_IN_PICTURE = IGNORE - 1
+"""Value of void pixels in pictures of masks, where 255 are the pixels that were not queried."""
 PATIENCE = 60
 """Seconds to wait for W&B to have the labels of the previous round."""
 
@@ -163,10 +164,10 @@ def log_snapshot(
     import wandb
 
     names = dict(enumerate(classes.names))
-    queried = np.where((snapshot.query_round > 0) & (snapshot.labels == IGNORE), VOID, snapshot.labels)
+    queried = np.where((snapshot.query_round > 0) & (snapshot.labels == IGNORE), VOID_IN_PICTURE, snapshot.labels)
     masks = {
         "prediction": (snapshot.prediction, names),
-        "queried": (queried, {**names, VOID: "void", IGNORE: "not queried"}),
+        "queried": (queried, {**names, VOID_IN_PICTURE: "void", IGNORE: "not queried"}),
     }
     if snapshot.truth is not None:
         masks["truth"] = (snapshot.truth, {**names, IGNORE: "ignored"})
