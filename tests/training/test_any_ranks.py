@@ -171,7 +171,7 @@ def as_bytes(query: Query) -> tuple:
     return query.index, query.image_id, *(None if each is None else each.tobytes() for each in arrays)
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 3, 2), Shape(2, 2, 0), Shape(4, 1, 0)], ids=str)
+@pytest.mark.parametrize("shape", [Shape(1, 3, 2), Shape(2, 2, 0), Shape(3, 1, 1), Shape(4, 3, 0)], ids=str)
 def test_every_strategy_asks_the_same(tmp_path: Path, alone: dict[str, list[list[Query]]], shape: Shape) -> None:
     found = run(tmp_path, shape)
     assert found.keys() == alone.keys()
