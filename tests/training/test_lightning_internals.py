@@ -1,9 +1,15 @@
 """Names of Lightning that it does not promise: each is used in one file, and is there in the installed release."""
 
+import os
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
+import pytest
 import torch
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
@@ -13,6 +19,7 @@ import tiny
 from ripu_lightning.training.lightning_internals import (
     callbacks_of,
     complete_epoch,
+    delay_kill,
     leave_signals_alone,
     replaces_samplers,
 )
@@ -35,6 +42,20 @@ def test_each_name_is_there_and_does_what_it_is_used_for() -> None:
     assert replaces_samplers(trainer) is True, ADVICE
     assert replaces_samplers(Trainer(use_distributed_sampler=False, accelerator="cpu", logger=False)) is False, ADVICE
     assert callbacks_of(trainer) is trainer.callbacks, ADVICE
+
+
+def test_the_kill_after_the_end_of_a_process_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[object] = []
+    monkeypatch.setattr("time.sleep", happened.append)
+    monkeypatch.setattr(os, "kill", lambda pid, signum: happened.append("kill"))
+    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    ended.wait()
+    observer = _ChildProcessObserver(os.getpid(), [ended])
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.current_thread(), observer])
+    delay_kill(30)
+    delay_kill(20)  # of the next fit of this process
+    observer.run()
+    assert happened == [5, 20, "kill"], ADVICE
 
 
 def test_no_other_file_uses_private_names_of_lightning() -> None:

@@ -1,11 +1,15 @@
 """Everything of Lightning that this package uses without Lightning promising it; a test names each part.
 
-Lightning has no public switch for its signal handlers, does not say whether it replaces samplers, does not declare
-``Trainer.callbacks``, and takes a checkpoint of an epoch's last step for one inside the epoch.
+Lightning has no public switch for its signal handlers, kills a run at once when one of its processes ended, does not
+say whether it replaces samplers, does not declare ``Trainer.callbacks``, and takes a checkpoint of an epoch's last step
+for one inside the epoch.
 """
 
+import threading
+import time
 from typing import Any
 
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
@@ -20,6 +24,28 @@ class _NoHandlers(_SignalConnector):
 def leave_signals_alone(trainer: Trainer) -> None:
     """Keep Lightning from installing signal handlers in this ``fit``; call it in a ``setup`` hook or earlier."""
     trainer._signal_connector = _NoHandlers(trainer)
+
+
+def delay_kill(seconds: float) -> None:
+    """Let the first process of a run name the one that ended: Lightning kills it up to 5 seconds after that.
+
+    Args:
+        seconds: between the end of a process and the kill, which is still needed where the others hang.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, _ChildProcessObserver):
+            thread._terminate_all = _Delayed(thread._terminate_all, seconds)  # type: ignore[method-assign]
+
+
+class _Delayed:
+    """A function that is called after some seconds; the first delay of one stays."""
+
+    def __init__(self, function: Any, seconds: float) -> None:
+        self.function, self.seconds = getattr(function, "function", function), seconds
+
+    def __call__(self) -> None:
+        time.sleep(self.seconds)
+        self.function()
 
 
 def replaces_samplers(trainer: Trainer) -> bool:

@@ -19,9 +19,9 @@ from ripu_lightning.training.active_pool import ActivePool, active_pool
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
 from ripu_lightning.training.feasibility import check_pool
 from ripu_lightning.training.history import RoundRecord, log_round
-from ripu_lightning.training.lightning_internals import complete_epoch, drop_loader_states
+from ripu_lightning.training.lightning_internals import complete_epoch, delay_kill, drop_loader_states
 from ripu_lightning.training.pool_inference import PoolInference, require_dropout, require_outputs
-from ripu_lightning.training.ranks import Ranks
+from ripu_lightning.training.ranks import SEARCH, Ranks
 from ripu_lightning.training.schedule import Schedule
 from ripu_lightning.training.trainer_check import check_trainer, trainer_arguments
 
@@ -156,6 +156,7 @@ class ActiveLearningLoop(Callback):
         pool = active_pool(trainer)
         check_trainer(trainer, self.schedule)
         self._ranks = Ranks(trainer, self._patience)
+        delay_kill(3 * SEARCH.total_seconds())
         self._check_pool(pool)
         require_dropout(self.strategy, pl_module)
         classes, images = pool.class_names, pool.image_sizes
