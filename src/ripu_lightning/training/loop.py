@@ -286,6 +286,9 @@ class ActiveLearningLoop(Callback):
         record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics)
         self.history = [*self.history[:rounds], record]
         log_round(trainer.loggers, self.history)
+        prepare = getattr(module, "prepare_evaluation", None)  # on all ranks; callbacks draw what was queried with it
+        if prepare is not None:
+            prepare()
         # Decided from counts, not from steps: a resumed run must neither lose a round nor make one twice.
         if rounds < self.budget.rounds and len(self.store.rounds) <= rounds:
             self.acquire(trainer, module, rounds + 1)
