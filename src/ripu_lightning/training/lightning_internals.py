@@ -4,6 +4,7 @@ Lightning has no public switch for its signal handlers, does not say whether it 
 ``Trainer.callbacks``, and takes a checkpoint of an epoch's last step for one inside the epoch.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
@@ -47,6 +48,11 @@ def complete_epoch(checkpoint: dict[str, Any]) -> None:
     state["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
     validation = state["epoch_loop.val_loop.batch_progress"]
     validation["total"] = dict(validation["current"])
+
+
+def batches_done(checkpoint: Mapping[str, Any]) -> int:
+    """Batches of the epoch inside which a checkpoint was written, up to then."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"])
 
 
 def drop_loader_states(checkpoint: dict[str, Any]) -> None:

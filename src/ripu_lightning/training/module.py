@@ -121,6 +121,7 @@ class SegmentationModule(LightningModule):
         self.inference, self.subsets = inference or Inference(), dict(subsets or {})
         self.confusion = SegmentationConfusion(len(classes))
         self.last_confusion: Tensor | None = None
+        self._batch = 0  # of those whose gradients a step adds up
         teaches = losses.teacher_decay if losses.needs_teacher else None
         self.average = None if average_decay is None else MovingAverage(network, average_decay, ramp=True)
         shared = self.average if teaches == average_decay else None
@@ -191,6 +192,7 @@ class SegmentationModule(LightningModule):
         """
         with self._random_stream("dropout"):
             total, terms = self._losses(batch)
+        self._batch += 1
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         return total
@@ -232,6 +234,7 @@ class SegmentationModule(LightningModule):
     ) -> None:
         """As Lightning's; then the averages follow."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self._batch = 0
         # Not in on_train_batch_end: callbacks come first there, and a checkpoint would hold an older average.
         for average in self.averages:
             average.update_parameters(self.network)
@@ -263,7 +266,7 @@ class SegmentationModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _step_seed(self, purpose: str) -> int:
-        return derive_seed(self.seed, purpose, self.global_step, self.global_rank)
+        return derive_seed(self.seed, purpose, self.global_step, self.global_rank, *([self._batch] * bool(self._batch)))
 
     @contextmanager
     def _random_stream(self, purpose: str) -> Iterator[None]:
