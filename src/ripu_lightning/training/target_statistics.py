@@ -91,7 +91,7 @@ def target_batches(pool: ActivePool, seed: int) -> Iterator[Tensor]:
             "map-style Dataset, or choose separate"
         )
     dataset, generator = loader.dataset, torch.Generator().manual_seed(derive_seed(seed, "target_statistics"))
-    drawn = torch.randperm(len(dataset), generator=generator).tolist()  # type: ignore[arg-type]
+    drawn = torch.randperm(len(pool.image_sizes), generator=generator).tolist()
     count = min(len(drawn), BATCHES * IMAGES)
     for first in range(0, max(count - IMAGES + 1, 1), IMAGES):
         samples = [loader.collate_fn([dataset[index]]) for index in drawn[first : first + IMAGES]]
