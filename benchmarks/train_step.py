@@ -155,7 +155,7 @@ def build_module(network: str, backbone: str) -> SegmentationModule:
     config = OmegaConf.load(conf_dir() / "loss" / "ripu.yaml")
     config.terms.local_consistency.boundary = "official"  # the published one
     classes = [f"class {index}" for index in range(CLASSES)]
-    return SegmentationModule(built, instantiate(config), classes, freeze_batchnorm=True)
+    return SegmentationModule(built, instantiate(config), classes, batchnorm="frozen")
 
 
 def check_equal(module: SegmentationModule, network: nn.Module, batch: Batch) -> float:

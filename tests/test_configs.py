@@ -22,7 +22,18 @@ from ripu_lightning.experiment.config_keys import require_values
 from ripu_lightning.networks.batchnorm import NO_EPS
 from ripu_lightning.training import Schedule
 
-GROUPS = ["network", "loss", "optimizer", "schedule", "trainer", "logger", "experiment", "debug", "evaluation"]
+GROUPS = [
+    "network",
+    "loss",
+    "optimizer",
+    "lr_schedule",
+    "schedule",
+    "trainer",
+    "logger",
+    "experiment",
+    "debug",
+    "evaluation",
+]
 GROUPS += ["strategy", "region_type", "selection_rule", "budget", "annotator", "parity"]
 OPTIONS = [
     (group, path.relative_to(conf_dir() / group).with_suffix("").as_posix())
@@ -56,7 +67,7 @@ def test_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> 
         assert build(config, "network", num_classes=3).num_classes == 3
     if group in {"strategy", "region_type", "selection_rule", "loss"} and option != "own":
         assert build(config, group) is not None
-    if group == "optimizer":
+    if group in {"optimizer", "lr_schedule"}:
         optimizer, decay = build_optimizer(config)
         weight = torch.nn.Parameter(torch.zeros(1))
         assert decay(optimizer([{"params": [weight]}])).get_last_lr() == [config.optimizer.lr]

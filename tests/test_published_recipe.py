@@ -16,8 +16,14 @@ RECIPE = {
     "optimizer.head_factor": 10,
     "optimizer.momentum": 0.9,
     "optimizer.weight_decay": 5e-4,
-    "optimizer.power": 0.9,
-    "optimizer.freeze_batchnorm": True,
+    "optimizer.norm_decay": True,
+    "optimizer.layer_decay": 1.0,
+    "lr_schedule._target_": "ripu_lightning.training.polynomial_decay",
+    "lr_schedule.horizon": 62_500,
+    "lr_schedule.power": 0.9,
+    "lr_schedule.warmup_steps": 0,
+    "batchnorm": "frozen",
+    "average_decay": None,
     "schedule.steps": 40_000,
     "schedule.horizon": 62_500,
     "schedule.first_round": 10_000,
@@ -57,7 +63,7 @@ V3PLUS = {
     "network.dropout": 0.1,
 }
 SOURCE_FREE = {"schedule.steps": 30_000, "schedule.first_round": 0, "strategy.radius": 9, "data.source": None}
-FIRST_STEP = {"optimizer.lr": 5e-4, "schedule.steps": 20_000, "schedule.horizon": 31_250}
+FIRST_STEP = {"optimizer.lr": 5e-4, "schedule.steps": 20_000, "schedule.horizon": 31_250, "lr_schedule.horizon": 31_250}
 SUPERVISED = {**NONE, "data.target_labels": "all", "data.source": None}
 # Experiment -> the weights of its losses, and what differs from, or comes on top of, the recipe.
 EXPERIMENTS: dict[str, tuple[dict[str, float], dict[str, Any]]] = {

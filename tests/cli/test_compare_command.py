@@ -19,7 +19,7 @@ from ripu_lightning.labels import LabelStore
 from ripu_lightning.labels.maintenance import roll_back
 from ripu_lightning.report.replay.comparison_files import ReplayPictures
 
-STILL = ["schedule.first_round=0", "optimizer.lr=1e-30", "optimizer.freeze_batchnorm=true", "pictures=0"]
+STILL = ["schedule.first_round=0", "optimizer.lr=1e-30", "batchnorm=frozen", "pictures=0"]
 """Rounds that are all queried with the initial network, the first of them before any step."""
 Queried = dict[str, dict[str, np.ndarray]]
 Failing = Callable[..., str]

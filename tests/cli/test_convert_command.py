@@ -117,7 +117,7 @@ def test_classes_come_from_the_class_map_alone(monkeypatch: pytest.MonkeyPatch) 
     assert {key: saved["config"]["network"][key] for key in ("weights", "batchnorm_eps")} == {
         "weights": None, "batchnorm_eps": 0.0,
     }  # fmt: skip
-    assert saved["config"]["optimizer"]["freeze_batchnorm"] is True
+    assert saved["config"]["batchnorm"] == "frozen"
     assert not {"checkpoint", "to", "classes"} & saved["config"].keys()
 
 
@@ -155,7 +155,7 @@ def test_an_existing_file_is_never_replaced(monkeypatch, capsys) -> None:
 
 
 def test_a_checkpoint_of_another_network_has_no_public_form(monkeypatch, capsys) -> None:
-    config = {group: {} for group in GROUPS} | {"name": "a", "seed": 0}
+    config = {group: {} for group in GROUPS} | {"name": "a", "seed": 0, "batchnorm": "frozen", "average_decay": None}
     config["network"] = {"_target_": "ripu_lightning.networks.SmallNet", "width": 8}
     known = {"classes": ["a", "b"], "config": config}
     state = {"network.head.weight": torch.ones(2)}

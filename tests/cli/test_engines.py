@@ -16,7 +16,7 @@ from ripu_lightning.data import Streets
 from ripu_lightning.labels import LabelStore
 
 # Weights that do not move and frozen BatchNorm leave the world size as the only difference.
-STILL = ["optimizer.lr=1e-30", "optimizer.freeze_batchnorm=true"]
+STILL = ["optimizer.lr=1e-30", "batchnorm=frozen"]
 QUICK = [*SMALL, *STILL, "budget.rounds=1", "pictures=0", "trainer.enable_progress_bar=false"]
 TWO = [*QUICK, "data.batch_size=1"]
 TRAIN = [sys.executable, "-m", "ripu_lightning.cli.train"]

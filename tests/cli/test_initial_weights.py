@@ -23,7 +23,14 @@ def checkpoint(path: Path, **network: object) -> Path:
         "state_dict": other.state_dict(),
         "hyper_parameters": {
             "classes": list(tiny.CLASSES.names),
-            "config": {**{group: {} for group in GROUPS}, "network": network, "name": "a", "seed": 0},
+            "config": {
+                **{group: {} for group in GROUPS},
+                "network": network,
+                "name": "a",
+                "seed": 0,
+                "batchnorm": "frozen",
+                "average_decay": None,
+            },
         },
         "callbacks": {"RunFiles": UNKNOWN_LABELLING},
     }

@@ -30,6 +30,7 @@ from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.training.shared_warmup import KEPT, SharedWarmup
 
 RUN = [*SMALL, *SHORT, "trainer.enable_progress_bar=false", "network.dropout=0.1", "loss=self_training"]
+RUN += ["average_decay=0.9", "batchnorm=target"]
 REPORTED = "starts from step 7, which another run has trained"
 
 
@@ -221,7 +222,14 @@ def test_what_comes_after_the_first_stage_leaves_the_key_as_it_is(change: str) -
         "loss=cross_entropy",
         "loss.weights.local_consistency=0.2",
         "optimizer.lr=0.2",
-        "optimizer.freeze_batchnorm=true",
+        "optimizer.norm_decay=false",
+        "optimizer.layer_decay=0.5",
+        "batchnorm=frozen",
+        "batchnorm=target",
+        "average_decay=0.9",
+        "lr_schedule=cosine",
+        "lr_schedule.power=1.0",
+        "lr_schedule.warmup_steps=2",
         "schedule.first_round=3",
         "schedule.horizon=100",
         "data.batch_size=1",
@@ -235,6 +243,7 @@ def test_what_comes_after_the_first_stage_leaves_the_key_as_it_is(change: str) -
         "trainer.precision=bf16-mixed",
         "trainer.devices=2",
         "trainer.gradient_clip_val=1.0",
+        "trainer.accumulate_grad_batches=2",
     ],
 )
 def test_what_the_first_stage_depends_on_changes_the_key(change: str) -> None:

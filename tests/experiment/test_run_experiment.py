@@ -26,7 +26,8 @@ SMALL = [
 
 def test_runs_resume_and_follow_one_another_without_hydras_state(tmp_path: Path) -> None:
     active = HydraConfig.initialized(), GlobalHydra.instance().is_initialized()
-    first = run_experiment([*SMALL, "seed=1"], tmp_path / "first")
+    ours = [*SMALL, "average_decay=0.5", "batchnorm=target"]  # what is evaluated is not the network that trains
+    first = run_experiment([*ours, "seed=1"], tmp_path / "first")
     assert [record.round for record in first.history] == [0, 1]
     assert (first.folder, first.pending) == (tmp_path / "first", None)
     assert first.figures["miou"] == first.history[-1].miou
@@ -34,14 +35,14 @@ def test_runs_resume_and_follow_one_another_without_hydras_state(tmp_path: Path)
     assert LabelStore.open(first.labels).pixels == first.figures["pixels"] > 0
     assert yaml.safe_load((first.folder / "config.yaml").read_text())["output"] == str(first.folder)
 
-    same = run_experiment(compose([*SMALL, "seed=1"]), tmp_path / "same")
+    same = run_experiment(compose([*ours, "seed=1"]), tmp_path / "same")
     assert same.history == first.history
-    ours, theirs = (torch.load(each.checkpoint, weights_only=True)["state_dict"] for each in (first, same))
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    one, other = (torch.load(each.checkpoint, weights_only=True)["state_dict"] for each in (first, same))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
-    plain = OmegaConf.to_container(compose([*SMALL, "seed=2"]), resolve=False)
+    plain = OmegaConf.to_container(compose([*ours, "seed=2"]), resolve=False)
     assert run_experiment(plain, str(tmp_path / "other")).history != first.history
-    again = run_experiment([*SMALL, "seed=1"], tmp_path / "first")
+    again = run_experiment([*ours, "seed=1"], tmp_path / "first")
     assert again.history == first.history
     assert (HydraConfig.initialized(), GlobalHydra.instance().is_initialized()) == active
 
@@ -49,7 +50,7 @@ def test_runs_resume_and_follow_one_another_without_hydras_state(tmp_path: Path)
                      "accelerator": "cpu", "enable_progress_bar": False, "precision": None})  # fmt: skip
     assert math.isclose(found["miou"], first.figures["miou"])
     with pytest.raises(UserError, match=r"^seed: the run in .* has 1, this command 3"):
-        run_experiment([*SMALL, "seed=3"], tmp_path / "first")
+        run_experiment([*ours, "seed=3"], tmp_path / "first")
 
 
 def test_a_run_that_waits_for_people_says_so_and_cannot_go_further_without_them(tmp_path: Path) -> None:
@@ -88,7 +89,18 @@ def test_an_experiment_in_two_steps(tmp_path: Path) -> None:
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate"),
         (["optimizer._target_=torch.optim.AdamW"], "optimizer: .*momentum"),
         (["optimizer.head_factor=0"], "optimizer.head_factor must be"),
-        (["optimizer.power=-1"], "optimizer.power must be"),
+        (["optimizer.layer_decay=2"], "optimizer.layer_decay must be"),
+        (["optimizer.norm_decay=some"], "optimizer.norm_decay must be"),
+        (["lr_schedule.power=-1"], "lr_schedule.power must be"),
+        (["lr_schedule=constant", "lr_schedule.warmup_steps=-1"], "lr_schedule.warmup_steps must be"),
+        (["lr_schedule=cosine", "schedule.horizon=3"], "schedule.horizon: 3 steps, but the run has 4"),
+        (["lr_schedule._target_=torch.optim.lr_scheduler.StepLR"], "lr_schedule: .*horizon"),
+        (["batchnorm=none"], "batchnorm must be"),
+        (["average_decay=1"], "average_decay must be"),
+        (
+            ["batchnorm=joint", "data.source_size=[36,64]", "data.target_size=[32,64]"],
+            r"batchnorm: joint needs images of one size, got data.source_size=\[36, 64\]",
+        ),
         (["rank_patience=0"], "rank_patience must be"),
         (["checkpoint_every=0"], "checkpoint_every must be"),
         (["schedule.first_round=-1"], "schedule.first_round must be"),
@@ -101,11 +113,15 @@ def test_errors_name_the_key_before_any_training(tmp_path: Path, overrides: list
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_another_optimizer_of_torch(tmp_path: Path) -> None:
+def test_another_optimizer_and_schedule_of_torch(tmp_path: Path) -> None:
     chosen = ["optimizer._target_=torch.optim.AdamW", "~optimizer.momentum", "optimizer.lr=0.001"]
+    chosen += ["lr_schedule=constant", "lr_schedule._target_=torch.optim.lr_scheduler.StepLR"]
+    chosen += ["~lr_schedule.warmup_steps", "+lr_schedule.step_size=2", "schedule.horizon=1"]  # which nothing uses
     result = run_experiment([*[item for item in SMALL if item != "budget.rounds=1"], *chosen, "budget=none"], tmp_path)
-    state = torch.load(result.checkpoint, weights_only=True)["optimizer_states"][0]
-    assert "exp_avg_sq" in state["state"][0]
+    saved = torch.load(result.checkpoint, weights_only=True)
+    assert "exp_avg_sq" in saved["optimizer_states"][0]["state"][0]
+    assert saved["lr_schedulers"][0]["step_size"] == 2
+    assert saved["lr_schedulers"][0]["_last_lr"] == pytest.approx([1e-5, 1e-5])  # twice a tenth in 4 steps
 
 
 def test_the_front_door_offers_both() -> None:

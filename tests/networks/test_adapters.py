@@ -108,7 +108,7 @@ def test_a_round_of_training_moves_both_parts(name: str, tmp_path: Path) -> None
     seed_everything(0, verbose=False)
     network = BUILDERS[name]()
     sgd = partial(torch.optim.SGD, lr=1e-3)
-    module = SegmentationModule(network, losses(), CLASSES.names, optimizer=sgd, freeze_batchnorm=True)
+    module = SegmentationModule(network, losses(), CLASSES.names, optimizer=sgd, batchnorm="frozen")
     before = {key: value.clone() for key, value in network.state_dict().items()}
     parts = [Blocks(name, 3, height=32, width=40) for name in ("source", "target!", "val")]
     data = ActiveDataModule(*parts, batch_size=2)

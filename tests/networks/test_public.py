@@ -63,12 +63,12 @@ def test_eps_is_each_layers_own_unless_given() -> None:
 
 def test_training_without_eps_needs_frozen_batchnorm() -> None:
     chosen = ["network=deeplab_v3plus", "network.backbone=resnet18", "network.channels=8", "network.weights=null"]
-    config = compose(*chosen, "network.batchnorm_eps=0", "optimizer=published")
+    config = compose(*chosen, "network.batchnorm_eps=0", "batchnorm=frozen")
     module = build_module(config, datamodule()).train()
     module(picture(64, 64)).logits.square().mean().backward()
     assert module.network.head.bottleneck[0].weight.grad.isfinite().all()
-    config.optimizer.freeze_batchnorm = False
-    with pytest.raises(UserError, match=r"batchnorm_eps .*freeze_batchnorm"):
+    config.batchnorm = "separate"
+    with pytest.raises(UserError, match=r"batchnorm_eps .*set batchnorm to frozen"):
         build_module(config, datamodule())
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 
 import tiny
 from ripu_lightning.acquisition import Budget, Strategy, WholeImage, get_strategy
@@ -249,7 +249,6 @@ def test_budget_that_exclusion_leaves_unspent_is_warned_about_and_stops_quietly(
     ("options", "key"),
     [
         ({"max_epochs": 7}, "max_epochs must be 3, one a stage, got 7"),
-        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches must be 1, because"),
         ({"reload_dataloaders_every_n_epochs": 0}, "reload_dataloaders_every_n_epochs must be 1, because"),
         ({"min_epochs": 2}, "min_epochs and min_steps must be left out, because"),
         ({"max_steps": 100}, "max_steps must be left out, because"),
@@ -273,6 +272,13 @@ def test_early_stopping_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(
         InvalidArgument, match=r"callbacks must not stop the run early \(EarlyStopping\), because its rounds"
     ):
+        trainer.fit(tiny.module(), datamodule=data)
+
+
+def test_accumulation_that_changes_during_the_run_is_refused(tmp_path: Path) -> None:
+    data = tiny.datamodule()
+    trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data), GradientAccumulationScheduler({0: 2}))
+    with pytest.raises(InvalidArgument, match="callbacks must not change accumulate_grad_batches"):
         trainer.fit(tiny.module(), datamodule=data)
 
 

@@ -106,7 +106,7 @@ def test_precisions_train_to_finite_and_close_losses(tmp_path: Path, precision: 
 
 
 def test_frozen_batchnorm_survives_train_and_a_whole_run(tmp_path: Path) -> None:
-    data, network = tiny.datamodule(), tiny.module(freeze_batchnorm=True)
+    data, network = tiny.datamodule(), tiny.module(batchnorm="frozen")
     norm = network.network.backbone[1]
     norm.running_mean.fill_(0.3)
     before = [value.clone() for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)]

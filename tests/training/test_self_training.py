@@ -24,7 +24,7 @@ from ripu_lightning.losses import (
 )
 from ripu_lightning.training import SegmentationModule
 from ripu_lightning.training.class_mix import class_mix
-from ripu_lightning.training.teacher import Teacher
+from ripu_lightning.training.moving_average import MovingAverage
 
 DECAY = 0.6
 
@@ -249,6 +249,6 @@ def test_the_truth_of_the_target_is_never_opened(tmp_path: Path) -> None:
     trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data, rounds=0), watch, limit_val_batches=0)
     trainer.fit(module(), datamodule=data)
     assert len(watch.teachers) == 8
-    assert isinstance(trainer.lightning_module.teacher, Teacher)
+    assert isinstance(trainer.lightning_module.teacher, MovingAverage)
     assert trainer.callback_metrics["train/pseudo"] > 0
     assert trainer.callback_metrics["train/mix"] > 0

@@ -258,7 +258,8 @@ class ActiveDataModule(LightningDataModule):
         self, purpose: str, images: Resized, masks: MaskReader, order: Order, stage: Stage
     ) -> DataLoader[Any]:
         resume = self.trainer.global_step if self.trainer else 0  # inside the stage, after a checkpoint within it
-        sampler = StepBatchSampler(order, self.batch_size, stage.start, stage.stop, *self._shard(), resume)
+        batches = self.trainer.accumulate_grad_batches if self.trainer else 1
+        sampler = StepBatchSampler(order, self.batch_size, stage.start, stage.stop, *self._shard(), resume, batches)
         pool = TrainPool(images, masks, self._train_transform, self.seed, purpose)
         return StepLoader(pool, batch_sampler=sampler, collate_fn=collate_train, **self._loader_options())
 

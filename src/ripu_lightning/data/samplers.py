@@ -95,8 +95,8 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
     """Batches for the steps ``start <= step < stop`` of a run, as lists of ``(index, draw)``.
 
     All ranks together go through one endless sequence; ``draw`` is the position in it and seeds the augmentation of
-    the sample. A run that resumes at step 700 gets the same batches from there. The length stays ``stop - start``,
-    because Lightning itself counts the batches before the checkpoint.
+    the sample. A run that resumes at step 700 gets the same batches from there. The length stays that of
+    all steps, because Lightning itself counts the batches before the checkpoint.
 
     Args:
         order: which image each draw gives.
@@ -106,21 +106,30 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
         rank: this process.
         world_size: number of processes.
         resume: the step to resume at, later than ``start`` if a checkpoint was written between.
+        batches: of each step: those whose gradients are added up.
     """
 
     def __init__(
-        self, order: Order, batch_size: int, start: int, stop: int, rank: int, world_size: int, resume: int = 0
+        self,
+        order: Order,
+        batch_size: int,
+        start: int,
+        stop: int,
+        rank: int,
+        world_size: int,
+        resume: int = 0,
+        batches: int = 1,
     ) -> None:
         self.order, self.batch_size = order, batch_size
         self.start, self.stop, self.resume = start, stop, resume
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.batches = rank, world_size, batches
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return (self.stop - self.start) * self.batches
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(max(self.start, self.resume), self.stop):
-            first = (step * self.world_size + self.rank) * self.batch_size
+        for batch in range(max(self.start, self.resume) * self.batches, self.stop * self.batches):
+            first = (batch * self.world_size + self.rank) * self.batch_size
             yield [(self.order(draw), draw) for draw in range(first, first + self.batch_size)]
 
 

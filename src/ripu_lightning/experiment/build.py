@@ -1,7 +1,6 @@
 """From the groups of an experiment's config to objects."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +17,9 @@ from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.experiment.instantiate import instantiate, locate
 from ripu_lightning.networks.batchnorm import require_frozen_without_eps
 from ripu_lightning.training import Schedule, SegmentationModule
-from ripu_lightning.training.optimization import OptimizerFactory, SchedulerFactory, polynomial_decay
+from ripu_lightning.training.optimization import OptimizerFactory, SchedulerFactory
 
-RECIPE = ("head_factor", "power", "freeze_batchnorm")
+RECIPE = ("head_factor", "norm_decay", "layer_decay")
 """Keys of the group optimizer that are not the optimizer's own arguments."""
 PARTIAL = (
     "check_val_every_n_epoch",
@@ -45,9 +44,10 @@ def build_schedule(config: DictConfig, rounds: int) -> Schedule:
     """The schedule of a config, for so many rounds. Raises UserError where it cannot be."""
     chosen = config.schedule
     schedule = Schedule(chosen.steps, chosen.first_round, chosen.interval, rounds)
-    if isinstance(chosen.horizon, int) and chosen.horizon < schedule.steps:
+    horizon = config.lr_schedule.get("horizon")
+    if isinstance(horizon, int) and horizon < schedule.steps:
         raise UserError(
-            f"schedule.horizon: {chosen.horizon} steps, but the run has {schedule.steps}; the learning rate would be 0 "
+            f"schedule.horizon: {horizon} steps, but the run has {schedule.steps}; the learning rate would be 0 "
             "before the end"
         )
     return schedule
@@ -82,23 +82,25 @@ def build_module(
     classes = datamodule.classes.names
     skipped = {"weights": None} if bare and "weights" in config.network else {}
     network, losses = build(config, "network", num_classes=len(classes), **skipped), build(config, "loss")
-    optimizer, lr_scheduler = build_optimizer(config) if trains else (None, None)
+    training: dict[str, Any] = {}
+    if trains:
+        training = {key: config.optimizer[key] for key in RECIPE if key in config.optimizer}
+        training["optimizer"], training["lr_scheduler"] = build_optimizer(config)
     module = SegmentationModule(
         network,
         losses,
         classes,
-        optimizer=optimizer,
-        lr_scheduler=lr_scheduler,
-        head_factor=config.optimizer.head_factor,
-        freeze_batchnorm=config.optimizer.freeze_batchnorm,
+        batchnorm=config.batchnorm,
+        average_decay=config.average_decay,
         inference=build(config, "evaluation"),
         subsets=datamodule.classes.subsets,
         config=plain(config),
         seed=config.seed,
+        **training,
     )
     require_frozen_without_eps(network)
     if config.get("compile"):
-        for compiled in (network, *([module.teacher.module] if module.teacher else [])):
+        for compiled in (network, *(average.module for average in module.averages)):
             _compile(compiled, config.compile)
     return module
 
@@ -107,13 +109,14 @@ def build_optimizer(config: DictConfig) -> tuple[OptimizerFactory, SchedulerFact
     """Factories of the optimizer and of its learning-rate schedule; see :class:`SegmentationModule`.
 
     Raises:
-        UserError: values that the optimizer does not accept.
+        UserError: values that the optimizer or the schedule does not accept.
     """
     options = {key: value for key, value in plain(config.optimizer).items() if key not in RECIPE}
-    decay = partial(polynomial_decay, horizon=config.schedule.horizon, power=config.optimizer.power)
-    trial = [nn.Parameter(torch.zeros(1))]
-    decay(instantiate(options, "optimizer", params=trial))  # here, and not once training has begun
-    return instantiate({**options, "_partial_": True}, "optimizer"), decay
+    chosen = plain(config.lr_schedule)
+    trial = instantiate(options, "optimizer", params=[nn.Parameter(torch.zeros(1))])
+    instantiate(chosen, "lr_schedule", optimizer=trial)  # here, and not once training has begun
+    optimizer, lr_schedule = instantiate({**options, "_partial_": True}, "optimizer"), {**chosen, "_partial_": True}
+    return optimizer, instantiate(lr_schedule, "lr_schedule")
 
 
 def build_trainer(config: DictConfig, folder: Path, **arguments: Any) -> Any:

@@ -10,12 +10,14 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.report.result import is_labelling
 from ripu_lightning.report.run_files import RunFiles
+from ripu_lightning.training.target_statistics import buffer_name
 from ripu_lightning.untrusted import is_line, leaves
 
 SPENT = RunFiles.__qualname__
 """Entry of a checkpoint that holds its strategy and budget."""
-PREFIX = "network."
-"""Prefix of the network's parameters in a checkpoint of :class:`SegmentationModule`."""
+PREFIX, AVERAGE, STATISTICS = "network.", "average.module.", "target_statistics."
+"""Prefixes in a checkpoint of :class:`SegmentationModule`: the network that was trained, its average, and the BatchNorm
+statistics of the target."""
 GROUPS = ("network", "data", "loss", "optimizer", "schedule", "evaluation", "trainer")
 """Groups of the config in a checkpoint that an evaluation needs."""
 PLAIN = {str, int, float, bool, type(None)}
@@ -28,6 +30,7 @@ def is_ours(checkpoint: Mapping[str, Any]) -> bool:
         config, spent, state = known["config"], checkpoint["callbacks"][SPENT], checkpoint["state_dict"]
         return (
             all(isinstance(part, Mapping) for part in (state, *(config[group] for group in GROUPS)))
+            and {"batchnorm", "average_decay"} <= config.keys()
             and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items())
             and all(type(leaf) in PLAIN for part in (config, spent, known["classes"]) for leaf in leaves(part))
             and all(isinstance(text, str) and is_line(text) for text in (config["name"], *known["classes"]))
@@ -39,9 +42,17 @@ def is_ours(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's own state dict."""
-    state = checkpoint["state_dict"].items()
-    return {key.removeprefix(PREFIX): value for key, value in state if key.startswith(PREFIX)}
+    """That of the evaluated network: of the average, if there is one, with the statistics of the target, if any."""
+    state = checkpoint["state_dict"]
+    averaged = bool(state.get("average.n_averaged", 0))
+    found = _part(state, AVERAGE if averaged else PREFIX)
+    if bool(state.get(f"{STATISTICS}_extra_state", False)):
+        found |= {buffer_name(key): value for key, value in _part(state, STATISTICS).items() if key != "_extra_state"}
+    return found
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def load_checkpoint(path: Path) -> Mapping[str, Any]:

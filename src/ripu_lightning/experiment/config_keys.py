@@ -25,7 +25,9 @@ GROUPS = {
     "Transform": "data",
     "load_class_map": "",
     "WeightedLosses": "loss",
-    "polynomial_decay": "optimizer",
+    "constant_rate": "lr_schedule",
+    "cosine_decay": "lr_schedule",
+    "polynomial_decay": "lr_schedule",
     "run_experiment": "",
 }
 """Class or function -> the group of its arguments; "" is the top level."""
@@ -37,8 +39,10 @@ KEYS = {
     ("RunCheckpoint", "every"): "checkpoint_every",
     ("Schedule", "rounds"): "budget.rounds",
     ("SavePredictions", "form"): "predictions",
-    ("SegmentationModule", "freeze_batchnorm"): "optimizer.freeze_batchnorm",
     ("SegmentationModule", "head_factor"): "optimizer.head_factor",
+    ("SegmentationModule", "layer_decay"): "optimizer.layer_decay",
+    ("SegmentationModule", "norm_decay"): "optimizer.norm_decay",
+    ("cosine_decay", "horizon"): "schedule.horizon",
     ("polynomial_decay", "horizon"): "schedule.horizon",
 }
 """Arguments whose key does not follow from :data:`GROUPS`."""

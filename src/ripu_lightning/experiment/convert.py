@@ -59,7 +59,7 @@ def _from_public(checkpoint: Mapping[str, Any], source: Path, config: DictConfig
     training = {key: value for key, value in plain(config).items() if key not in OWN_KEYS}
     _require_deeplab(training["network"], "network")
     training["network"] |= SAME_FUNCTION
-    training["optimizer"]["freeze_batchnorm"] = True
+    training["batchnorm"] = "frozen"
     state = from_public(checkpoint)
     with torch.device("meta"):
         network = build(OmegaConf.create(training), "network", num_classes=len(classes))

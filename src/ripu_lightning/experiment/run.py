@@ -1,7 +1,7 @@
 """One experiment: build it from its config, train round by round, and return what came out."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -129,6 +129,7 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
             refuse_other_config(checkpoint["hyper_parameters"]["config"], plain(config), str(folder), ended=True)
     module = build_module(config, datamodule, bare=bool(last.is_file() or config.initial or config.pretrain))
     module.losses.require(datamodule.domains)
+    _require_one_size(config, module.losses.domains)
     datamodule.domains = module.losses.images
     annotator = build_annotator(config, datamodule.target)
     if annotator.reads_truth and budget.rounds and not datamodule.target.has_labels:
@@ -153,6 +154,17 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
         _fit(trainer, module, datamodule, loop, saving)
     figures = summary(loop.history) if loop.history else {}
     return RunResult(loop.history, figures, folder, last, folder / "labels", loop.pending)
+
+
+def _require_one_size(config: DictConfig, domains: Collection[str]) -> None:
+    """Refuse two sizes of images that are to pass together; own sizes of images are known at the first step only."""
+    source, target = config.data.get("source_size"), config.data.get("target_size")
+    several = "source" in domains and len(domains) > 1 and not config.data.get("crop")
+    if config.batchnorm == "joint" and several and source and target and source != target:
+        raise UserError(
+            f"batchnorm: joint needs images of one size, got data.source_size={source}, data.target_size={target}; "
+            "give both the same, or choose separate"
+        )
 
 
 def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str, ended: bool = False) -> None:

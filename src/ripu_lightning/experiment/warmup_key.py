@@ -24,7 +24,7 @@ from ripu_lightning.training.checkpoint_io import AtomicCheckpointIO
 from ripu_lightning.training.lightning_internals import callbacks_of
 from ripu_lightning.training.shared_warmup import SharedWarmup
 
-STAGE = {"data", "network", "loss", "optimizer", "seed"}
+STAGE = {"average_decay", "batchnorm", "data", "loss", "lr_schedule", "network", "optimizer", "seed"}
 """Groups and keys of the config that the first stage depends on."""
 SCHEDULE = ("first_round", "horizon")
 IDLE = ("log_every_n_steps", "enable_progress_bar")
@@ -82,7 +82,7 @@ def _shares(config: Mapping[str, Any], trainer: Trainer, schedule: Schedule) -> 
         and schedule.first_round > 1
         and all(
             target.startswith((OURS, "torch."))
-            for group in ("data", "network", "loss", "optimizer")
+            for group in ("data", "network", "loss", "optimizer", "lr_schedule")
             for target in _targets(config[group])
         )
     )

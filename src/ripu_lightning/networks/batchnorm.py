@@ -50,7 +50,7 @@ def require_frozen_without_eps(module: nn.Module) -> None:
         InvalidArgument: any BatchNorm inside ``module`` is in training mode with ``eps`` 0.
     """
     if any(isinstance(child, _BatchNorm) and child.training and child.eps <= NO_EPS for child in module.modules()):
-        problem = "is 0, which only frozen BatchNorm allows; set freeze_batchnorm=True"
+        problem = "is 0, which only frozen BatchNorm allows; set batchnorm to frozen"
         raise InvalidArgument(type(module).__name__, "batchnorm_eps", problem)
 
 

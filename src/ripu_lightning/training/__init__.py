@@ -5,7 +5,7 @@ from ripu_lightning.training.checkpoint_io import AtomicCheckpointIO
 from ripu_lightning.training.history import RoundRecord
 from ripu_lightning.training.loop import ActiveLearningLoop
 from ripu_lightning.training.module import SegmentationModule
-from ripu_lightning.training.optimization import polynomial_decay
+from ripu_lightning.training.optimization import constant_rate, cosine_decay, polynomial_decay
 from ripu_lightning.training.run_checkpoint import Interrupted, RunCheckpoint
 from ripu_lightning.training.schedule import Schedule
 
@@ -18,5 +18,7 @@ __all__ = [
     "RunCheckpoint",
     "Schedule",
     "SegmentationModule",
+    "constant_rate",
+    "cosine_decay",
     "polynomial_decay",
 ]

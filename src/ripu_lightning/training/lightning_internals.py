@@ -7,6 +7,7 @@ for one inside the epoch.
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
@@ -73,6 +74,11 @@ def complete_epoch(checkpoint: dict[str, Any]) -> None:
     state["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
     validation = state["epoch_loop.val_loop.batch_progress"]
     validation["total"] = dict(validation["current"])
+
+
+def batches_done(checkpoint: Mapping[str, Any]) -> int:
+    """Batches of the epoch inside which a checkpoint was written, up to then."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"])
 
 
 def drop_loader_states(checkpoint: dict[str, Any]) -> None:

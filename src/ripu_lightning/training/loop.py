@@ -19,7 +19,12 @@ from ripu_lightning.training.active_pool import ActivePool, active_pool
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
 from ripu_lightning.training.feasibility import check_pool
 from ripu_lightning.training.history import RoundRecord, log_round
-from ripu_lightning.training.lightning_internals import complete_epoch, delay_kill, drop_loader_states
+from ripu_lightning.training.lightning_internals import (
+    batches_done,
+    complete_epoch,
+    delay_kill,
+    drop_loader_states,
+)
 from ripu_lightning.training.pool_inference import PoolInference, require_dropout, require_outputs
 from ripu_lightning.training.ranks import SEARCH, Ranks
 from ripu_lightning.training.schedule import Schedule
@@ -171,6 +176,7 @@ class ActiveLearningLoop(Callback):
         """Note the checkpoint's step; the active labels decide how many loaders there are, so their states go."""
         self._checkpoint_step = int(checkpoint["global_step"])
         drop_loader_states(checkpoint)
+        self._require_same_accumulation(trainer, checkpoint)
         if self._checkpoint_step in {stop for _, stop in self.schedule.spans}:
             complete_epoch(checkpoint)
 
@@ -208,10 +214,13 @@ class ActiveLearningLoop(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a loader that is shorter than the stage."""
         start, stop = self.schedule.spans[trainer.current_epoch]
-        if trainer.num_training_batches != stop - start:
+        count = trainer.accumulate_grad_batches
+        if trainer.num_training_batches != (stop - start) * count:
+            each = f" of {count} batches" if count > 1 else ""
             raise UserError(
                 f"train_dataloader: gives {trainer.num_training_batches:g} batches, but stage {trainer.current_epoch} "
-                f"has {stop - start} steps; let it hold at least as many, for example by a sampler with replacement"
+                f"has {stop - start} steps{each}; let it hold at least as many, for example by a sampler with "
+                "replacement"
             )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -287,6 +296,9 @@ class ActiveLearningLoop(Callback):
         record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics)
         self.history = [*self.history[:rounds], record]
         log_round(trainer.loggers, self.history)
+        prepare = getattr(module, "prepare_evaluation", None)  # on all ranks; callbacks draw what was queried with it
+        if prepare is not None:
+            prepare()
         # Decided from counts, not from steps: a resumed run must neither lose a round nor make one twice.
         if rounds < self.budget.rounds and len(self.store.rounds) <= rounds:
             self.acquire(trainer, module, rounds + 1)
@@ -297,10 +309,21 @@ class ActiveLearningLoop(Callback):
         rounds = min(len(self.history), len(spans) - 1 + initial)  # a complete run has its last stage again
         if rounds >= initial and not self.pending:
             start, stop = spans[rounds - initial]
-            trainer.limit_train_batches = stop - start
+            trainer.limit_train_batches = (stop - start) * trainer.accumulate_grad_batches
             # A resumed run may find later rounds in the store than its checkpoint knows: each stage trains on its own.
             labels = QueriedLabels(self.store, rounds)
             active_pool(trainer).begin_stage(Stage(rounds - initial, start, stop, labels))
+
+    def _require_same_accumulation(self, trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse to resume inside a stage with another number of batches a step: Lightning counts batches."""
+        for start, stop in self.schedule.spans:
+            steps = self._checkpoint_step - start
+            if (
+                start < self._checkpoint_step < stop
+                and batches_done(checkpoint) != steps * trainer.accumulate_grad_batches
+            ):
+                problem = f"must be {batches_done(checkpoint) // steps}, as in the run that wrote the checkpoint"
+                raise InvalidArgument("Trainer", "accumulate_grad_batches", problem)
 
     def _require_rounds(self, trained_on: int) -> None:
         active: Sequence[str] = [entry.sha256 for entry in self.store.rounds[:trained_on]]

@@ -80,8 +80,10 @@ class RunCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save inside a stage where it is time. Raises Interrupted after a signal."""
-        left = int(trainer.num_training_batches) - batch_idx - 1
-        if not left:  # Lightning takes a checkpoint of now for one after the stage, and its round would be left out
+        done, inside = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        left = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches) - done
+        # At a stage's end Lightning takes a checkpoint of now for one after it, and its round would be left out.
+        if inside or not left:
             return
         interrupted = self._any_rank_interrupted(trainer)
         if interrupted or left == 1 or trainer.global_step % self.every == 0:

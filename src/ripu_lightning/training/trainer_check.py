@@ -3,7 +3,7 @@
 from typing import Any
 
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import EarlyStopping, Timer
+from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler, Timer
 
 from ripu_lightning.errors import InvalidArgument
 from ripu_lightning.training.lightning_internals import callbacks_of, replaces_samplers
@@ -38,8 +38,6 @@ def check_trainer(trainer: Trainer, schedule: Schedule) -> None:
         _refuse("use_distributed_sampler", "must be False, because Lightning's samplers pad the pool")
     if schedule.initial_rounds and trainer.num_sanity_val_steps != float("inf"):
         _refuse("num_sanity_val_steps", "must be -1, because the first round comes before the first step")
-    if trainer.accumulate_grad_batches != 1:
-        _refuse("accumulate_grad_batches", "must be 1, because a stage counts steps of one batch; use larger batches")
     if trainer.min_epochs:  # 1 where min_steps is given
         _refuse("min_epochs", "and min_steps must be left out, because a run that waits for answers stops early")
     if trainer.max_steps != -1:
@@ -49,6 +47,8 @@ def check_trainer(trainer: Trainer, schedule: Schedule) -> None:
     if trainer.check_val_every_n_epoch != 1 or trainer.val_check_interval != 1.0:
         _refuse("check_val_every_n_epoch", "and val_check_interval must be left out: a stage is validated at its end")
     for callback in callbacks_of(trainer):
+        if isinstance(callback, GradientAccumulationScheduler):
+            _refuse("callbacks", "must not change accumulate_grad_batches during the run")
         if isinstance(callback, (EarlyStopping, Timer)):
             name = "max_time" if isinstance(callback, Timer) else "callbacks"
             _refuse(

@@ -15,7 +15,8 @@ FEW_SEEDS = 3
 
 _LEFT_OUT = {"unfinished", "unknown", "no mIoU"}
 _ORDER = {"queried": 0, "all": 1, "none": 2}
-_COMMON = ("network", "data", "schedule", "optimizer", "parity", "initial", "pretrain")
+_TRAINING = ("schedule", "optimizer", "lr_schedule", "batchnorm", "average_decay")
+_COMMON = ("network", "data", *_TRAINING, "parity", "initial", "pretrain")
 _IDLE = ("strategy", "region_type", "selection_rule", "budget", "annotator")
 """Groups of the config that change nothing where nothing is queried."""
 _FREE = re.compile(r"(.*\.)?(seed|root)|data\.target_labels|evaluation\..*")
