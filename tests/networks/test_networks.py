@@ -16,6 +16,7 @@ from torchvision.ops import SqueezeExcitation
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.networks import (
+    FPN,
     DeepLabV2,
     DeepLabV3Plus,
     SegmentationNetwork,
@@ -36,6 +37,11 @@ NETWORKS = {  # name: (constructor, stride of the logits, stride of the features
     "v2_mobilenet_v3_8": (lambda: DeepLabV2(5, "mobilenet_v3_large", 8), 8, 8),
     "v3plus_mobilenet_v3_16": (lambda: DeepLabV3Plus(5, "mobilenet_v3_large", 16, channels=16), 4, 4),
     "v3plus_lite0_16": (lambda: DeepLabV3Plus(5, "efficientnet_lite0", 16, channels=16), 4, 4),
+    "v3plus_timm_16": (lambda: DeepLabV3Plus(5, "timm/test_efficientnet", 16, channels=16), 4, 4),
+    "fpn_resnet18_2": (lambda: FPN(5, "resnet18", 16, finest_stride=2), 2, 2),
+    "fpn_mobilenet_v3_4": (lambda: FPN(5, "mobilenet_v3_large", 16), 4, 4),
+    "fpn_lite0_4": (lambda: FPN(5, channels=16), 4, 4),
+    "fpn_timm_4": (lambda: FPN(5, "timm/test_efficientnet", 16), 4, 4),
 }
 
 
@@ -133,7 +139,7 @@ def test_gradients_reach_every_parameter(name):
     assert idle == []
 
 
-@pytest.mark.parametrize("name", ["small", "v2_resnet18_8", "v3plus_lite0_16"])
+@pytest.mark.parametrize("name", ["small", "v2_resnet18_8", "v3plus_lite0_16", "fpn_lite0_4", "fpn_timm_4"])
 def test_channels_last_changes_nothing_and_bfloat16_little(name):
     network, images = shake(build(name)), noise(2, 3, 64, 96)
     with torch.no_grad():
@@ -196,8 +202,9 @@ def test_dilated_backbone_equals_the_strided_one_on_its_grid(name, output_stride
     start = step - 1 if name == "efficientnet_lite0" else 0
     images = noise(1, 3, 64, 96).double()
     with torch.no_grad():
-        (low, expected), (same_low, high) = strided(images), dilated(images)
-    assert torch.equal(low, same_low)
+        levels, same = strided(images), dilated(images)
+    expected, high = levels[-1], same[-1]
+    assert torch.equal(levels[1], same[1])
     assert high.shape[-2:] == (64 // output_stride, 96 // output_stride)
     torch.testing.assert_close(high[..., start::step, start::step], expected)
 
@@ -210,7 +217,7 @@ def test_dilated_resnet_equals_torchvisions(output_stride, replace):
     trunk = nn.Sequential(*list(reference.children())[:-2])
     images = noise(1, 3, 65, 97)
     with torch.no_grad():
-        torch.testing.assert_close(ours(images)[1], trunk(images))
+        torch.testing.assert_close(ours(images)[-1], trunk(images))
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([3, 5]))
@@ -238,7 +245,7 @@ def test_deeplab_v2_is_a_sum_of_four_dilated_convolutions():
     network, images = shake(build("v2_resnet18_8")), noise(2, 3, 65, 97)
     with torch.no_grad():
         logits, features = network(images)
-        _, high = network.backbone(images)
+        high = network.backbone(images)[-1]
         expected = torch.zeros_like(logits)
         for conv, rate in zip(network.head.conv2d_list, (6, 12, 18, 24), strict=True):
             expected += F.conv2d(high, conv.weight, conv.bias, padding=rate, dilation=rate)
@@ -265,7 +272,7 @@ def test_deeplab_v3plus_head_is_the_plain_formula():
 
     with torch.no_grad():
         logits, features = network(images)
-        low, high = network.backbone(images)
+        _, low, _, _, high = network.backbone(images)
         pooled = F.conv2d(high.mean(dim=(2, 3), keepdim=True), state["global_branch.1.weight"])
         branches = [conv(high, "parallel_branches.0")]
         branches += [separable(high, f"parallel_branches.{i}", rate) for i, rate in ((1, 6), (2, 12), (3, 18))]
@@ -299,7 +306,7 @@ def test_frozen_batchnorm_neither_moves_nor_learns():
     assert network.backbone.conv_stem.weight.grad.any()
 
 
-@pytest.mark.parametrize("name", ["small", "v2_resnet18_8", "v3plus_resnet18_8", "v3plus_lite0_16"])
+@pytest.mark.parametrize("name", ["small", "v2_resnet18_8", "v3plus_resnet18_8", "v3plus_lite0_16", "fpn_lite0_4"])
 def test_a_training_batch_of_one_works(name):
     logits = build(name).train()(noise(1, 3, 64, 64)).logits
     logits.square().mean().backward()
@@ -350,7 +357,7 @@ def test_a_saved_backbone_loads_again(name, tmp_path):
     loaded = build_backbone("Net", name, 16, str(tmp_path / "backbone.pt")).eval()
     images = noise(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(loaded(images)[1], saved(images)[1])
+        assert torch.equal(loaded(images)[-1], saved(images)[-1])
 
 
 @pytest.mark.parametrize(("name", "classifier"), [("resnet18", "fc."), ("mobilenet_v3_large", "classifier.")])
@@ -368,7 +375,7 @@ def test_mobilenet_at_its_own_stride_is_torchvisions(tmp_path):
     backbone = build_backbone("Net", "mobilenet_v3_large", 32, str(tmp_path / "whole.pth")).eval()
     images = noise(1, 3, 65, 97)
     with torch.no_grad():
-        torch.testing.assert_close(backbone(images)[1], reference.features(images))
+        torch.testing.assert_close(backbone(images)[-1], reference.features(images))
 
 
 def test_the_lite0_file_loads_by_its_path_too():

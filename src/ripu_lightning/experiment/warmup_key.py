@@ -38,6 +38,7 @@ PACKAGES = (
     "numpy",
     "pillow",
     "segmentation-models-pytorch",
+    "timm",
     "transformers",
 )
 """Packages that compute something in the first stage."""

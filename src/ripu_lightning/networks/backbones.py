@@ -1,4 +1,4 @@
-"""Backbones by name: torchvision's ResNets and MobileNetV3, EfficientNet-Lite0; output stride 8, 16 or 32."""
+"""Backbones by name: torchvision's ResNets and MobileNetV3, EfficientNet-Lite0, encoders of timm."""
 
 from typing import Protocol
 
@@ -7,6 +7,7 @@ from torchvision import models
 
 from ripu_lightning.errors import InvalidArgument, require_choice, suggest
 from ripu_lightning.networks.efficientnet_lite import EfficientNetLite0
+from ripu_lightning.networks.timm_backbone import PREFIX, TimmBackbone, build_timm_backbone
 from ripu_lightning.networks.weights import load_backbone_weights
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v3_large", "resnet18", "resnet50", "resnet101")
@@ -14,13 +15,17 @@ OUTPUT_STRIDES = (8, 16, 32)
 
 
 class Backbone(Protocol):
-    """Maps ``(B, 3, H, W)`` to low-level features at stride 4 and high-level features at the output stride."""
+    """Maps ``(B, 3, H, W)`` to a pyramid: features at strides 2, 4, 8, 16 and 32, the finest first.
 
-    low_channels: int
-    high_channels: int
+    Strides beyond the output stride, with which the backbone was built, stay at it. Some encoders of timm begin at
+    stride 4: count levels from the end. The last one always holds what the classifier of the backbone would see.
+    """
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Low-level ``(B, low_channels, ...)`` and high-level ``(B, high_channels, ...)`` features."""
+    channels: tuple[int, ...]
+    """Of each level."""
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """The levels, each ``(B, channels[level], ...)``."""
 
 
 class ResNet(nn.Module):
@@ -41,18 +46,20 @@ class ResNet(nn.Module):
         self.layer2 = network.layer2
         self.layer3 = network.layer3
         self.layer4 = network.layer4
-        self.high_channels: int = network.fc.in_features
-        self.low_channels: int = self.high_channels // 8
+        width: int = network.fc.in_features
+        self.channels = (network.bn1.num_features, width // 8, width // 4, width // 2, width)
         if output_stride < 16:
             _dilate(self.layer3, before=1)
         if output_stride < 32:
             _dilate(self.layer4, before=16 // output_stride)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, 3, H, W)`` -> features at stride 4 and at the output stride."""
-        low: Tensor = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
-        high: Tensor = self.layer4(self.layer3(self.layer2(low)))
-        return low, high
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """``(B, 3, H, W)`` -> features before the pooling of the stem, and of each of the four stages."""
+        stem = self.relu(self.bn1(self.conv1(images)))
+        first = self.layer1(self.maxpool(stem))
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return [stem, first, second, third, self.layer4(third)]
 
 
 class MobileNetV3Large(nn.Module):
@@ -61,8 +68,7 @@ class MobileNetV3Large(nn.Module):
     Strides beyond ``output_stride`` become dilation as in :class:`ResNet`.
     """
 
-    low_channels = 24
-    high_channels = 960
+    channels = (16, 24, 40, 112, 960)
 
     def __init__(self, output_stride: int = 16) -> None:
         super().__init__()
@@ -72,11 +78,12 @@ class MobileNetV3Large(nn.Module):
         if output_stride < 32:
             _dilate(self.features[13:], before=16 // output_stride)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, 3, H, W)`` -> features at stride 4, ``(B, 24, ...)``, and at the output stride, ``(B, 960, ...)``."""
-        low: Tensor = self.features[:4](images)
-        high: Tensor = self.features[4:](low)
-        return low, high
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """``(B, 3, H, W)`` -> the output of the last block at each stride."""
+        levels = [self.features[:2](images)]
+        for first, last in ((2, 4), (4, 7), (7, 13), (13, 17)):
+            levels.append(self.features[first:last](levels[-1]))
+        return levels
 
 
 def _dilate(stage: nn.Module, before: int) -> None:
@@ -96,11 +103,13 @@ def _dilate(stage: nn.Module, before: int) -> None:
 
 def build_backbone(
     owner: str, name: str, output_stride: int, weights: str | None = None
-) -> EfficientNetLite0 | MobileNetV3Large | ResNet:
+) -> EfficientNetLite0 | MobileNetV3Large | ResNet | TimmBackbone:
     """The backbone of a network of class ``owner``, whose arguments these are; see :class:`DeepLabV2`."""
-    if name not in BACKBONES:
-        raise InvalidArgument(owner, "backbone", f"{name!r} is unknown; {suggest(name, BACKBONES)}")
     require_choice(owner, "output_stride", output_stride, OUTPUT_STRIDES)
+    if name.startswith(PREFIX):
+        return build_timm_backbone(owner, name, output_stride, weights)
+    if name not in BACKBONES:
+        raise InvalidArgument(owner, "backbone", f"{name!r} is unknown; {suggest(name, (*BACKBONES, 'timm/NAME'))}")
     backbone: EfficientNetLite0 | MobileNetV3Large | ResNet
     if name == "efficientnet_lite0":
         backbone = EfficientNetLite0(output_stride)

@@ -15,6 +15,7 @@ from ripu_lightning.networks.conv_block import conv_block
 V2_RATES = (6, 12, 18, 24)
 V3_RATES = (6, 12, 18)
 SHORTCUT_CHANNELS = 48
+STRIDE_4 = -4  # the level of a backbone's pyramid
 
 
 class DeepLabV2(nn.Module):
@@ -22,9 +23,9 @@ class DeepLabV2(nn.Module):
 
     Args:
         num_classes: 2 or more.
-        backbone: ``"resnet101"``, ``"resnet50"``, ``"resnet18"``, ``"mobilenet_v3_large"`` or
-            ``"efficientnet_lite0"``.
-        output_stride: 8, 16 or 32.
+        backbone: ``"resnet101"``, ``"resnet50"``, ``"resnet18"``, ``"mobilenet_v3_large"``,
+            ``"efficientnet_lite0"``, or ``"timm/NAME"`` for an encoder of timm.
+        output_stride: 8, 16 or 32; most encoders of timm have 32 alone.
         weights: of the backbone: None (random), ``"imagenet"``, or the path of a state dict.
         batchnorm_eps: of every BatchNorm; None keeps the default of each layer; the code of Xie et al. (2022)
             has 0 and freezes BatchNorm.
@@ -45,12 +46,12 @@ class DeepLabV2(nn.Module):
         require_integer("DeepLabV2", "num_classes", num_classes, least=2)
         self.num_classes = num_classes
         self.backbone = build_backbone("DeepLabV2", backbone, output_stride, weights)
-        self.head = SummedASPP(self.backbone.high_channels, num_classes)
+        self.head = SummedASPP(self.backbone.channels[-1], num_classes)
         set_batchnorm_eps(self, batchnorm_eps)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         """``(B, 3, H, W)`` -> logits and backbone features, both at the output stride."""
-        _, features = self.backbone(images)
+        features = self.backbone(images)[-1]
         return SegmentationOutput(self.head(features), features)
 
 
@@ -83,14 +84,14 @@ class DeepLabV3Plus(nn.Module):
         require_number("DeepLabV3Plus", "dropout", dropout, below=1)
         self.num_classes = num_classes
         self.backbone = build_backbone("DeepLabV3Plus", backbone, output_stride, weights)
-        low, high = self.backbone.low_channels, self.backbone.high_channels
+        low, high = self.backbone.channels[STRIDE_4], self.backbone.channels[-1]
         self.head = SeparableASPPDecoder(low, high, num_classes, channels, dropout)
         set_batchnorm_eps(self, batchnorm_eps)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         """``(B, 3, H, W)`` -> logits and ``channels`` decoder features, both at stride 4."""
-        low, high = self.backbone(images)
-        features = self.head.features(low, high)
+        levels = self.backbone(images)
+        features = self.head.features(levels[STRIDE_4], levels[-1])
         return SegmentationOutput(self.head.classify(features), features)
 
 

@@ -14,7 +14,9 @@ STAGES = (  # blocks, kernel, stride, expansion, output channels
     (1, 3, 1, 6, 320),
 )
 STEM_CHANNELS = 32
-LOW_LEVEL_BLOCK = 2  # the last block at stride 4
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LAST_BLOCKS = (0, 2, 4, 10, 15)  # of strides 2, 4, 8, 16 and 32
 
 
 class SameConv2d(nn.Conv2d):
@@ -70,31 +72,30 @@ class EfficientNetLite0(nn.Module):
     rescales them itself to the [-1, 1] its published weights were trained with.
     """
 
-    low_channels = STAGES[1][-1]
-    high_channels = STAGES[-1][-1]
+    channels = (16, 24, 40, 112, 320)
 
     imagenet_mean: Tensor
     imagenet_std: Tensor
 
     def __init__(self, output_stride: int = 16) -> None:
         super().__init__()
-        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         self.register_buffer("imagenet_mean", mean.reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("imagenet_std", std.reshape(1, 3, 1, 1), persistent=False)
         self.conv_stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2, bias=False)
         self.bn0 = _batchnorm(STEM_CHANNELS)
         self.blocks = nn.ModuleList(_blocks(output_stride))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, 3, H, W)`` -> features at stride 4, ``(B, 24, ...)``, and at the output stride, ``(B, 320, ...)``."""
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """``(B, 3, H, W)`` -> the output of the last block at each stride."""
         images = 2 * (images * self.imagenet_std + self.imagenet_mean) - 1
         features = F.relu6(self.bn0(self.conv_stem(images)), inplace=True)
-        low = features
+        levels = []
         for index, block in enumerate(self.blocks):
             features = block(features)
-            if index == LOW_LEVEL_BLOCK:
-                low = features
-        return low, features
+            if index in LAST_BLOCKS:
+                levels.append(features)
+        return levels
 
 
 def _blocks(output_stride: int) -> list[InvertedBottleneck]:
