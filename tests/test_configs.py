@@ -34,7 +34,7 @@ GROUPS = [
     "debug",
     "evaluation",
 ]
-GROUPS += ["strategy", "region_type", "selection_rule", "budget", "annotator", "parity"]
+GROUPS += ["strategy", "region_type", "selection_rule", "budget", "annotator", "parity", "scoring"]
 OPTIONS = [
     (group, path.relative_to(conf_dir() / group).with_suffix("").as_posix())
     for group in GROUPS
@@ -73,6 +73,8 @@ def test_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> 
         assert decay(optimizer([{"params": [weight]}])).get_last_lr() == [config.optimizer.lr]
     if group == "evaluation":
         assert (build(config, "evaluation").title == "") == (option == "plain")
+    if group == "scoring":
+        assert bool(build(config, "scoring")) == (option != "plain")
     if group == "trainer":
         assert build(config, "trainer", logger=False).max_epochs is None
     if group == "logger":

@@ -208,7 +208,9 @@ def test_color_leaves_the_mask_and_the_geometry() -> None:
     assert changed > 20
 
 
-@pytest.mark.parametrize(("name", "word"), [("flipp", "did you mean 'flip'"), ("blur", "known: color, flip, scale")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("flipp", "did you mean 'flip'"), ("smudge", "known: blur, color, flip, scale")]
+)
 def test_unknown_augmentation(name: str, word: str) -> None:
     with pytest.raises(UserError, match=word):
         Transform(["color", name])

@@ -154,8 +154,9 @@ def test_windows_stay_inside_and_share_what_they_should(length, window, overlap)
     seen = []
 
     def model(images):
-        seen.append((int(images[0, 0, 0, 0]), images.shape[-1]))
-        return SegmentationOutput(torch.ones(1, 2, 1, images.shape[-1]), images)
+        assert len(images) <= 4
+        seen.extend((int(image[0, 0, 0]), images.shape[-1]) for image in images)
+        return SegmentationOutput(torch.ones(len(images), 2, 1, images.shape[-1]), images)
 
     ramp = torch.arange(length, dtype=torch.float32).expand(1, 3, 1, length)
     probabilities(Inference(window=(1, window), overlap=overlap), model, ramp)
@@ -204,6 +205,7 @@ def test_title_and_settings(arguments, title):
 
 def test_settings_are_equal_where_predictions_are():
     assert Inference(overlap=0.1).as_dict() == Inference(scales=[1], overlap=0.9).as_dict()
+    assert Inference(window=[9, 9], window_batch=1).as_dict() == Inference(window=[9, 9], window_batch=8).as_dict()
     assert Inference(window=[9, 9], overlap=0.1).as_dict() != Inference(window=(9, 9), overlap=0.9).as_dict()
 
 
@@ -224,6 +226,7 @@ def test_settings_are_equal_where_predictions_are():
         ({"overlap": 1}, "overlap"),
         ({"overlap": -0.1}, "overlap"),
         ({"overlap": None}, "overlap"),
+        ({"window_batch": 0}, "window_batch"),
     ],
 )
 def test_values_out_of_range(arguments, key):

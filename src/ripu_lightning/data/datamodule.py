@@ -1,21 +1,25 @@
 """The DataModule: loaders over the source, the target pool, its labelled images, and the evaluation split."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from ripu_lightning.data.cache import DataCache
+from ripu_lightning.data.crops import RandomCrop, inverse_frequency, parse_crops
 from ripu_lightning.data.dataset import SegmentationDataset
+from ripu_lightning.data.dataset_check import require_dataset, require_one_size
 from ripu_lightning.data.pools import (
     EvalBatch,
     EvalPool,
-    MaskReader,
     QueriedMasks,
     Segmenter,
     TrainPool,
@@ -48,7 +52,14 @@ class ActiveDataModule(LightningDataModule):
         target_eval: target domain, for validation and test; None where nothing of the target is labelled.
         source_size: ``(H, W)`` of the network's input for source images; None keeps their own size.
         target_size: likewise for target images.
-        augment: names, or a callable; see :class:`~ripu_lightning.data.transforms.Transform`.
+        source_crop: ``(h, w)`` of a random part of each source image to train on; None trains on complete images.
+            Evaluation and acquisition always see complete images.
+        target_crop: likewise for target images.
+        scale_range: smallest and largest factor by which images are scaled before they are cropped.
+        source_crop_at: ``uniform``, or ``class_aware``, which draws parts with rare classes of the source more often;
+            see :class:`~ripu_lightning.data.crops.RandomCrop`.
+        target_crop_at: ``uniform``, or ``labelled``: the parts of the ``labelled`` images contain labelled pixels.
+        augment: names, or a callable; see :class:`~ripu_lightning.data.transforms.Transform`. It gets the crops.
         batch_size: images of each part of a training batch, for each process.
         eval_batch_size: images of a batch in evaluation and acquisition.
         num_workers: worker processes of each loader.
@@ -75,6 +86,11 @@ class ActiveDataModule(LightningDataModule):
         target_eval: SegmentationDataset | None,
         source_size: Sequence[int] | None = None,
         target_size: Sequence[int] | None = None,
+        source_crop: Sequence[int] | None = None,
+        target_crop: Sequence[int] | None = None,
+        scale_range: Sequence[float] = (1.0, 1.0),
+        source_crop_at: Literal["uniform", "class_aware"] = "uniform",
+        target_crop_at: Literal["uniform", "labelled"] = "uniform",
         augment: Sequence[str] | Callable[..., Any] = (),
         batch_size: int = 2,
         eval_batch_size: int = 1,
@@ -96,7 +112,7 @@ class ActiveDataModule(LightningDataModule):
         self.classes = target.classes
         for name, dataset in (("source", source), ("target", target), ("target_eval", target_eval)):
             if dataset is not None:
-                _check_dataset(name, dataset, self.classes.names)
+                require_dataset(name, dataset, self.classes.names)
         if target_labels == "all" and not target.has_labels:
             raise InvalidArgument(OWNER, "target_labels", "is 'all', but target has no labels; use 'queried'")
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
@@ -107,6 +123,12 @@ class ActiveDataModule(LightningDataModule):
         }
         self._train_transform = Transform(augment, mean, std, len(self.classes))
         self._eval_transform = Transform((), mean, std)
+        self._crops = parse_crops(
+            {"source": source_crop, "target": target_crop},
+            {"source": source_crop_at, "target": target_crop_at},
+            scale_range,
+            mean,
+        )
         self.domains: frozenset[str] = frozenset({"labelled", "target"} | (set() if source is None else {"source"}))
         self.stage: Stage | None = None
 
@@ -153,25 +175,21 @@ class ActiveDataModule(LightningDataModule):
         Raises:
             UserError: the first fault, before any training.
         """
-        self._check_sizes("source", self.source, self.batch_size)
-        self._check_sizes("target", self.target, max(self.batch_size, self.eval_batch_size))
-        self._check_sizes("target", self.target_eval, self.eval_batch_size)
+        trained = {domain: 1 if crop else self.batch_size for domain, crop in self._crops.items()}
+        for name, dataset, batch_size in (
+            ("source", self.source, trained["source"]),
+            ("target", self.target, max(trained["target"], self.eval_batch_size)),
+            ("target", self.target_eval, self.eval_batch_size),
+        ):
+            if dataset is not None and batch_size > 1 and self._sizes[name] is None:
+                require_one_size(name, dataset)
         if self.source is not None and "source" in self.domains and not self.source.has_labels:
             raise InvalidArgument(OWNER, "source", "has no labels, but the loss learns from them; give labelled data")
         for dataset in (self.source, self.target, self.target_eval):
             if dataset is not None:
                 self.cache.check(dataset, labels=truth or dataset is not self.target)
         if "source" in self.domains:
-            _ = self._source_order  # counts the pixels of the source where its sampling needs them
-
-    def _check_sizes(self, domain: str, dataset: SegmentationDataset | None, batch_size: int) -> None:
-        if dataset is None or batch_size == 1 or self._sizes[domain]:
-            return
-        sizes = {dataset.size(index) for index in range(len(dataset))}
-        if len(sizes) > 1:
-            (h1, w1), (h2, w2) = sorted(sizes)[:2]
-            several = f"images of several sizes ({h1}x{w1}, {h2}x{w2}, ...) cannot be stacked"
-            raise InvalidArgument(OWNER, f"{domain}_size", f"is not set: {several}; give [height, width]")
+            _ = self._source_order, self._source_crop  # count the pixels of the source where they need them
 
     def train_dataloader(self) -> CombinedLoader:
         """Loaders for the steps of the stage, built for each stage: their workers read the labels of the stage.
@@ -186,7 +204,8 @@ class ActiveDataModule(LightningDataModule):
         stage, loaders = self.stage, {}
         if self.source is not None and "source" in self.domains:
             source = self._resized("source", self.source)
-            loaders["source"] = self._train_loader("source", source, source.label, self._source_order, stage)
+            pool = TrainPool(source, source.label, self._source_crop, self._train_transform, self.seed, "source")
+            loaders["source"] = self._train_loader(pool, self._source_order, stage)
         target = self._resized("target", self.target)
         masks = target.label if self.target_labels == "all" else QueriedMasks(target, stage.labels)
         every, queried = range(len(self.target)), self._queried(stage.labels)
@@ -196,8 +215,11 @@ class ActiveDataModule(LightningDataModule):
             if domain not in self.domains or (domain == "labelled" and one_pool and "target" in self.domains):
                 continue  # on_after_batch_transfer adds labelled images that are the target images
             purpose, images = ("labelled", queried) if domain == "labelled" and not one_pool else ("target", every)
-            order = UniformOrder(images, self.seed, purpose)
-            loaders[domain] = self._train_loader(purpose, target, masks, order, stage)
+            crop = self._crops["target"]
+            if crop and purpose == "target" and not one_pool:
+                crop = replace(crop, at="uniform")
+            pool = TrainPool(target, masks, crop, self._train_transform, self.seed, purpose)
+            loaders[domain] = self._train_loader(pool, UniformOrder(images, self.seed, purpose), stage)
         return CombinedLoader(loaders, mode="min_size")  # each holds exactly the batches of the stage
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -247,20 +269,28 @@ class ActiveDataModule(LightningDataModule):
         return [index for index, image_id in enumerate(self.target.ids) if image_id in known]
 
     @cached_property
+    def _source_pixels(self) -> npt.NDArray[np.int64]:
+        assert self.source is not None
+        return load_statistics(self.source, self.cache, self.num_workers).pixels
+
+    @cached_property
     def _source_order(self) -> Order:
         assert self.source is not None
         if self.source_sampling == "uniform":
             return UniformOrder(range(len(self.source)), self.seed, "source")
-        pixels = load_statistics(self.source, self.cache, self.num_workers).pixels
-        return BalancedOrder(pixels, self.seed, "source")
+        return BalancedOrder(self._source_pixels, self.seed, "source")
 
-    def _train_loader(
-        self, purpose: str, images: Resized, masks: MaskReader, order: Order, stage: Stage
-    ) -> DataLoader[Any]:
+    @cached_property
+    def _source_crop(self) -> RandomCrop | None:
+        crop = self._crops["source"]
+        if crop is None or crop.at == "uniform":
+            return crop
+        return replace(crop, class_weights=inverse_frequency(self._source_pixels))
+
+    def _train_loader(self, pool: TrainPool, order: Order, stage: Stage) -> DataLoader[Any]:
         resume = self.trainer.global_step if self.trainer else 0  # inside the stage, after a checkpoint within it
         batches = self.trainer.accumulate_grad_batches if self.trainer else 1
         sampler = StepBatchSampler(order, self.batch_size, stage.start, stage.stop, *self._shard(), resume, batches)
-        pool = TrainPool(images, masks, self._train_transform, self.seed, purpose)
         return StepLoader(pool, batch_sampler=sampler, collate_fn=collate_train, **self._loader_options())
 
     def _eval_loader(
@@ -294,15 +324,3 @@ class StepLoader(DataLoader[Any]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
-
-
-def _check_dataset(name: str, dataset: SegmentationDataset, classes: Sequence[str]) -> None:
-    if not len(dataset):
-        raise InvalidArgument(OWNER, name, "has no images; expected 1 or more")
-    if tuple(dataset.classes.names) != tuple(classes):
-        raise InvalidArgument(
-            OWNER,
-            name,
-            f"has the classes {', '.join(dataset.classes.names)}, but target has {', '.join(classes)}; "
-            "use one class map for both domains",
-        )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ripu_lightning.data.crops import RandomCrop
 from ripu_lightning.data.dataset import IGNORE, UInt8Array
 from ripu_lightning.data.prepared import Resized
 from ripu_lightning.data.transforms import Transform
@@ -30,16 +31,26 @@ class TrainBatch(TypedDict):
 
 
 class TrainPool(Dataset[tuple[Tensor, Tensor]]):
-    """Training samples, addressed by ``(index, draw)``; ``draw`` seeds the augmentation."""
+    """Training samples, addressed by ``(index, draw)``; ``draw`` seeds the crop and the augmentation."""
 
-    def __init__(self, images: Resized, masks: MaskReader, transform: Transform, seed: int, purpose: str) -> None:
-        self._images, self._masks, self._transform = images, masks, transform
+    def __init__(
+        self,
+        images: Resized,
+        masks: MaskReader,
+        crop: RandomCrop | None,
+        transform: Transform,
+        seed: int,
+        purpose: str,
+    ) -> None:
+        self._images, self._masks, self._crop, self._transform = images, masks, crop, transform
         self._seed, self._purpose = seed, purpose
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         index, draw = key
-        seed = derive_seed(self._seed, self._purpose, "augment", draw)
-        return self._transform(self._images.image(index), self._masks(index), seed)
+        image, mask = self._images.image(index), self._masks(index)
+        if self._crop:  # before the augmentation, which then costs the crop alone
+            image, mask = self._crop(image, mask, derive_seed(self._seed, self._purpose, "crop", draw))
+        return self._transform(image, mask, derive_seed(self._seed, self._purpose, "augment", draw))
 
 
 class QueriedMasks:

@@ -29,12 +29,12 @@ class Transform:
 
     Args:
         augment: a list of names and albumentations transforms, or a callable. Names: ``flip`` (horizontal), ``scale``
-            (zoom in by up to 2, shift by up to a quarter and crop) and ``color`` (brightness, contrast, saturation and
-            a little hue); the published recipe uses none. Callable: an albumentations transform, a
-            ``torchvision.transforms.v2`` transform, or a function that takes and returns an image ``(H, W, 3)`` and a
-            mask ``(H, W)``, both uint8. It runs with albumentations, ``random``, ``numpy.random`` and torch seeded for
-            the sample. What albumentations and torchvision fill in from outside the image is ignored in the mask,
-            whatever value they fill in.
+            (zoom in by up to 2, shift by up to a quarter and crop), ``color`` (brightness, contrast, saturation and a
+            little hue) and ``blur`` (Gaussian, of half of the images); the published recipe uses none. Callable: an
+            albumentations transform, a ``torchvision.transforms.v2`` transform, or a function that takes and returns
+            an image ``(H, W, 3)`` and a mask ``(H, W)``, both uint8. It runs with albumentations, ``random``,
+            ``numpy.random`` and torch seeded for the sample. What albumentations and torchvision fill in from outside
+            the image is ignored in the mask, whatever value they fill in.
         mean: of each RGB channel in 0..1, subtracted; None subtracts nothing.
         std: each channel is divided by it then; None divides by nothing.
         classes: number of classes; masks hold ``0..classes-1`` and 255.
@@ -80,6 +80,7 @@ _AUGMENTATIONS = {
         scale=(1.0, 2.0), keep_ratio=True, translate_percent=(-0.25, 0.25), p=0.7, fill_mask=IGNORE
     ),
     "color": lambda: A.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, p=0.8),
+    "blur": lambda: A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 1.0), p=0.5),
 }
 
 

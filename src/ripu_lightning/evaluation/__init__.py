@@ -11,10 +11,12 @@ from ripu_lightning.evaluation.metrics import (
     pixel_accuracy,
 )
 from ripu_lightning.evaluation.protocol import protocol_of
+from ripu_lightning.evaluation.sliding_window import SlidingWindow
 
 __all__ = [
     "Inference",
     "SegmentationConfusion",
+    "SlidingWindow",
     "class_accuracy",
     "class_iou",
     "figures",

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ripu_lightning.errors import InvalidArgument, require_choice, require_number
+from ripu_lightning.errors import InvalidArgument, require_choice, require_integer
+from ripu_lightning.evaluation.sliding_window import SlidingWindow, require_overlap, require_window
 from ripu_lightning.networks.contract import SegmentationOutput
 from ripu_lightning.networks.resize import resize_logits
 
@@ -31,6 +31,7 @@ class Inference:
             window of a row or column is shifted inside. Probabilities are averaged where windows overlap, then resized
             to the label's size. A side shorter than the window is used completely.
         overlap: smallest share of a window that the next one covers again, from 0 to below 1.
+        window_batch: windows of each image in one forward pass, 1 or more.
 
     Raises:
         InvalidArgument: a value out of range.
@@ -40,20 +41,18 @@ class Inference:
     scales: Sequence[float] = (1.0,)
     window: Sequence[int] | None = None
     overlap: float = 0.5
+    window_batch: int = 4
 
     def __post_init__(self) -> None:
         require_choice("Inference", "mirror", self.mirror, (True, False))
         factors = "a list of factors above 0 and up to 16"
-        if not all(0 < scale <= 16 for scale in _list_of(float, "Inference", "scales", self.scales, factors)):
+        if not _numbers(self.scales) or not all(0 < scale <= 16 for scale in self.scales):
             raise InvalidArgument("Inference", "scales", f"must be {factors}, got {self.scales!r}")
         if self.window is not None:
-            window = _list_of(int, "Inference", "window", self.window, "[height, width] in pixels, or None")
-            if len(window) != 2 or min(window) < 1:
-                raise InvalidArgument("Inference", "window", f"must be [height, width] in pixels, got {window!r}")
-            object.__setattr__(self, "window", tuple(window))
-        require_number("Inference", "overlap", self.overlap)
-        if self.overlap >= 1:
-            raise InvalidArgument("Inference", "overlap", f"must be below 1, got {self.overlap}")
+            require_window("Inference", "window", self.window)
+            object.__setattr__(self, "window", tuple(self.window))
+        require_overlap("Inference", self.overlap)
+        require_integer("Inference", "window_batch", self.window_batch, least=1)
         object.__setattr__(self, "scales", tuple(map(float, self.scales)))
 
     @property
@@ -78,7 +77,8 @@ class Inference:
     def as_dict(self) -> dict[str, Any]:
         """Plain containers for result files; equal for equal predictions."""
         overlap = None if self.window is None else self.overlap
-        return {"title": self.title or "plain", **asdict(self), "overlap": overlap}
+        values = {key: value for key, value in asdict(self).items() if key != "window_batch"}
+        return {"title": self.title or "plain", **values, "overlap": overlap}
 
     def predict(self, network: Network, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
         """Predict one image after the other, so that only one is in memory at its label's size.
@@ -121,33 +121,16 @@ class Inference:
     def _view(self, network: Network, images: Tensor, mirrored: bool) -> Tensor:
         """Logits at the network's stride, or the probabilities of the windows."""
         seen = images.flip(-1) if mirrored else images
-        scores = network(seen).logits if self.window is None else self._windows(network, seen, self.window)
+        if self.window is None:
+            scores = network(seen).logits
+        else:
+            sliding = SlidingWindow(self.window, self.overlap, self.window_batch)
+            scores, _ = sliding.run(lambda windows: (network(windows).logits, None), seen)
         return scores.flip(-1) if mirrored else scores
 
     def _at_size(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
         resized = resize_logits(scores, size)
         return resized.softmax(dim=1) if self.window is None else resized
-
-    def _windows(self, network: Network, images: Tensor, window: Sequence[int]) -> Tensor:
-        """Probabilities at the size of ``images``, averaged over the windows that contain each pixel."""
-        size = images.shape[-2:]
-        height, width = (min(pair) for pair in zip(window, size, strict=True))
-        counts = torch.zeros(size, device=images.device)
-        total: Tensor | None = None
-        for top in _starts(size[0], height, self.overlap):
-            for left in _starts(size[1], width, self.overlap):
-                here = (..., slice(top, top + height), slice(left, left + width))
-                found = resize_logits(network(images[here]).logits, (height, width)).softmax(dim=1)
-                total = found.new_zeros(*found.shape[:2], *size) if total is None else total
-                total[here] += found
-                counts[here] += 1
-        assert total is not None
-        return total.div_(counts)
-
-
-def _starts(length: int, window: int, overlap: float) -> list[int]:
-    stride = max(1, int(window * (1 - overlap)))
-    return [*range(0, length - window, stride), length - window]
 
 
 def _scaled(images: Tensor, scale: float) -> Tensor:
@@ -157,7 +140,5 @@ def _scaled(images: Tensor, scale: float) -> Tensor:
     return interpolate(images, size=size, mode="bilinear", align_corners=True)
 
 
-def _list_of(kind: type, owner: str, argument: str, values: object, expected: str) -> Sequence[Any]:
-    if not isinstance(values, Sequence) or not values or any(type(value) not in (kind, int) for value in values):
-        raise InvalidArgument(owner, argument, f"must be {expected}, got {values!r}")
-    return values
+def _numbers(values: object) -> bool:
+    return isinstance(values, Sequence) and bool(values) and all(type(value) in (float, int) for value in values)

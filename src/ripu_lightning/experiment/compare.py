@@ -83,7 +83,8 @@ def _compare(config: DictConfig, folder: Path, options: Mapping[str, Mapping[str
         datamodule.cache.check(datamodule.target)
         pictures = ReplayPictures(folder / "pictures", datamodule.target, config.pictures)
         twice = config.parity.get("resize_twice") is True
-        replay = Replay(datamodule, strategies, budget, store, trained["seed"], twice, pictures)
+        window = build(config, "scoring") or None
+        replay = Replay(datamodule, strategies, budget, store, trained["seed"], twice, window, pictures)
         build_tester(config.trainer, training, folder, [replay]).test(module, datamodule=datamodule, verbose=False)
         if replay.counts is None:  # not on rank 0
             return None

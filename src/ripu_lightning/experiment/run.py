@@ -138,7 +138,10 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
             "add annotator=files"
         )
     twice, patience = config.parity.resize_twice, config.rank_patience
-    loop = ActiveLearningLoop(strategy, budget, annotator, schedule, folder / "labels", config.seed, twice, patience)
+    window = build(config, "scoring") or None
+    loop = ActiveLearningLoop(
+        strategy, budget, annotator, schedule, folder / "labels", config.seed, twice, patience, window
+    )
     loggers = build_loggers(config, folder, strategy, budget)
     saving = RunCheckpoint(last.parent, config.checkpoint_every)
     trainer = _trainer(config, folder, loop, saving, logger=loggers)

@@ -59,7 +59,9 @@ class RoundPictures(Callback):
         if loop is None:
             raise UserError("RoundPictures needs an ActiveLearningLoop before it among the trainer's callbacks")
         stage = 0 if before else trainer.current_epoch + loop.schedule.initial_rounds
-        pool_inference = PoolInference(trainer, pl_module, loop.strategy, stage + 1, loop.seed, loop.resize_twice)
+        pool_inference = PoolInference(
+            trainer, pl_module, loop.strategy, stage + 1, loop.seed, loop.resize_twice, loop.window
+        )
         due = stage < loop.budget.rounds
         # A resumed run may find a round that another process has scored: its statistics are not gathered again.
         learns = loop.strategy.requires & {"source_statistics", "pool_statistics"}

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from ripu_lightning.acquisition import Budget, Strategy
 from ripu_lightning.annotation import Annotator
 from ripu_lightning.errors import InvalidArgument, UserError, require_number
+from ripu_lightning.evaluation.sliding_window import SlidingWindow
 from ripu_lightning.labels import LabelStore, QueriedLabels, Stage
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.training.acquire import gather_queries, select_queries
@@ -55,6 +56,7 @@ class ActiveLearningLoop(Callback):
         seed: seed of everything random in acquisition.
         resize_twice: see :class:`~ripu_lightning.training.pool_inference.PoolInference`.
         patience: minutes that a process waits for another one before the run ends; above 0.
+        window: score the pool window by window; None passes each image through the network as a whole.
 
     Attributes:
         history: a record for each stage that ended.
@@ -76,6 +78,7 @@ class ActiveLearningLoop(Callback):
         seed: int = 0,
         resize_twice: bool = False,
         patience: float = 30.0,
+        window: SlidingWindow | None = None,
     ) -> None:
         if schedule.rounds != budget.rounds:
             problem = f"must have as many rounds as the budget, {budget.rounds}, got {schedule.rounds}"
@@ -83,6 +86,7 @@ class ActiveLearningLoop(Callback):
         require_number("ActiveLearningLoop", "patience", patience, above=True)
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
         self.schedule, self.folder, self.seed, self.resize_twice = schedule, Path(folder), seed, resize_twice
+        self.window = window
         self.history: list[RoundRecord] = []
         self.scored = 0
         self.pending: str | None = None
@@ -207,7 +211,7 @@ class ActiveLearningLoop(Callback):
         """Refuse a network without the outputs that a strategy requires, or labels that the checkpoint lacks."""
         if len(self.store.rounds) < self.budget.rounds:
             with torch.random.fork_rng(devices=[]):
-                inference = PoolInference(trainer, pl_module, self.strategy, 1, self.seed)
+                inference = PoolInference(trainer, pl_module, self.strategy, 1, self.seed, window=self.window)
                 require_outputs(inference, active_pool(trainer))
         self._require_rounds(trainer.current_epoch + self.schedule.initial_rounds)
 
@@ -237,7 +241,9 @@ class ActiveLearningLoop(Callback):
 
     def acquire(self, trainer: Trainer, pl_module: LightningModule, round_number: int) -> None:
         """Score the pool, select queries, and commit their answers; or end the run, which waits for them."""
-        inference = PoolInference(trainer, pl_module, self.strategy, round_number, self.seed, self.resize_twice)
+        inference = PoolInference(
+            trainer, pl_module, self.strategy, round_number, self.seed, self.resize_twice, self.window
+        )
         with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global state when it is read
             queries = select_queries(inference, active_pool(trainer), self.store, self.budget, self.ranks)
         queries = gather_queries(queries, self.ranks)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from tqdm import tqdm
 from ripu_lightning.acquisition import ScoreInputs, Strategy
 from ripu_lightning.data.pools import EvalBatch
 from ripu_lightning.errors import UserError
+from ripu_lightning.evaluation.sliding_window import SlidingWindow
+from ripu_lightning.networks.contract import SegmentationOutput
 from ripu_lightning.networks.resize import resize_logits
 from ripu_lightning.seeding import derive_seed
 from ripu_lightning.training.active_pool import ActivePool, as_eval_batch
@@ -48,6 +50,7 @@ class PoolInference:
         seed: the run's seed.
         resize_twice: bring logits to the input's size before they are brought to the label's, as the public code of
             Xie et al. (2022) does.
+        window: pass each image through the network window by window; None passes it as a whole.
     """
 
     trainer: Trainer
@@ -56,6 +59,7 @@ class PoolInference:
     round: int
     seed: int
     resize_twice: bool = False
+    window: SlidingWindow | None = None
 
     def run(
         self, loader: Iterable[Any], image_sizes: Mapping[str, tuple[int, int]] | None, title: str
@@ -118,10 +122,24 @@ class PoolInference:
         return resize_logits(logits, size)
 
     def forward(self, image: Tensor) -> Any:
-        """What the network gives for one image ``(1, 3, h, w)``, in the trainer's precision."""
+        """What the network gives for one image ``(1, 3, h, w)``, in the trainer's precision.
+
+        With windows, the logits are log-probabilities at the size of the image: softmax gives back the mean of the
+        windows' probabilities.
+        """
         precision = self.trainer.precision_plugin
         with precision.forward_context():
-            return self.module(precision.convert_input(image))
+            image = precision.convert_input(image)
+            if self.window is None:
+                return self.module(image)
+            probabilities, features = self.window.run(self._outputs, image)
+            # Softmax may round to 0, whose logarithm is not finite.
+            logits = probabilities.clamp_min_(torch.finfo(torch.float32).tiny).log_()
+            return logits if features is None else SegmentationOutput(logits, features)
+
+    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        output = self.module(images)
+        return logits_of(output), features_of(output) if "features" in self.strategy.requires else None
 
     def _require_finite(self, logits: Tensor, image_id: str) -> None:
         if not bool(torch.isfinite(logits).all()):
@@ -168,6 +186,9 @@ def require_outputs(inference: PoolInference, pool: ActivePool) -> None:
     classes = len(pool.class_names)
     for batch in pool.pool_dataloader():
         image = as_eval_batch(batch, pool.image_sizes).image[:1]
+        if inference.window:
+            height, width = inference.window.size
+            image, inference = image[..., :height, :width], replace(inference, window=None)
         if len(image):
             with evaluating(inference.module):
                 output = inference.forward(image.to(inference.module.device))

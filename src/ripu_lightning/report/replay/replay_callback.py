@@ -15,6 +15,7 @@ from ripu_lightning.acquisition import Budget, Strategy
 from ripu_lightning.annotation import Query
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.data.pools import EvalBatch
+from ripu_lightning.evaluation.sliding_window import SlidingWindow
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.labels.masks import box_pixels
 from ripu_lightning.report.replay.comparison_files import ReplayPictures
@@ -57,6 +58,7 @@ class Replay(Callback):
         store: what is labelled already; the round is the next one.
         seed: of the run that trained the network.
         resize_twice: see :class:`~ripu_lightning.training.pool_inference.PoolInference`.
+        window: likewise.
         pictures: draws some of the images.
 
     Attributes:
@@ -73,11 +75,12 @@ class Replay(Callback):
         store: LabelStore,
         seed: int,
         resize_twice: bool,
+        window: SlidingWindow | None,
         pictures: ReplayPictures,
     ) -> None:
         self.datamodule = datamodule
         self.strategies, self.budget, self.store = strategies, budget, store
-        self.seed, self.resize_twice, self.pictures = seed, resize_twice, pictures
+        self.seed, self.resize_twice, self.window, self.pictures = seed, resize_twice, window, pictures
         self.counts: Counts | None = None
         self.seconds: dict[str, dict[str, float]] = {}
         self._queries: dict[str, dict[int, Query]] = {}
@@ -87,7 +90,7 @@ class Replay(Callback):
         """Select the queries. Raises :class:`UserError` as a round of training does."""
         number, self._ranks = len(self.store.rounds) + 1, Ranks(trainer)
         inferences = {
-            name: TimedInference(trainer, pl_module, strategy, number, self.seed, self.resize_twice)
+            name: TimedInference(trainer, pl_module, strategy, number, self.seed, self.resize_twice, self.window)
             for name, strategy in self.strategies.items()
         }
         for each in inferences.values():
