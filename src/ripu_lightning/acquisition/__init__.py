@@ -13,7 +13,16 @@ from ripu_lightning.acquisition.registry import get_strategy, list_strategies, p
 from ripu_lightning.acquisition.round_selection import Picks, RoundSelection, round_selection
 from ripu_lightning.acquisition.score_inputs import ScoreInputs
 from ripu_lightning.acquisition.selection import Selection, select
-from ripu_lightning.acquisition.selection_rules import ClassBalanced, Greedy, KCentre, SelectionRule, TopRandom
+from ripu_lightning.acquisition.selection_rules import (
+    ClassBalanced,
+    Greedy,
+    KCentre,
+    Power,
+    Scheduled,
+    SegmentBalanced,
+    SelectionRule,
+    TopRandom,
+)
 from ripu_lightning.acquisition.squares import Pixel, Square
 from ripu_lightning.acquisition.strategy import Scored, Strategy
 from ripu_lightning.acquisition.superpixels import Superpixel
@@ -31,10 +40,13 @@ __all__ = [
     "Outline",
     "Picks",
     "Pixel",
+    "Power",
     "RegionType",
     "RoundSelection",
     "ScoreInputs",
+    "Scheduled",
     "Scored",
+    "SegmentBalanced",
     "Selection",
     "SelectionRule",
     "Square",

@@ -31,6 +31,7 @@ _FACTORIES: dict[str, Callable[..., Strategy]] = {
     "pixelpick": strategies.pixelpick,
     "random": strategies.random,
     "ripu": strategies.ripu,
+    "ripu_diverse": strategies.ripu_diverse,
     "ripu_point": strategies.ripu_point,
     "uncertainty": strategies.uncertainty,
 }
@@ -79,7 +80,7 @@ def published_budget(strategy: str, rounds: int | None = None) -> Budget:
         UserError: no such strategy, or one without a published budget.
 
     >>> published_budget("ripu_point", rounds=4)
-    Budget(ratio=None, pixels=None, clicks=40, regions=None, images=None, per='image', rounds=4, split='even')
+    Budget(ratio=None, pixels=None, clicks=40, regions=None, images=None, per='image', rounds=4, split='even', most=None)
     """
     budget = get_strategy(strategy).budget
     if budget is None:
