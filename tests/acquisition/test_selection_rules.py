@@ -220,7 +220,11 @@ def test_a_schedule_changes_the_rule_after_its_rounds() -> None:
     assert rule.candidates_needed(7) == 14
     assert Scheduled(ClassBalanced(), then).candidates_needed(7) is None
     nested = Scheduled(first, Scheduled(ClassBalanced(), Greedy(), rounds=3))
-    assert [nested.of_round(number).name for number in (1, 2, 3, 4)] == ["top_random", *["class_balanced"] * 2, "greedy"]
+    assert [nested.of_round(number).name for number in (1, 2, 3, 4)] == [
+        "top_random",
+        *["class_balanced"] * 2,
+        "greedy",
+    ]
 
 
 @settings(max_examples=60)

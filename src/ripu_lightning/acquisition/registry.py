@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ripu_lightning.acquisition import strategies
+from ripu_lightning.acquisition.avoid_void import AvoidVoid
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.core_set import CoreSet
 from ripu_lightning.acquisition.d2ada import D2ADA
@@ -48,8 +49,13 @@ def register_strategy(name: str, factory: Callable[..., Strategy]) -> None:
     _FACTORIES[name] = factory
 
 
-def get_strategy(name: str, **options: Any) -> Strategy:
+def get_strategy(name: str, avoid_void: bool = False, **options: Any) -> Strategy:
     """The strategy of that name, built with its options (``radius=...``, ``region_type=...``, ``selection_rule=...``).
+
+    Args:
+        name: one of :func:`list_strategies`.
+        avoid_void: lower its score where earlier queries were void, see :class:`AvoidVoid`.
+        options: arguments of the strategy.
 
     Raises:
         UserError: no such strategy (with near matches), an option that it lacks, a package that fails to load or
@@ -65,7 +71,7 @@ def get_strategy(name: str, **options: Any) -> Strategy:
         raise UserError(f"strategy {name!r}: {error}") from error
     if not isinstance(strategy, Strategy):
         raise UserError(f"strategy {name!r}: its factory returned a {type(strategy).__name__}, expected a Strategy")
-    return strategy
+    return AvoidVoid(strategy) if avoid_void else strategy
 
 
 def list_strategies() -> list[str]:
