@@ -18,6 +18,14 @@ SPLITS = st.one_of(
 )
 
 
+def test_a_bound_on_images_needs_a_budget_of_the_pool() -> None:
+    assert Budget(clicks=9, per="pool", most=2).amount(1, 100) == Budget(clicks=9, per="pool").amount(1, 100)
+    with pytest.raises(UserError, match=r"Budget: most must be a number >= 1, got 0.5"):
+        Budget(clicks=9, per="pool", most=0.5)
+    with pytest.raises(UserError, match=r"Budget: most bounds the images of a budget of the pool; set per='pool' too"):
+        Budget(clicks=9, most=2)
+
+
 def amounts(budget: Budget, pixels: int = 64 * 64) -> list[float]:
     return [budget.amount(number, pixels) for number in range(1, budget.rounds + 1)]
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 import torch
@@ -84,15 +85,32 @@ def plain_densities(point: list[float], mixture: GaussianMixture) -> list[float]
     levels=st.sampled_from([1, 2, 100]),
     count=st.integers(0, 14),
     centres=st.integers(0, 4),
+    block=st.sampled_from([1, 2, 5, 128]),
+    chunk=st.sampled_from([1, 3, 1024]),
 )
 def test_k_centre_is_the_double_loop(
-    seed: int, size: int, features: int, levels: int, count: int, centres: int
+    seed: int, size: int, features: int, levels: int, count: int, centres: int, block: int, chunk: int
 ) -> None:
     # Far from the origin: distances by way of |x|^2 would not see which points are equal.
     points, start = (on_grid(seed + k, n, features, levels) + 1e8 for k, n in enumerate((size, centres)))
-    picks = k_centre(points, count, start)
+    with mock.patch.multiple(clustering, BLOCK=block, CHUNK=chunk):
+        picks = k_centre(points, count, start)
     assert picks == plain_k_centre(points.tolist(), count, start.tolist())
     assert len(set(picks)) == len(picks) == min(count, size)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000), features=st.sampled_from([1, 7, 64]), equal=st.integers(0, 20))
+def test_k_centre_of_ordinary_features_is_the_loop_over_all_points(seed: int, features: int, equal: int) -> None:
+    points, start = normal(seed, 60, features), normal(seed + 1, 5, features)
+    points[:equal], points[30 : 30 + equal] = start[0], points[50:51]
+    distance, expected = torch.cdist(points, start).amin(dim=1), []
+    distance[:equal] = 0  # cdist's are not exact
+    for _ in range(40):
+        expected.append(max((n for n in range(60) if n not in expected), key=lambda n: (float(distance[n]), -n)))
+        distance = torch.minimum(distance, (points - points[expected[-1]]).norm(dim=1))
+    with mock.patch.multiple(clustering, BLOCK=8, CHUNK=16):
+        assert k_centre(points, 40, start) == expected
 
 
 def test_k_centre_without_start_begins_with_the_first() -> None:

@@ -9,7 +9,10 @@ from ripu_lightning.acquisition import (
     Greedy,
     KCentre,
     Pixel,
+    Power,
     RegionType,
+    Scheduled,
+    SegmentBalanced,
     SelectionRule,
     Square,
     Strategy,
@@ -31,9 +34,16 @@ PIXELWISE: dict[str, dict[str, int]] = {
     "mulactseg": {},
 }
 REGION_TYPES: list[Callable[[], RegionType]] = [lambda: Pixel(exclusion=1), lambda: Square(2), Superpixel, WholeImage]
-RULES: list[Callable[[], SelectionRule]] = [Greedy, TopRandom, ClassBalanced, lambda: KCentre(shortlist=2)]
+RULES: list[Callable[[], SelectionRule]] = [
+    Greedy,
+    TopRandom,
+    ClassBalanced,
+    lambda: KCentre(shortlist=2),
+    Power,
+    lambda: Scheduled(SegmentBalanced(shortlist=3), Greedy()),
+]
 
-# All would be 96; here each score meets each region type and each rule, and each region type each rule.
+# All would be 144; here each score meets each region type, and each region type each rule.
 MIXED = [
     (name, region_type, RULES[(row + column) % len(RULES)])
     for row, name in enumerate(PIXELWISE)

@@ -17,10 +17,13 @@ from ripu_lightning.acquisition import (
     KCentre,
     Picks,
     Pixel,
+    Power,
     RegionType,
     RoundSelection,
+    Scheduled,
     Scored,
     ScoreInputs,
+    SegmentBalanced,
     SelectionRule,
     Square,
     Strategy,
@@ -30,6 +33,7 @@ from ripu_lightning.acquisition import (
     round_selection,
     select,
 )
+from ripu_lightning.acquisition.segments import connected_segments
 
 SEEDS = st.integers(0, 10_000)
 SHAPE = (12, 16)
@@ -110,8 +114,13 @@ def block(available: Tensor, position: int, radius: int) -> None:
     available[max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1] = False
 
 
-def one_loop(pool: Pool, round_number: int, exclusion: int, area: int, amount: float) -> Positions:
-    """The best pixel of all images, the first image and position of equals; block around it; repeat."""
+def one_loop(
+    pool: Pool, round_number: int, exclusion: int, area: int, amount: float, bound: float = float("inf")
+) -> Positions:
+    """The best pixel of all images, the first image and position of equals; block around it; repeat.
+
+    An image that has reached ``bound`` is left alone.
+    """
     available = [each.clone() for each in pool.available]
     scores = torch.stack([pool.inputs(index, round_number).logits[0, 0] for index in range(pool.images)])
     queried: Positions = {}
@@ -123,6 +132,8 @@ def one_loop(pool: Pool, round_number: int, exclusion: int, area: int, amount: f
         queried.setdefault(index, []).append(position)
         block(available[index], position, exclusion)
         spent += area
+        if len(queried[index]) * area >= bound:
+            available[index][:] = False
     return queried
 
 
@@ -199,6 +210,89 @@ def test_a_pool_of_superpixels_is_one_loop_and_costs_their_pixels(
         pool.mark(queried, region_type)
 
 
+@settings(max_examples=60)
+@given(
+    seed=SEEDS,
+    owners=st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    levels=st.sampled_from([1, 2, 1000]),
+    most=st.sampled_from([1, 1.3, 2, 50]),
+    options=st.sampled_from([{"clicks": 3}, {"clicks": 40}, {"pixels": 90}, {"ratio": 0.1}]),
+)
+def test_a_bounded_pool_is_one_greedy_loop_with_a_bound_on_each_image(
+    seed: int, owners: list[int], levels: int, most: float, options: dict
+) -> None:
+    region_type = Square(1)
+    pool, strategy = Pool(seed, len(owners), levels), of_first_channel(region_type)
+    budget = Budget(**options, per="pool", rounds=2, most=most)
+    area = region_type.area(*SHAPE) if budget.counts_pixels else 1
+    for number in (1, 2):
+        amount = budget.amount(number, pool.pixels)
+        queried = pool.select(strategy, budget, number, owners)
+        assert queried == one_loop(pool, number, region_type.exclusion, area, amount, most * amount / len(owners))
+        pool.mark(queried, region_type)
+
+
+@settings(max_examples=30)
+@given(
+    seed=SEEDS,
+    owners=st.lists(st.integers(0, 2), min_size=2, max_size=5),
+    most=st.sampled_from([1, 2]),
+    rule=st.sampled_from([KCentre(2), ClassBalanced(), SegmentBalanced(1, 4)]),
+)
+def test_a_bounded_pool_allots_by_score_what_the_rule_selects_inside_each_image(
+    seed: int, owners: list[int], most: float, rule: SelectionRule
+) -> None:
+    pool, region_type, clicks = Pool(seed, len(owners), levels=1000), Square(1), 12
+    budget = Budget(clicks=clicks, per="pool", rounds=1, most=most)
+    pool.queried = {index: [5, 40] for index in range(pool.images)}
+    bound = -int(-most * clicks // pool.images)
+    # Each image by itself: the rule's order for the bound, and the best scores among its candidates.
+    inside = {}
+    for index in range(pool.images):
+        alone = Budget(clicks=bound, rounds=1)
+        selection = round_selection(of_first_channel(region_type, rule), alone, 1, pool.pixels)
+        queried = torch.tensor(pool.queried[index])
+        inside[index] = selection.add(index, pool.inputs(index, 1), pool.available[index], queried)[index].positions
+    scores = [pool.inputs(index, 1).logits[0, 0] for index in range(pool.images)]
+    greedy = [select(scores[i], pool.available[i], bound, 1, 2).scores.tolist() for i in range(pool.images)]
+    best = sorted((-score, index) for index, column in enumerate(greedy) for score in column)[:clicks]
+    expected = {index: [at for _, at in best].count(index) for index in range(pool.images)}
+    found = pool.select(of_first_channel(region_type, rule), budget, 1, owners)
+    assert found == {index: inside[index][:count].tolist() for index, count in expected.items() if count}
+
+
+def test_a_bounded_pool_keeps_no_features_and_no_more_than_the_budget_pays_for() -> None:
+    pool, budget = Pool(0, 12, levels=1000), Budget(clicks=9, per="pool", rounds=1, most=3)
+    selection = round_selection(of_first_channel(Square(1), KCentre()), budget, 1, pool.pixels)
+    for index in range(pool.images):
+        assert selection.add(index, pool.inputs(index, 1), pool.available[index], torch.tensor([3])) == {}
+        assert sum(map(len, selection.candidates())) <= 1.25 * 9 + 1
+        assert all(part.features is None and part.queried is None for part in selection.candidates())
+
+
+def test_a_schedule_selects_by_the_rule_of_its_round() -> None:
+    pool, budget = Pool(3, 2, levels=1000), Budget(clicks=5, rounds=2)
+    by_rule = {rule: of_first_channel(Pixel(), rule) for rule in (TopRandom(1.0), Greedy())}
+    scheduled = of_first_channel(Pixel(), Scheduled(*by_rule))
+    for number, alone in zip((1, 2), by_rule.values(), strict=True):
+        assert pool.select(scheduled, budget, number, [0, 1]) == pool.select(alone, budget, number, [0, 1])
+    ending = of_first_channel(Pixel(), Scheduled(Greedy(exhausted="origin"), Greedy()))
+    for available in pool.available:
+        available.fill_(False)
+    assert pool.select(ending, budget, 1, [0, 1]) == {0: [0], 1: [0]}
+    assert pool.select(ending, budget, 2, [0, 1]) == {}
+
+
+def test_segments_of_candidates_are_those_of_the_prediction_at_their_centres() -> None:
+    pool, strategy = Pool(5, 1), of_first_channel(Square(1), SegmentBalanced())
+    ((process,), _) = pool.score(strategy, Budget(clicks=9, per="pool", rounds=1), 1, [0])
+    (part,) = process.candidates()
+    predicted = connected_segments(pool.inputs(0, 1).logits[0].argmax(dim=0))
+    assert part.segments is not None
+    assert part.segments.tolist() == predicted.view(-1)[part.positions.long()].tolist()
+    assert len(set(part.segments.tolist())) > 1
+
+
 @pytest.mark.parametrize("options", [{"images": 2}, {"ratio": 0.3}])
 def test_a_pool_of_whole_images(options: dict) -> None:
     pool, strategy = Pool(4, 5, levels=1000, share=1.0), of_first_channel(WholeImage())
@@ -244,9 +338,11 @@ def test_candidates_are_trimmed_to_the_most_that_could_be_selected(
 @given(
     seed=SEEDS,
     owners=st.lists(st.integers(0, 2), min_size=2, max_size=5),
-    selection_rule=st.sampled_from([TopRandom(0.05), TopRandom(1.0), ClassBalanced(), KCentre(2), KCentre(None)]),
+    selection_rule=st.sampled_from(
+        [TopRandom(0.05), TopRandom(1.0), Power(), ClassBalanced(), SegmentBalanced(1, 3), KCentre(2), KCentre(None)]
+    ),
     region_type=st.sampled_from([Pixel(2), Square(1), Superpixel(reduce="max")]),
-    options=st.sampled_from([{"clicks": 8}, {"pixels": 24}]),
+    options=st.sampled_from([{"clicks": 8}, {"pixels": 24}, {"clicks": 8, "most": 1.5}, {"pixels": 24, "most": 3}]),
 )
 def test_no_rule_depends_on_who_scored_what(
     seed: int, owners: list[int], selection_rule: SelectionRule, region_type: RegionType, options: dict

@@ -1,14 +1,26 @@
 """Selection rules against plain loops: how many candidates they need, the order of selection, and its costs."""
 
 import math
-from itertools import groupby
+from collections import Counter
+from dataclasses import replace
+from itertools import groupby, permutations
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripu_lightning.acquisition import Candidates, ClassBalanced, Greedy, KCentre, SelectionRule, TopRandom
+from ripu_lightning.acquisition import (
+    Candidates,
+    ClassBalanced,
+    Greedy,
+    KCentre,
+    Power,
+    Scheduled,
+    SegmentBalanced,
+    SelectionRule,
+    TopRandom,
+)
 from ripu_lightning.acquisition.region_types import Units
 from ripu_lightning.acquisition.selection_rules import round_robin
 from ripu_lightning.errors import UserError
@@ -26,6 +38,7 @@ def candidates(seed: int, count: int, dearest: int = 1, classes: int = 4) -> Can
         costs=torch.randint(1, dearest + 1, (count,), generator=generator).float(),
         classes=torch.randint(0, classes, (count,), generator=generator).to(torch.int16),
         features=torch.randint(1, 5, (count, 2), generator=generator).float(),
+        segments=torch.randint(0, classes, (count,), generator=generator),
     )
 
 
@@ -133,6 +146,87 @@ def test_top_random_draws_from_the_free_alone() -> None:
     assert TopRandom(0.3).prepare(one, 0).values[2] > 0
 
 
+def test_power_draws_without_replacement_in_proportion_to_the_powers() -> None:
+    scores, beta, draws = [1.0, 2.0, 3.0], 1.5, 20_000
+    # Many disjoint units of one call instead of many calls: each triple is one draw of an order.
+    given_units = Units(torch.tensor(scores).repeat(draws), torch.ones(3 * draws, dtype=torch.bool))
+    orders = Power(beta).prepare(given_units, seed=5).values.reshape(draws, 3).argsort(dim=1, descending=True)
+    weights = [score**beta for score in scores]
+    for first, second in permutations(range(3), 2):
+        rest = sum(weights) - weights[first]
+        expected = weights[first] / sum(weights) * weights[second] / rest
+        found = float(((orders[:, 0] == first) & (orders[:, 1] == second)).double().mean())
+        assert abs(found - expected) < 5 * math.sqrt(expected * (1 - expected) / draws)
+
+
+@given(seed=SEEDS, count=st.integers(1, 40), free=st.sampled_from([0.3, 1.0]))
+def test_power_goes_best_first_at_a_high_beta_and_leaves_zeros_to_the_end(seed: int, count: int, free: float) -> None:
+    given_units = units(seed, count, free)
+    values = given_units.values - 3  # some are 0 or less
+    prepared = Power(beta=1000).prepare(Units(values, given_units.free), seed)
+    assert bool(torch.isfinite(prepared.values).all())
+    rows = given_units.free.nonzero()[:, 0].tolist()
+    order = sorted(rows, key=lambda row: -float(prepared.values[row]))
+    assert values[order].clamp(min=0).tolist() == sorted(values[rows].clamp(min=0).tolist(), reverse=True)
+
+
+def test_power_is_seeded_and_keeps_the_free_units() -> None:
+    given_units = units(1, 500, 0.7)
+    torch.manual_seed(1)
+    first = Power().prepare(given_units, seed=3)
+    torch.manual_seed(2)
+    assert torch.equal(Power().prepare(given_units, seed=3).values, first.values)
+    assert not torch.equal(Power().prepare(given_units, seed=4).values, first.values)
+    assert torch.equal(first.free, given_units.free)
+
+
+@settings(max_examples=60)
+@given(
+    seed=SEEDS,
+    count=st.integers(0, 30),
+    dearest=st.sampled_from([1, 5]),
+    amount=st.integers(0, 40),
+    most=st.integers(1, 3),
+    shortlist=st.sampled_from([None, 1, 3]),
+    images=st.integers(1, 2),
+)
+def test_a_segment_gets_its_most_before_any_gets_more(
+    seed: int, count: int, dearest: int, amount: int, most: int, shortlist: int | None, images: int
+) -> None:
+    rows = replace(candidates(seed, count, dearest), images=(torch.arange(count) * images // max(count, 1)).int())
+    assert rows.segments is not None
+    costs, scores = rows.costs.tolist(), rows.scores.tolist()
+    left = best_first(scores)[: None if shortlist is None else shortlist * amount]
+    wanted = len(affordable(sorted(left, key=lambda row: costs[row]), costs, amount))
+    left = left[: None if shortlist is None else shortlist * wanted]
+    order: list[int] = []
+    while left:  # a turn: the best of all that their segment may still give
+        given_by: Counter[tuple[int, int]] = Counter()
+        for row in list(left):
+            owner = (int(rows.images[row]), int(rows.segments[row]))
+            if given_by[owner] < most:
+                given_by[owner] += 1
+                order.append(row)
+                left.remove(row)
+    found = SegmentBalanced(most, shortlist).order(rows, amount).tolist()
+    assert found == affordable(order, costs, amount)
+
+
+def test_a_schedule_changes_the_rule_after_its_rounds() -> None:
+    first, then = TopRandom(1.0), KCentre(2)
+    rule = Scheduled(first, then, rounds=2)
+    assert [rule.of_round(number) for number in (1, 2, 3, 9)] == [first, first, then, then]
+    assert rule.requires == {"features"}
+    assert rule.candidates_needed(7) == 14
+    assert Scheduled(ClassBalanced(), then).candidates_needed(7) is None
+    nested = Scheduled(first, Scheduled(ClassBalanced(), Greedy(), rounds=3))
+    assert [nested.of_round(number).name for number in (1, 2, 3, 4)] == [
+        "top_random",
+        *["class_balanced"] * 2,
+        "greedy",
+    ]
+
+
 @settings(max_examples=60)
 @given(
     seed=SEEDS,
@@ -218,6 +312,9 @@ def test_k_centre_does_not_depend_on_candidates_below_its_shortlist() -> None:
         (ClassBalanced(), "class_balanced", {"classes"}, None),
         (KCentre(3), "k_centre", {"features"}, 21),
         (KCentre(None), "k_centre", {"features"}, None),
+        (Power(), "power", set(), 7),
+        (SegmentBalanced(2, 5), "segment_balanced", {"segments"}, 35),
+        (SegmentBalanced(2, None), "segment_balanced", {"segments"}, None),
     ],
 )
 def test_attributes_of_the_rules(selection_rule: SelectionRule, name: str, requires: set, needed: int | None) -> None:
@@ -228,17 +325,17 @@ def test_attributes_of_the_rules(selection_rule: SelectionRule, name: str, requi
     )
 
 
-@pytest.mark.parametrize("selection_rule", [Greedy(), ClassBalanced(), KCentre()])
-def test_only_top_random_changes_units(selection_rule: SelectionRule) -> None:
+@pytest.mark.parametrize("selection_rule", [Greedy(), ClassBalanced(), SegmentBalanced(), KCentre()])
+def test_rules_that_draw_nothing_leave_units_alone(selection_rule: SelectionRule) -> None:
     given_units = units(0, 9, 0.5)
     assert selection_rule.prepare(given_units, 0) is given_units
 
 
-@pytest.mark.parametrize("selection_rule", [ClassBalanced(), KCentre()])
+@pytest.mark.parametrize("selection_rule", [ClassBalanced(), SegmentBalanced(), KCentre()])
 def test_missing_fields_are_refused(selection_rule: SelectionRule) -> None:
     rows = candidates(0, 3)
     bare = Candidates(rows.images, rows.positions, rows.scores, rows.costs)
-    with pytest.raises(ValueError, match=r"expected candidates with (classes|features), got none"):
+    with pytest.raises(ValueError, match=r"expected candidates with (classes|segments|features), got none"):
         selection_rule.order(bare, 2, None)
 
 
@@ -248,6 +345,14 @@ def test_a_share_out_of_range_is_refused(share: float) -> None:
         TopRandom(share)
 
 
-def test_an_empty_shortlist_is_refused() -> None:
+def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(UserError, match=r"KCentre: shortlist must be .* >= 1, got 0"):
         KCentre(0)
+    with pytest.raises(UserError, match=r"SegmentBalanced: shortlist must be .* >= 1, got 0"):
+        SegmentBalanced(shortlist=0)
+    with pytest.raises(UserError, match=r"SegmentBalanced: most must be .* >= 1, got 0"):
+        SegmentBalanced(most=0)
+    with pytest.raises(UserError, match=r"Power: beta must be .* >= 0 and <= 1000, got -1"):
+        Power(beta=-1)
+    with pytest.raises(UserError, match=r"Scheduled: rounds must be .* >= 1, got 0"):
+        Scheduled(Greedy(), Greedy(), rounds=0)

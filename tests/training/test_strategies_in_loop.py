@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from torch.nn.functional import interpolate
 
 import tiny
 from ripu_lightning.acquisition import (
+    Answered,
     Budget,
     Pixel,
     Scored,
     ScoreInputs,
+    Square,
     Strategy,
     Superpixel,
     WholeImage,
@@ -23,7 +26,7 @@ from ripu_lightning.acquisition import (
 )
 from ripu_lightning.annotation import GroundTruth
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import LabelStore
+from ripu_lightning.labels import VOID, LabelStore
 from ripu_lightning.training import ActiveLearningLoop, Schedule
 from ripu_lightning.training.pool_inference import PoolInference
 
@@ -107,6 +110,31 @@ class Recorder(Strategy):
 
     def __deepcopy__(self, memo: dict) -> "Recorder":
         return Recorder(sorted(self.requires), self.samples)
+
+
+def test_answers_of_earlier_rounds_come_with_the_statistics_of_the_pool(tmp_path: Path) -> None:
+    class Learner(Recorder):
+        answers: ClassVar[dict[tuple[int, str], Answered]] = {}
+
+        def summarize(self, inputs: ScoreInputs) -> Tensor:
+            if inputs.answers is not None:
+                self.answers[inputs.round, inputs.image_ids[0]] = inputs.answers
+            return torch.ones(1)
+
+    strategy = Learner(["answers", "pool_statistics"])
+    strategy.region_type = Square(1)
+    store = run(tmp_path, strategy, Budget(clicks=24, rounds=2))
+    assert len(strategy.answers) == 2 * 5
+    shares = []
+    for (number, image_id), answers in strategy.answers.items():
+        first, mask = store.answers(image_id, 1), store.mask(image_id, through=1)
+        assert first is not None
+        centres = first.centres.tolist() if number == 2 else []
+        assert answers.positions.tolist() == [row * 32 + column for row, column in centres]
+        boxes = [mask[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] for row, column in centres]
+        assert answers.void.tolist() == pytest.approx([float((box == VOID).mean()) for box in boxes])
+        shares += answers.void.tolist()
+    assert max(shares) > 0
 
 
 @pytest.mark.parametrize(

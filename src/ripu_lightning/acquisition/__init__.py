@@ -1,6 +1,7 @@
 """Acquisition: scores, region types, budgets, selection and the registry of strategies. Needs torch alone."""
 
 from ripu_lightning.acquisition import functional
+from ripu_lightning.acquisition.avoid_void import AvoidVoid
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.candidates import Candidates
 from ripu_lightning.acquisition.core_set import CoreSet
@@ -11,9 +12,18 @@ from ripu_lightning.acquisition.mulactseg import MulActSeg
 from ripu_lightning.acquisition.region_types import Outline, RegionType, WholeImage
 from ripu_lightning.acquisition.registry import get_strategy, list_strategies, published_budget, register_strategy
 from ripu_lightning.acquisition.round_selection import Picks, RoundSelection, round_selection
-from ripu_lightning.acquisition.score_inputs import ScoreInputs
+from ripu_lightning.acquisition.score_inputs import Answered, ScoreInputs
 from ripu_lightning.acquisition.selection import Selection, select
-from ripu_lightning.acquisition.selection_rules import ClassBalanced, Greedy, KCentre, SelectionRule, TopRandom
+from ripu_lightning.acquisition.selection_rules import (
+    ClassBalanced,
+    Greedy,
+    KCentre,
+    Power,
+    Scheduled,
+    SegmentBalanced,
+    SelectionRule,
+    TopRandom,
+)
 from ripu_lightning.acquisition.squares import Pixel, Square
 from ripu_lightning.acquisition.strategy import Scored, Strategy
 from ripu_lightning.acquisition.superpixels import Superpixel
@@ -21,6 +31,8 @@ from ripu_lightning.acquisition.superpixels import Superpixel
 __all__ = [
     "D2ADA",
     "MADA",
+    "Answered",
+    "AvoidVoid",
     "Budget",
     "Candidates",
     "ClassBalanced",
@@ -31,10 +43,13 @@ __all__ = [
     "Outline",
     "Picks",
     "Pixel",
+    "Power",
     "RegionType",
     "RoundSelection",
+    "Scheduled",
     "ScoreInputs",
     "Scored",
+    "SegmentBalanced",
     "Selection",
     "SelectionRule",
     "Square",

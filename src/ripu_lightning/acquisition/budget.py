@@ -26,6 +26,7 @@ class Budget:
         rounds: number of rounds, 0 or more; 0 labels nothing. The schedule has as many.
         split: ``even``; ``geometric``, where each round has twice as much as the one before; or a list with a
             weight for each round.
+        most: with ``pool``, an image gets at most this many times its even share, 1 or more; None sets no bound.
 
     Raises:
         InvalidArgument: not exactly one unit, or a value out of range.
@@ -39,6 +40,7 @@ class Budget:
     per: Literal["image", "pool"] = "image"
     rounds: int = 5
     split: str | Sequence[float] = "even"
+    most: float | None = None
 
     def __post_init__(self) -> None:
         require_integer("Budget", "rounds", self.rounds)
@@ -52,6 +54,10 @@ class Budget:
             else:
                 require_integer("Budget", unit, getattr(self, unit), least=1)
         require_choice("Budget", "per", self.per, ("image", "pool"))
+        if self.most is not None:
+            require_number("Budget", "most", self.most, least=1)
+            if self.per != "pool":
+                raise InvalidArgument("Budget", "most", "bounds the images of a budget of the pool; set per='pool' too")
         self._check_split()
 
     @property

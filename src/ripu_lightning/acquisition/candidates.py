@@ -18,6 +18,7 @@ class Candidates:
         scores: ``(n,)`` floating.
         costs: ``(n,)`` float32, cost of a query in the budget's unit.
         classes: ``(n,)`` int16 predicted classes, if the strategy selects by them.
+        segments: ``(n,)`` int64 predicted segments of the centres, numbered within their image, likewise.
         features: ``(n, D)`` float32 features of the regions, if the strategy selects by them.
         queried: ``(m, D)`` float32 features of the regions queried in earlier rounds, likewise.
     """
@@ -27,6 +28,7 @@ class Candidates:
     scores: Tensor
     costs: Tensor
     classes: Tensor | None = None
+    segments: Tensor | None = None
     features: Tensor | None = None
     queried: Tensor | None = None
 

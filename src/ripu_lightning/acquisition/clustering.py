@@ -17,6 +17,9 @@ from ripu_lightning.errors import require_integer, require_number
 CHUNK = 1024
 """Points that are compared with all centres at a time."""
 
+BLOCK = 128
+"""Points among which k-centre picks on before it brings all others up to date."""
+
 TOLERANCE = 1e-4
 """EM ends when the mean log-likelihood gains less than this share of itself."""
 
@@ -78,13 +81,22 @@ def k_centre(points: Tensor, count: int, start: Tensor) -> list[int]:
     if start.shape[1] != points.shape[1]:
         raise ValueError(f"expected start (M, {points.shape[1]}) as points are, got {tuple(start.shape)}")
     require_integer("k_centre", "count", count)
-    distance = _nearest(points, start)[0] if len(start) else points.new_full((len(points),), torch.inf)
-    picks: list[int] = []
-    for _ in range(min(count, len(points))):
-        pick = int(distance.argmax())
-        picks.append(pick)
-        distance = torch.minimum(distance, _distances(points, points[pick : pick + 1]).squeeze(1))
-        distance[pick] = -1  # below every distance, for good
+    count, picks = min(count, len(points)), list[int]()
+    if not count:
+        return picks
+    points, start = points - points[0], start - points[0]  # see _shorten
+    norms = points.square().sum(dim=1)
+    distance = points.new_full((len(points),), torch.inf)
+    for centres in _parts(start):
+        _shorten(distance, points, norms, centres)
+    while len(picks) < count:
+        if float(distance.max()) > 0:
+            found = _farthest(distance, points, count - len(picks))
+            _shorten(distance, points, norms, points[found])
+        else:
+            found = (distance == 0).nonzero()[: count - len(picks), 0].tolist()
+        picks += found
+        distance[found] = -1  # below every distance, for good
     return picks
 
 
@@ -177,6 +189,46 @@ class GaussianMixture:
             for part in _parts(points)
         ]
         return constants - 0.5 * torch.cat(parts)
+
+
+def _farthest(distance: Tensor, points: Tensor, most: int) -> list[int]:
+    """The next picks of :func:`k_centre`, 1 to ``most``: as many as the :data:`BLOCK` farthest points decide.
+
+    Distances only shrink. While the farthest point of the block is farther than any point outside it was, no point
+    outside can be the next pick, so that the points outside need no update in between.
+    """
+    ranked = distance.sort(descending=True, stable=True).indices
+    outside = float(distance[ranked[BLOCK]]) if len(ranked) > BLOCK else -math.inf
+    index = ranked[:BLOCK].sort().values  # in order, so that argmax finds the first of equals
+    block, near = points[index], distance[index]
+    picks: list[int] = []
+    while len(picks) < most:
+        pick = int(near.argmax())
+        if picks and float(near[pick]) <= outside:
+            break
+        picks.append(int(index[pick]))
+        near = torch.minimum(near, (block - block[pick]).square_().sum(dim=1))
+        near[pick] = -1
+    return picks
+
+
+def _shorten(distance: Tensor, points: Tensor, norms: Tensor, centres: Tensor) -> None:
+    """Lower ``distance`` ``(N,)`` in place to the squared distance to the nearest of ``centres`` ``(M, D)``.
+
+    The product ``|c|^2 - 2xc`` finds the nearest centre, and differences its distance: the product alone cancels, and
+    equal points would have a distance above 0. Rounding of the product can prefer a centre that is farther, by less
+    than ``1e-6`` times the largest of ``norms``' roots. Points are relative to one of them, so that these stay small.
+    """
+    if not len(centres):
+        return
+    lengths = centres.square().sum(dim=1)
+    slack = 1e-12 * float(norms.max() + lengths.max())
+    for first in range(0, len(points), CHUNK):
+        here = slice(first, first + CHUNK)
+        least, nearest = torch.addmm(lengths, points[here], centres.T, alpha=-2).min(dim=1)
+        rows = (least + norms[here] <= distance[here] + slack).nonzero()[:, 0]
+        exact = (points[here][rows] - centres[nearest[rows]]).square_().sum(dim=1)
+        distance[first + rows] = torch.minimum(distance[first + rows], exact)
 
 
 def _spread_start(points: Tensor, clusters: int, seed: int) -> Tensor:

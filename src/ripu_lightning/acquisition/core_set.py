@@ -56,4 +56,5 @@ class CoreSet(Strategy):
     def select(self, candidates: Candidates, amount: float, round_number: int) -> Tensor:
         """See :class:`Strategy`."""
         known = [each for each in (self.source, candidates.queried) if each is not None]
-        return self.selection_rule.order(candidates, amount, torch.cat(known) if known else None)
+        rule = self.selection_rule.of_round(round_number)
+        return rule.order(candidates, amount, torch.cat(known) if known else None)

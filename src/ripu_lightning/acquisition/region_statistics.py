@@ -41,8 +41,8 @@ def mean_features(features: Tensor, members: Members, count: int, shape: tuple[i
     pair, times = _run_lengths((rows * (height * width) + cell).sort().values)
     row, cell = pair // (height * width), pair % (height * width)
     total = features.new_zeros((count, depth), dtype=torch.float64)
-    flat = features.reshape(depth, -1).double().T
-    total.index_add_(0, row, flat[cell] * times[:, None])
+    seen = features.reshape(depth, -1)[:, cell].T.double()  # only the cells that are read, not the complete map
+    total.index_add_(0, row, seen.mul_(times[:, None]))
     return (total / _sizes(rows, count)).float()
 
 

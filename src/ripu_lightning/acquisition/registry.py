@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ripu_lightning.acquisition import strategies
+from ripu_lightning.acquisition.avoid_void import AvoidVoid
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.core_set import CoreSet
 from ripu_lightning.acquisition.d2ada import D2ADA
@@ -31,6 +32,7 @@ _FACTORIES: dict[str, Callable[..., Strategy]] = {
     "pixelpick": strategies.pixelpick,
     "random": strategies.random,
     "ripu": strategies.ripu,
+    "ripu_diverse": strategies.ripu_diverse,
     "ripu_point": strategies.ripu_point,
     "uncertainty": strategies.uncertainty,
 }
@@ -47,8 +49,13 @@ def register_strategy(name: str, factory: Callable[..., Strategy]) -> None:
     _FACTORIES[name] = factory
 
 
-def get_strategy(name: str, **options: Any) -> Strategy:
+def get_strategy(name: str, avoid_void: bool = False, **options: Any) -> Strategy:
     """The strategy of that name, built with its options (``radius=...``, ``region_type=...``, ``selection_rule=...``).
+
+    Args:
+        name: one of :func:`list_strategies`.
+        avoid_void: lower its score where earlier queries were void, see :class:`AvoidVoid`.
+        options: arguments of the strategy.
 
     Raises:
         UserError: no such strategy (with near matches), an option that it lacks, a package that fails to load or
@@ -64,7 +71,7 @@ def get_strategy(name: str, **options: Any) -> Strategy:
         raise UserError(f"strategy {name!r}: {error}") from error
     if not isinstance(strategy, Strategy):
         raise UserError(f"strategy {name!r}: its factory returned a {type(strategy).__name__}, expected a Strategy")
-    return strategy
+    return AvoidVoid(strategy) if avoid_void else strategy
 
 
 def list_strategies() -> list[str]:
@@ -78,8 +85,8 @@ def published_budget(strategy: str, rounds: int | None = None) -> Budget:
     Raises:
         UserError: no such strategy, or one without a published budget.
 
-    >>> published_budget("ripu_point", rounds=4)
-    Budget(ratio=None, pixels=None, clicks=40, regions=None, images=None, per='image', rounds=4, split='even')
+    >>> published_budget("ripu_point", rounds=4) == Budget(clicks=40, rounds=4)
+    True
     """
     budget = get_strategy(strategy).budget
     if budget is None:

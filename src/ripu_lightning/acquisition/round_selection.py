@@ -10,6 +10,7 @@ from torch import Tensor
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.candidates import Candidates, join
 from ripu_lightning.acquisition.score_inputs import ScoreInputs
+from ripu_lightning.acquisition.segments import connected_segments
 from ripu_lightning.acquisition.selection import top
 from ripu_lightning.acquisition.strategy import Strategy
 from ripu_lightning.seeding import derive_seed
@@ -93,27 +94,29 @@ class RoundSelection:
         regions = None if inputs.regions is None else inputs.regions[0]
         units = region_type.units(_checked_scores(strategy, inputs), available, regions)
         seed = derive_seed(inputs.seed, "select", inputs.round, inputs.image_ids[0])
-        units = strategy.selection_rule.prepare(units, seed)
+        units = strategy.selection_rule.of_round(self.round_number).prepare(units, seed)
         needed = strategy.candidates_needed(wanted)
         most = len(units.values) if needed is None else needed
         numbers = region_type.greedy_order(units, inputs.shape, most, floor)
         positions = region_type.positions(numbers, regions)
         count, area = len(positions), region_type.area(*inputs.shape) if self.budget.counts_pixels else 1
         costs = torch.full((count,), float(area or 1))
-        classes = features = known = None
+        classes = segments = features = known = None
         if strategy.candidate_fields or area is None:
             members = region_type.members(positions, inputs.shape, regions)
             if area is None:
                 costs = torch.bincount(members[1], minlength=count).float().cpu()
             if "classes" in strategy.candidate_fields:
                 classes = strategy.classify(inputs, members, count).cpu()
+            if "segments" in strategy.candidate_fields:
+                segments = connected_segments(inputs.logits[0].argmax(dim=0)).reshape(-1)[positions].cpu()
             if "features" in strategy.candidate_fields:
                 features = strategy.describe(inputs, members, count).cpu()
                 if queried is not None:
                     earlier = region_type.members(queried, inputs.shape, regions)
                     known = strategy.describe(inputs, earlier, len(queried)).cpu()
         images, positions = torch.full((count,), index, dtype=torch.int32), positions.to("cpu", torch.int32)
-        return Candidates(images, positions, units.values[numbers].cpu(), costs, classes, features, known)
+        return Candidates(images, positions, units.values[numbers].cpu(), costs, classes, segments, features, known)
 
 
 class ImageBudgetSelection(RoundSelection):
@@ -127,7 +130,8 @@ class ImageBudgetSelection(RoundSelection):
         wanted = self._most_picks(amount, inputs.shape)
         found = self._score(index, inputs, available, queried, wanted, floor=-math.inf)
         found = found.rows(self.strategy.select(found, amount, self.round_number))
-        if self.strategy.selection_rule.exhausted == "origin" and len(found) < wanted:
+        rule = self.strategy.selection_rule.of_round(self.round_number)
+        if rule.exhausted == "origin" and len(found) < wanted:
             # Pixel (0, 0) once: to query it again adds nothing.
             first = torch.zeros(1, dtype=torch.int32)
             origin = Candidates(images=first + index, positions=first, scores=torch.zeros(1), costs=torch.ones(1))
@@ -156,14 +160,18 @@ class PoolBudgetSelection(RoundSelection):
     ) -> dict[int, Picks]:
         """See :class:`RoundSelection`."""
         wanted = self._most_picks(self._amount, inputs.shape)
-        self._parts.append(self._score(index, inputs, available, queried, wanted, self._floor))
-        limit = self.strategy.candidates_needed(wanted)
+        found = self._score(index, inputs, available, queried, wanted, self._floor)
+        self._keep(found, self.strategy.candidates_needed(wanted))
+        return {}
+
+    def _keep(self, found: Candidates, limit: int | None) -> None:
+        """Add the candidates of an image, and drop what cannot be among the ``limit`` best any more."""
+        self._parts.append(found)
         # A quarter more than could ever be selected may gather before the surplus is dropped.
         if limit is not None and sum(map(len, self._parts)) > _SLACK * limit + 1:
             joined = join(self._parts)
             best = joined.rows(top(joined.scores, limit).nonzero()[:, 0])
             self._parts, self._floor = [best], float(best.scores.min())
-        return {}
 
     def candidates(self) -> list[Candidates]:
         """See :class:`RoundSelection`."""
@@ -175,6 +183,40 @@ class PoolBudgetSelection(RoundSelection):
             return {}
         joined = join(parts)
         return _by_image(joined.rows(self.strategy.select(joined, self._amount, self.round_number)))
+
+
+class BoundedPoolSelection(PoolBudgetSelection):
+    """Spends the budget on all images together, with a bound for each (``Budget.most``), in two levels.
+
+    First, image by image, the rule selects for as much as the image may get. Then the amount goes to the images by
+    score: an image gets as many queries as it has candidates among the best of the pool (at most its bound), and these
+    are the first that the rule selected there. With a rule that goes by score this is the greedy loop over all images
+    with a bound on each. With k-centre it is an approximation of k-centre over the pool that compares the features
+    inside an image only, so that features are not kept.
+    """
+
+    def add(
+        self, index: int, inputs: ScoreInputs, available: Tensor, queried: Tensor | None = None
+    ) -> dict[int, Picks]:
+        """See :class:`RoundSelection`."""
+        even = self._amount * available.numel() / self.pool_pixels
+        bound = min((self.budget.most or 1) * even, self._amount)
+        wanted = self._most_picks(bound, inputs.shape)
+        # Without a floor: which candidates the rule sees must not depend on the images that this process had before.
+        found = self._score(index, inputs, available, queried, wanted, floor=-math.inf)
+        chosen = found.rows(self.strategy.select(found, bound, self.round_number))
+        # The n-th query of the image is worth its n-th best score, so that scores fall along the rule's order.
+        earned = found.scores.sort(descending=True).values[: len(chosen)]
+        ordered = Candidates(chosen.images, chosen.positions, earned, chosen.costs)
+        self._keep(ordered.rows((earned > self._floor).nonzero()[:, 0]), self._most_picks(self._amount, inputs.shape))
+        return {}
+
+    def decide(self, parts: Sequence[Candidates]) -> dict[int, Picks]:
+        """See :class:`RoundSelection`."""
+        if not parts:
+            return {}
+        joined = join(parts)
+        return _by_image(joined.rows(joined.affordable(joined.ranked(), self._amount)))
 
 
 def round_selection(strategy: Strategy, budget: Budget, round_number: int, pool_pixels: int) -> RoundSelection:
@@ -189,7 +231,8 @@ def round_selection(strategy: Strategy, budget: Budget, round_number: int, pool_
     >>> {index: picks.positions.tolist() for index, picks in selection.decide(selection.candidates()).items()}
     {0: [0], 1: [2, 0]}
     """
-    kind = PoolBudgetSelection if budget.per == "pool" else ImageBudgetSelection
+    pool = PoolBudgetSelection if budget.most is None else BoundedPoolSelection
+    kind = pool if budget.per == "pool" else ImageBudgetSelection
     return kind(strategy, budget, round_number, pool_pixels)
 
 

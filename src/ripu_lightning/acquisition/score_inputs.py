@@ -2,11 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
-REQUIREMENTS = ("logits", "features", "samples", "regions", "source_statistics", "pool_statistics")
+REQUIREMENTS = ("logits", "features", "samples", "regions", "answers", "source_statistics", "pool_statistics")
 """The inputs that a strategy may require; the loop runs only the passes that provide them."""
+
+
+class Answered(NamedTuple):
+    """The queries of an image that were answered in earlier rounds, in the order of the rounds.
+
+    Attributes:
+        positions: ``(m,)`` int64, flat positions ``row * W + column`` of their centres.
+        void: ``(m,)`` floating in 0..1, the share of each query's pixels that was answered as void.
+    """
+
+    positions: Tensor
+    void: Tensor
 
 
 @dataclass(frozen=True)
@@ -22,6 +35,7 @@ class ScoreInputs:
         samples: several ``(B, C, H, W)`` logits, each with other units dropped (MC dropout).
         regions: ``(B, H, W)`` int64 superpixels, numbered from 0: for scores if the region type segments images, for
             statistics only if the strategy requires them.
+        answers: of one image (B = 1); None in the first round and for the source.
 
     >>> import torch
     >>> inputs = ScoreInputs(torch.rand(2, 19, 8, 16), ["a", "b"], round=1, seed=0)
@@ -36,6 +50,7 @@ class ScoreInputs:
     features: Tensor | None = None
     samples: Iterable[Tensor] | None = None
     regions: Tensor | None = None
+    answers: Answered | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,7 +58,7 @@ class ScoreInputs:
         return int(self.logits.shape[2]), int(self.logits.shape[3])
 
     def split(self) -> list["ScoreInputs"]:
-        """The images one by one, without their samples."""
+        """The images one by one, without their samples and answers."""
         images = []
         for position, image_id in enumerate(self.image_ids):
             here = slice(position, position + 1)

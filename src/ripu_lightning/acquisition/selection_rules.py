@@ -1,4 +1,4 @@
-"""Selection rules, the order in which candidates are selected: best first, random among the best, by class, spread."""
+"""Selection rules, the order in which candidates are selected: by score, at random, in turns, spread, by round."""
 
 import math
 from typing import Literal
@@ -18,13 +18,18 @@ class SelectionRule:
 
     Attributes:
         name: its name in tables.
-        requires: the optional fields of :class:`Candidates` that :meth:`order` reads: ``classes``, ``features``.
+        requires: the optional fields of :class:`Candidates` that :meth:`order` reads: ``classes``, ``segments``,
+            ``features``.
         exhausted: see :class:`Greedy`.
     """
 
     name: str
     requires: frozenset[str] = frozenset()
     exhausted: str = "stop"
+
+    def of_round(self, round_number: int) -> "SelectionRule":
+        """The rule of a round, from 1; without changes this one in all rounds."""
+        return self
 
     def prepare(self, units: Units, seed: int) -> Units:
         """The units of one image, perhaps with other scores or fewer of them free; ``seed`` belongs to the image."""
@@ -95,6 +100,68 @@ class TopRandom(Greedy):
         return Units(torch.where(best, noise.to(scores.device), scores - scores.max() - 1), units.free)
 
 
+class Power(Greedy):
+    """Drawn without replacement, with probabilities proportional to ``score^beta`` (Kirsch et al., TMLR 2023).
+
+    The order of such draws is the order of ``beta * log(score) + g``, where ``g`` is Gumbel noise (Gumbel top-k).
+    Units of score 0 or less come last, in random order. The scores of the queries are these noisy logarithms.
+
+    Args:
+        beta: 0 to 1000; 0 draws uniformly among scores above 0; the higher, the closer to best first.
+
+    >>> units = Units(torch.tensor([0.1, 0.4, 0.2]), torch.ones(3, dtype=torch.bool))
+    >>> firsts = [int(Power(beta=2.0).prepare(units, seed).values.argmax()) for seed in range(1000)]
+    >>> [firsts.count(unit) / 1000 for unit in range(3)]  # 1/21, 16/21 and 4/21
+    [0.052, 0.75, 0.198]
+    """
+
+    name = "power"
+
+    def __init__(self, beta: float = 1.0) -> None:
+        require_number("Power", "beta", beta, most=1000)
+        super().__init__()
+        self.beta = beta
+
+    def prepare(self, units: Units, seed: int) -> Units:
+        """See the class."""
+        require_finite(units.values, units.free)
+        noise = torch.rand(len(units.values), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        gumbel = -(-noise.clamp_(min=1e-300).log_()).log_().to(units.values.device)
+        positive = units.free & (units.values > 0)
+        logs = self.beta * units.values.double().masked_fill(~positive, 1).log_()
+        return Units(gumbel + torch.where(positive, logs, -1e6), units.free)  # finite, and below every other
+
+
+class Scheduled(SelectionRule):
+    """One rule in the first rounds and another afterwards, such as at random first and by score then.
+
+    Args:
+        first: rule of the rounds 1 to ``rounds``.
+        then: rule of all later rounds.
+        rounds: 1 or more.
+
+    >>> rule = Scheduled(TopRandom(share=1.0), KCentre(), rounds=2)
+    >>> [rule.of_round(number).name for number in (1, 2, 3)]
+    ['top_random', 'top_random', 'k_centre']
+    """
+
+    name = "scheduled"
+
+    def __init__(self, first: SelectionRule, then: SelectionRule, rounds: int = 1) -> None:
+        require_integer("Scheduled", "rounds", rounds, least=1)
+        self.first, self.then, self.rounds = first, then, rounds
+        self.requires = first.requires | then.requires
+
+    def of_round(self, round_number: int) -> SelectionRule:
+        """See the class."""
+        return (self.first if round_number <= self.rounds else self.then).of_round(round_number)
+
+    def candidates_needed(self, wanted: int) -> int | None:
+        """As many as either rule needs."""
+        needed = [rule.candidates_needed(wanted) for rule in (self.first, self.then)]
+        return max((each for each in needed if each is not None), default=None) if None not in needed else None
+
+
 class ClassBalanced(SelectionRule):
     """The best of each predicted class in turn (round-robin), so that rare classes get their share of the budget.
 
@@ -107,6 +174,42 @@ class ClassBalanced(SelectionRule):
     def order(self, candidates: Candidates, amount: float, known: Tensor | None = None) -> Tensor:
         """See :class:`SelectionRule`."""
         return candidates.affordable(round_robin(candidates), amount)
+
+
+class SegmentBalanced(SelectionRule):
+    """The best ``most`` of each predicted segment in a round, best first; more of a segment only when all others gave.
+
+    A segment is a connected area of one predicted class; a region belongs to the segment of its centre. The rule keeps
+    one long border between two large segments from taking the budget of an image.
+
+    Args:
+        most: queries of a segment, 1 or more.
+        shortlist: see :class:`KCentre`.
+
+    >>> columns = torch.tensor([0, 0, 0]), torch.tensor([7, 8, 9]), torch.tensor([0.9, 0.8, 0.1]), torch.ones(3)
+    >>> SegmentBalanced().order(Candidates(*columns, segments=torch.tensor([3, 3, 5])), 2)
+    tensor([0, 2])
+    """
+
+    name = "segment_balanced"
+    requires = frozenset({"segments"})
+
+    def __init__(self, most: int = 1, shortlist: int | None = 10) -> None:
+        require_integer("SegmentBalanced", "most", most, least=1)
+        self.most, self.shortlist = most, _checked_shortlist("SegmentBalanced", shortlist)
+
+    def candidates_needed(self, wanted: int) -> int | None:
+        """The shortlist."""
+        return None if self.shortlist is None else self.shortlist * wanted
+
+    def order(self, candidates: Candidates, amount: float, known: Tensor | None = None) -> Tensor:
+        """See :class:`SelectionRule`."""
+        if candidates.segments is None:
+            raise ValueError("SegmentBalanced: expected candidates with segments, got none")
+        ranked, _ = shortlisted(candidates, self.shortlist, amount)
+        image, segment = candidates.images[ranked].long(), candidates.segments[ranked]
+        turn = rank_in_group(image * (int(segment.max()) + 1 if len(segment) else 1) + segment) // self.most
+        return candidates.affordable(ranked[turn.sort(stable=True).indices], amount)
 
 
 class KCentre(SelectionRule):
@@ -126,9 +229,7 @@ class KCentre(SelectionRule):
     requires = frozenset({"features"})
 
     def __init__(self, shortlist: int | None = 10) -> None:
-        if shortlist is not None:
-            require_integer("KCentre", "shortlist", shortlist, least=1)
-        self.shortlist = shortlist
+        self.shortlist = _checked_shortlist("KCentre", shortlist)
 
     def candidates_needed(self, wanted: int) -> int | None:
         """The shortlist."""
@@ -138,16 +239,38 @@ class KCentre(SelectionRule):
         """See :class:`SelectionRule`."""
         if candidates.features is None:
             raise ValueError("KCentre: expected candidates with features, got none")
-        ranked = candidates.ranked()
-        if self.shortlist is not None:
-            ranked = ranked[: self.shortlist * math.ceil(amount)]  # no more than every process has kept
-        cheapest = ranked[candidates.costs[ranked].argsort(stable=True)]
-        wanted = len(candidates.affordable(cheapest, amount))
-        if self.shortlist is not None:
-            ranked = ranked[: self.shortlist * wanted]
+        ranked, wanted = shortlisted(candidates, self.shortlist, amount)
         features = candidates.features[ranked]
         picks = k_centre(features, wanted, features[:0] if known is None else known)
         return candidates.affordable(ranked[torch.tensor(picks, dtype=torch.int64)], amount)
+
+
+def shortlisted(candidates: Candidates, shortlist: int | None, amount: float) -> tuple[Tensor, int]:
+    """Row numbers of the best candidates, ``shortlist`` times as many as ``amount`` may pay for, and that number."""
+    ranked = candidates.ranked()
+    if shortlist is not None:
+        ranked = ranked[: shortlist * math.ceil(amount)]  # no more than every process has kept
+    cheapest = ranked[candidates.costs[ranked].argsort(stable=True)]
+    wanted = len(candidates.affordable(cheapest, amount))
+    return (ranked if shortlist is None else ranked[: shortlist * wanted]), wanted
+
+
+def rank_in_group(groups: Tensor) -> Tensor:
+    """How many of the entries before it belong to the same group, for each of ``groups`` ``(n,)`` int64.
+
+    >>> rank_in_group(torch.tensor([5, 8, 5, 5])).tolist()
+    [0, 0, 1, 2]
+    """
+    order = groups.sort(stable=True).indices
+    _, counts = groups[order].unique_consecutive(return_counts=True)
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device) - first)
+
+
+def _checked_shortlist(owner: str, shortlist: int | None) -> int | None:
+    if shortlist is not None:
+        require_integer(owner, "shortlist", shortlist, least=1)
+    return shortlist
 
 
 def round_robin(candidates: Candidates, weights: dict[int, int] | None = None) -> Tensor:
@@ -165,10 +288,9 @@ def round_robin(candidates: Candidates, weights: dict[int, int] | None = None) -
         raise ValueError("round_robin: expected candidates with classes, got none")
     ranked = candidates.ranked()
     classes = candidates.classes[ranked].long()
-    turn = torch.zeros(len(ranked), dtype=torch.int64)
-    for name in sorted(set(classes.tolist())):
-        of_class = (classes == name).nonzero()[:, 0]
-        turn[of_class] = torch.arange(len(of_class)) // (weights or {}).get(name, 1)
+    turn = rank_in_group(classes)
+    for name, weight in (weights or {}).items():
+        turn[classes == name] //= weight
     # Stable sorts, the least significant key first: by turn, then class, then rank.
     order = classes.sort(stable=True).indices
     order = order[turn[order].sort(stable=True).indices]

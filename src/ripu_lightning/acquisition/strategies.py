@@ -14,7 +14,7 @@ from ripu_lightning.acquisition import functional as F
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.region_types import RegionType
 from ripu_lightning.acquisition.score_inputs import ScoreInputs
-from ripu_lightning.acquisition.selection_rules import SelectionRule, TopRandom
+from ripu_lightning.acquisition.selection_rules import KCentre, SelectionRule, TopRandom
 from ripu_lightning.acquisition.squares import Pixel, Square
 from ripu_lightning.acquisition.strategy import Scored, Strategy
 from ripu_lightning.errors import require_integer, require_number
@@ -66,6 +66,17 @@ def uncertainty(radius: int = 1, eps: float = 0.0, region_type: Region = None, s
 def ripu(radius: int = 1, eps: float = 0.0, region_type: Region = None, selection_rule: Rule = None) -> Strategy:
     """RIPU, region-based annotation: impurity x uncertainty, a square a query (Xie et al., CVPR 2022, eq. 1)."""
     return _ripu("ripu", F.ripu, radius, eps, region_type, selection_rule)
+
+
+def ripu_diverse(
+    radius: int = 1, eps: float = 0.0, region_type: Region = None, selection_rule: Rule = None
+) -> Strategy:
+    """RIPU's score, its squares spread by k-centre in the network's features: mixed, uncertain, and unlike each other.
+
+    Of the best squares, ten times as many as are wanted, each query is the one farthest from all squares of the image
+    that were queried before (eq. 1 of Xie et al., CVPR 2022, with alg. 1 of Sener & Savarese, ICLR 2018).
+    """
+    return _ripu("ripu_diverse", F.ripu, radius, eps, region_type, selection_rule or KCentre())
 
 
 def ripu_point(radius: int = 32, eps: float = 0.0, region_type: Region = None, selection_rule: Rule = None) -> Strategy:

@@ -30,8 +30,8 @@ class Strategy:
         requires: inputs of :meth:`score`, of :data:`REQUIREMENTS`; ``logits`` are always there.
         budget: the published one.
         samples: forward passes with dropout, if ``samples`` are required.
-        candidate_fields: optional fields of :class:`Candidates` that :meth:`select` reads, ``classes`` or
-            ``features``; None is those of the selection rule.
+        candidate_fields: optional fields of :class:`Candidates` that :meth:`select` reads, of ``classes``,
+            ``segments`` and ``features``; None is those of the selection rule.
 
     Raises:
         InvalidArgument: an unknown requirement, or a number of samples that does not agree with the requirements.
@@ -90,7 +90,7 @@ class Strategy:
 
     def select(self, candidates: Candidates, amount: float, round_number: int) -> Tensor:
         """Row numbers of the candidates that are selected for ``amount``, in order."""
-        return self.selection_rule.order(candidates, amount, candidates.queried)
+        return self.selection_rule.of_round(round_number).order(candidates, amount, candidates.queried)
 
     def state_dict(self) -> dict[str, Any]:
         """The state that :meth:`fit` learned, in tensors, numbers, lists and dicts; checkpoints hold it."""

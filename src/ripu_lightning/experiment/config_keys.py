@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ripu_lightning.errors import InvalidArgument, UserError
 
 REGION_TYPES = {"Pixel", "Square", "Superpixel", "WholeImage", "slic"}
-SELECTION_RULES = {"Greedy", "TopRandom", "ClassBalanced", "KCentre"}
+SELECTION_RULES = {"Greedy", "TopRandom", "Power", "Scheduled", "ClassBalanced", "SegmentBalanced", "KCentre"}
 GROUPS = {
     "ActiveDataModule": "data",
     "ActiveLearningLoop": "",

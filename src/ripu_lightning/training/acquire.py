@@ -1,6 +1,7 @@
 """One acquisition: every rank scores its share of the pool, the queries are selected, and rank 0 receives them."""
 
 import zlib
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -11,10 +12,19 @@ import torch.distributed as dist
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from ripu_lightning.acquisition import Budget, Picks, RoundSelection, Strategy, round_selection
+from ripu_lightning.acquisition import (
+    Answered,
+    Budget,
+    Picks,
+    RoundSelection,
+    ScoreInputs,
+    Strategy,
+    round_selection,
+)
 from ripu_lightning.annotation import Query
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import LabelStore
+from ripu_lightning.labels import NOT_QUERIED, VOID, LabelStore
+from ripu_lightning.labels.answers import box_sizes
 from ripu_lightning.seeding import derive_seed
 from ripu_lightning.training.active_pool import ActivePool, require_each_once
 from ripu_lightning.training.eval_mode import evaluating
@@ -36,7 +46,7 @@ def select_queries(
     maker = _QueryMaker(strategy, list(pool.image_sizes), sizes)
     _share_buffers(inference.module)
     with evaluating(inference.module):
-        _fit(inference, pool, ranks)
+        _fit(inference, pool, store, ranks)
         queries = _score(inference, pool, store, selection, maker)
     scored = ranks.share(ranks.gather([*maker.scored], "images of a round"), "images of a round")
     require_each_once(scored, pool.image_sizes)
@@ -133,7 +143,7 @@ def _share_buffers(module: LightningModule) -> None:
                 buffer.copy_(shared)
 
 
-def _fit(inference: PoolInference, pool: ActivePool, ranks: Ranks) -> None:
+def _fit(inference: PoolInference, pool: ActivePool, store: LabelStore, ranks: Ranks) -> None:
     """Summarise source and pool where the strategy learns from them; rank 0 fits, as summaries may be gigabytes."""
     strategy = inference.strategy
     domains = [domain for domain in ("source", "pool") if f"{domain}_statistics" in strategy.requires]
@@ -144,6 +154,8 @@ def _fit(inference: PoolInference, pool: ActivePool, ranks: Ranks) -> None:
         sizes = pool.image_sizes if domain == "pool" else None
         loader = make_loader(pool, strategy, domain)
         images = inference.run(loader, sizes, f"{strategy.name}, statistics of the {domain}")
+        if domain == "pool" and "answers" in strategy.requires:
+            images = (replace(image, inputs=_with_answers(image.inputs, store)) for image in images)
         summarized = [(image.index, strategy.summarize(image.inputs).cpu()) for image in images]
         gathered = ranks.gather(summarized, f"statistics of the {domain}")
         # In the order of the data, so that sums do not depend on who computed what.
@@ -161,6 +173,21 @@ def _queried(store: LabelStore, image_id: str, width: int) -> Tensor:
     centres = [answers.centres.astype(np.int64) for answers in found if answers is not None]
     flat = np.concatenate([np.empty(0, dtype=np.int64), *(each[:, 0] * width + each[:, 1] for each in centres)])
     return torch.from_numpy(flat)
+
+
+def _with_answers(inputs: ScoreInputs, store: LabelStore) -> ScoreInputs:
+    """The inputs of one image with the answers to its earlier queries."""
+    image_id, shares = inputs.image_ids[0], [np.empty(0)]
+    for answers in (store.answers(image_id, entry.number) for entry in store.rounds):
+        if answers is not None and len(answers):
+            starts = np.cumsum([0, *box_sizes(answers.boxes)[:-1]])
+            void, queried = (
+                np.add.reduceat(of, starts, dtype=np.int64)
+                for of in (answers.values == VOID, answers.values != NOT_QUERIED)
+            )
+            shares.append(void / queried)
+    positions = _queried(store, image_id, inputs.shape[1])
+    return replace(inputs, answers=Answered(positions, torch.from_numpy(np.concatenate(shares))))
 
 
 def _pack(regions: Tensor) -> bytes:
