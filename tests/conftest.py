@@ -1,6 +1,7 @@
 """Shared fixtures of the test suite."""
 
 import functools
+import gc
 import inspect
 import multiprocessing
 import os
@@ -88,6 +89,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Files that start processes take longest: they go first, so that no worker is left with one at the end.
     long = {item.path for item in items if item.get_closest_marker("process")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    """Garbage collections leave out what is imported by now: a million objects, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -46,7 +46,8 @@ MODULES = (
     "ripu_lightning.training",
 )
 SPARES = "TEST_SPARES"
-"""Environment variable: how many processes a command will start, where its arguments do not say so."""
+"""Environment variable: how many processes a command will start, where its arguments do not say so; after commas, how
+many each of these will start, and so on."""
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 prctl = ctypes.CDLL(None).prctl
@@ -130,7 +131,10 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
 def count(argv: list[str]) -> int:
     """How many processes a command will start."""
     if given := os.environ.pop(SPARES, ""):
-        return int(given)
+        own, _, of_those = given.partition(",")
+        if of_those:
+            os.environ[SPARES] = of_those
+        return int(own)
     if "LOCAL_RANK" in os.environ:
         return 0
     devices = [int(found[1]) for each in argv if (found := re.fullmatch(r"trainer\.devices=(\d+)", each))]

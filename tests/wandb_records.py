@@ -1,12 +1,18 @@
-"""What a W&B run holds, read from the file that its offline mode writes."""
+"""What a W&B run holds, read from the file that its offline mode writes.
+
+W&B is imported by the functions that need it: it takes seconds, which not every worker of pytest-xdist needs to spend.
+"""
+
+from __future__ import annotations
 
 import json
 import struct
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wandb.proto.wandb_internal_pb2 import Record
+if TYPE_CHECKING:
+    from wandb.proto.wandb_internal_pb2 import Record
 
 
 def records(folder: Path) -> list[Record]:
@@ -22,6 +28,8 @@ def records(folder: Path) -> list[Record]:
 
 def parsed(content: bytes) -> list[Record]:
     """The complete records of LevelDB's log format: blocks of 32 KiB, here after 7 bytes that belong to the first."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
     position, parts, found = 7, b"", []
     while position + 7 <= len(content):
         left = 2**15 - position % 2**15

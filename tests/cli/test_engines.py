@@ -174,7 +174,8 @@ def test_submitit_runs_a_sweep_over_the_number_of_processes(
     tmp_path: Path, expected: dict[str, list[list[int]]]
 ) -> None:
     sweep = ["hydra/launcher=submitit_local", "hydra.job.name=mine", "trainer.devices=1,2"]
-    done = call("ripu-train", "-m", *sweep, *TWO, cwd=tmp_path)
+    # Two of submitit's job controllers, whose one task starts one command each.
+    done = call("ripu-train", "-m", *sweep, *TWO, cwd=tmp_path, TEST_SPARES="2,1,1")
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "runs" / "debug").iterdir()
     for devices in (1, 2):
@@ -208,6 +209,8 @@ def test_configs_of_the_user_hold_for_the_jobs_of_a_sweep_too(tmp_path: Path) ->
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: -7\n")
     for where in (["--config-dir=own"], [f"hydra.searchpath=[file://{tmp_path}/own]"]):
-        done = call("ripu-train", "-m", *where, "experiment=mine", "hydra.sweep.dir=sweep", cwd=tmp_path)
+        done = call(
+            "ripu-train", "-m", *where, "experiment=mine", "hydra.sweep.dir=sweep", cwd=tmp_path, TEST_SPARES="1"
+        )
         assert "job: failed" in done.stdout
         assert "seed must be a whole number >= 0, got -7" in done.stdout

@@ -6,19 +6,17 @@ import hashlib
 import json
 import os
 import pty
-import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
-import wandb
 import yaml
 from in_process import call_main
 from test_train_command import SCRIPTS, SMALL
-from wandb.sdk.launch.sweeps import utils as agent
 
+import forked
 from ripu_lightning.cli.compose import conf_dir
 from ripu_lightning.cli.train import main
 from ripu_lightning.labels import LabelStore
@@ -42,6 +40,8 @@ def only(found: list[object], kind: str) -> list[object]:
 
 
 def train(folder: Path, *overrides: str, mode: str = "offline", **environment: str) -> None:
+    import wandb  # takes seconds, which only the worker that runs these tests spends
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", mode)
         patch.setenv("WANDB_SILENT", "true")
@@ -177,9 +177,7 @@ def test_not_logged_in_is_reported_without_a_prompt(tmp_path: Path) -> None:
     settings = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     settings |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
     command = [str(SCRIPTS / "ripu-train"), *SMALL, "logger=wandb", "output=run"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=settings, stdin=theirs, stdout=theirs, stderr=theirs, timeout=240, check=False
-    )
+    done = forked.run(command, cwd=tmp_path, env=settings, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     said = os.read(ours, 2**16).decode()
     os.close(ours)
@@ -246,7 +244,7 @@ def test_mlflow_gets_the_same_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_sweeps_are_what_wandb_and_we_understand(path: Path) -> None:
-    config = agent.load_sweep_config(str(path))
+    config = agent().load_sweep_config(str(path))
     assert config["method"] in {"grid", "bayes", "random"}
     record = RoundRecord(0, 1, 0, 0, 0, 0.0, 0.5)
     assert config["metric"]["name"] in summary([record])
@@ -264,6 +262,13 @@ def test_sweeps_are_what_wandb_and_we_understand(path: Path) -> None:
         assert (chosen.strategy.name if key == "strategy" else node(chosen, key)) == value
 
 
+def agent() -> ModuleType:
+    """The functions by which W&B's agent reads a sweep."""
+    from wandb.sdk.launch.sweeps import utils
+
+    return utils
+
+
 def node(config: object, key: str) -> object:
     for part in key.split("."):
         config = config[part]
@@ -276,8 +281,8 @@ def values(about: dict[str, object]) -> list[object]:
 
 def expanded(config: dict[str, object], parameters: dict[str, object]) -> list[str]:
     """The command line as W&B's agent builds it, with its own functions."""
-    command = agent.create_sweep_command(list(config["command"]))
-    parts = agent.create_sweep_command_args({"args": {key: {"value": value} for key, value in parameters.items()}})
+    command = agent().create_sweep_command(list(config["command"]))
+    parts = agent().create_sweep_command_args({"args": {key: {"value": value} for key, value in parameters.items()}})
     parts |= {"env": ["/usr/bin/env"]}
     line = []
     for chunk in map(str, command):
@@ -286,12 +291,12 @@ def expanded(config: dict[str, object], parameters: dict[str, object]) -> list[s
 
 
 def test_a_line_of_a_sweep_runs(tmp_path: Path) -> None:
-    config = agent.load_sweep_config(str(SWEEPS / "strategies.yaml"))
+    config = agent().load_sweep_config(str(SWEEPS / "strategies.yaml"))
     line = expanded(config, {"strategy": "entropy", "budget.ratio": 0.05, "seed": 1})
-    settings = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
-    settings |= {"WANDB_RUN_ID": "abc123", "WANDB_SWEEP_ID": "swp1"}
+    settings = {**os.environ, "WANDB_MODE": "offline", "WANDB_RUN_ID": "abc123", "WANDB_SWEEP_ID": "swp1"}
     small = [*SMALL, "budget.rounds=1", "pictures=1"]
-    done = subprocess.run([*line, *small], cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+    assert line[:2] == ["/usr/bin/env", "ripu-train"]
+    done = forked.run([str(SCRIPTS / "ripu-train"), *line[2:], *small], cwd=tmp_path, env=settings)
     assert done.returncode == 0, done.stderr[-3000:]
     folder = tmp_path / "runs" / "wandb" / "abc123"
     found = records(folder)
@@ -303,4 +308,6 @@ def test_a_line_of_a_sweep_runs(tmp_path: Path) -> None:
 
 
 def test_wandb_is_left_as_it_was() -> None:
+    import wandb
+
     assert wandb.run is None

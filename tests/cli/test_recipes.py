@@ -4,13 +4,16 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
+import forked
 import trees
+from ripu_lightning.cli import child_process
 from ripu_lightning.cli.compose import conf_dir
 from ripu_lightning.cli.train import main
 
@@ -73,7 +76,8 @@ def test_what_a_row_changes_is_there(command: str, datasets: dict[str, str], mon
 
 @pytest.mark.parametrize("command", [*(command for command in GTAV if " " not in command), *SYNTHIA])
 def test_recipe(command: str, datasets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, to spare each the seconds that importing torch takes."""
+    """In this process, and a first step in a forked one, to spare each the seconds that importing torch takes."""
+    monkeypatch.setattr(child_process, "subprocess", SimpleNamespace(Popen=forked.Popen))
     source_free = "source_free" in command
     debug = "source_free_recipe" if source_free else "recipe"
     for name, value in datasets.items():

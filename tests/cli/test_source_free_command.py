@@ -20,7 +20,7 @@ SHARED = ["seed=3", "parity.eps=1e-6", "logger=tensorboard", "trainer.log_every_
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("source_free")
-    result = call(*COMMAND, *EARLY, *SHARED, cwd=folder)
+    result = call(*COMMAND, *EARLY, *SHARED, cwd=folder, TEST_SPARES="1")
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, result.stdout
 

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import forked
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.prepared import Kind, PreparedFolder, Resized
@@ -232,9 +232,7 @@ def test_another_release_is_prepared_apart(
 
 def test_a_file_that_is_cut_off_while_it_is_written_has_no_name(tmp_path: Path) -> None:
     """The system refuses files above 300 bytes, less than a picture needs."""
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, cwd=Path(__file__).parents[1]
-    )
+    done = forked.run([sys.executable, "-c", LIMITED, str(tmp_path)], cwd=Path(__file__).parents[1])
     assert (done.returncode, done.stdout) == (0, "no space left\n"), done.stderr
     assert files(tmp_path) == {}
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Literal
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import forked
 from ripu_lightning.data.classes import load_class_map
 from ripu_lightning.data.streets import Streets, dataset
 from ripu_lightning.data.streets.drawing import Camera, Canvas, Ink, Part
@@ -60,7 +60,7 @@ def test_fresh_process_draws_the_same() -> None:
         "    s = Streets(domain, 'val', 3, 64, 96, seed=5)\n"
         "    print(hashlib.sha256(s.image(2).tobytes() + s.label(2).tobytes()).hexdigest())"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    run = forked.run([sys.executable, "-c", script], check=True)
     assert run.stdout.split() == [digest(Streets(domain, "val", 3, 64, 96, seed=5), 2) for domain in DOMAINS]
 
 

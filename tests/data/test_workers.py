@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import forked
 import tiny
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.data.workers import work_through, worker_start
@@ -78,7 +79,7 @@ STATES = ["waiting for work", "in the middle of an image", "stuck with a large r
 @pytest.mark.parametrize("state", STATES)
 def test_workers_die_with_their_parent(tmp_path: Path, state: str) -> None:
     path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    parent = subprocess.Popen(
+    parent = forked.Popen(
         [sys.executable, __file__, str(tmp_path), state],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,

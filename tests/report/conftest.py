@@ -1,7 +1,6 @@
 """One small training run for all tests of the report."""
 
 import pytest
-import wandb
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from tiny_run import TinyRun, train_tiny_run
 
@@ -9,6 +8,8 @@ from tiny_run import TinyRun, train_tiny_run
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """Trained once; tests read it and change nothing."""
+    import wandb
+
     folder = tmp_path_factory.mktemp("tiny_run")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {

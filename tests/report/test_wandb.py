@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import wandb
 from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -20,6 +19,12 @@ def offline(monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     yield
+    finish()
+
+
+def finish():
+    import wandb  # takes seconds, which only the worker that runs these tests spends
+
     wandb.finish()
 
 
@@ -74,7 +79,7 @@ def test_names_in_full_win_over_the_trainers_axis(tmp_path):
     # W&B fills in the axis that it knows for a name: so it says itself which one it took.
     for name in [*NAMES, "train/loss"]:
         logger.experiment.log({name: 0.25})
-    wandb.finish()
+    finish()
     assert {name: steps(tmp_path)[name] for name in NAMES} == dict.fromkeys(NAMES, "active/round")
     assert steps(tmp_path)["active/round"] == ""
     alone = [row for row in rows(tmp_path) if 0.25 in row.values()]
