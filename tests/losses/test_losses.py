@@ -166,8 +166,19 @@ def test_cross_entropy_equals_loops():
 
 # --- gradients and empty sets ------------------------------------------------------------------------------
 
+
+def balanced_focal(logits: Tensor, labels: Tensor) -> Tensor:
+    counts = torch.bincount(labels.flatten(), minlength=256)[: logits.shape[1]]
+    return L.cross_entropy(logits, labels, weights=L.balanced_weights(counts), focal=1.5)
+
+
 LOSSES = {
     "cross_entropy": L.cross_entropy,
+    "balanced_focal": balanced_focal,
+    "ohem": lambda logits, labels: L.ohem_cross_entropy(logits, labels, share=0.3, threshold=0.4),
+    "boundary_cross_entropy": L.boundary_cross_entropy,
+    "dice": L.dice,
+    "lovasz_softmax": L.lovasz_softmax,
     "negative_learning": lambda logits, labels: L.negative_learning(logits, threshold=0.3),
     **{
         f"local_consistency_{norm}_{boundary}": (
@@ -185,8 +196,9 @@ def test_gradcheck(name):
     assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, labels), logits.requires_grad_())
 
 
+LABEL_LOSSES = ["cross_entropy", "balanced_focal", "ohem", "boundary_cross_entropy", "dice", "lovasz_softmax"]
 EMPTY = {
-    "cross_entropy": lambda x: L.cross_entropy(x, torch.full((2, 6, 7), 255)),
+    **{name: (lambda x, n=name: LOSSES[n](x, torch.full((2, 6, 7), 255))) for name in LABEL_LOSSES},
     "no_boundary_l1": lambda x: L.local_consistency(x, torch.full((2, 6, 7), 3)),
     "no_boundary_kl": lambda x: L.local_consistency(x, torch.full((2, 6, 7), 3), "kl"),
     "all_ignored": lambda x: L.local_consistency(x, torch.full((2, 6, 7), 255), boundary="official"),

@@ -1,23 +1,37 @@
 """Losses: pure functions in ``functional``, terms of a training step, and their weighted sum."""
 
 from ripu_lightning.losses import functional
+from ripu_lightning.losses.label_terms import (
+    BoundaryCrossEntropy,
+    CrossEntropy,
+    Dice,
+    LabelTerm,
+    LovaszSoftmax,
+    OhemCrossEntropy,
+    SourceCrossEntropy,
+    TargetCrossEntropy,
+)
 from ripu_lightning.losses.terms import (
     ClassMix,
     LocalConsistency,
     LossTerm,
     NegativeLearning,
     PseudoLabels,
-    SourceCrossEntropy,
     StepOutputs,
-    TargetCrossEntropy,
 )
 from ripu_lightning.losses.weighted import WeightedLosses
 
 __all__ = [
+    "BoundaryCrossEntropy",
     "ClassMix",
+    "CrossEntropy",
+    "Dice",
+    "LabelTerm",
     "LocalConsistency",
     "LossTerm",
+    "LovaszSoftmax",
     "NegativeLearning",
+    "OhemCrossEntropy",
     "PseudoLabels",
     "SourceCrossEntropy",
     "StepOutputs",

@@ -1,4 +1,4 @@
-"""The losses as terms of a training step."""
+"""What a term of a training step is, and the terms of RIPU and of self-training."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -48,32 +48,12 @@ class LossTerm(nn.Module):
         needs_teacher: whether it also needs the teacher's predictions on the target.
     """
 
-    domain: ClassVar[Domain]
+    domain: Domain
     needs_teacher: ClassVar[bool] = False
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(outputs)")
-
-
-class SourceCrossEntropy(LossTerm):
-    """:func:`~ripu_lightning.losses.functional.cross_entropy` on the source domain."""
-
-    domain = "source"
-
-    def forward(self, outputs: StepOutputs) -> Tensor:
-        """The loss, a scalar tensor."""
-        return F.cross_entropy(_required(outputs, "source_logits"), _required(outputs, "source_labels"))
-
-
-class TargetCrossEntropy(LossTerm):
-    """:func:`~ripu_lightning.losses.functional.cross_entropy` on the target's labels; 0 while there are none."""
-
-    domain = "labelled"
-
-    def forward(self, outputs: StepOutputs) -> Tensor:
-        """The loss, a scalar tensor."""
-        return F.cross_entropy(_required(outputs, "labelled_logits"), _required(outputs, "labelled_labels"))
 
 
 class LocalConsistency(LossTerm):
@@ -89,7 +69,7 @@ class LocalConsistency(LossTerm):
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        logits, labels = _required(outputs, "source_logits"), _required(outputs, "source_labels")
+        logits, labels = required(outputs, "source_logits"), required(outputs, "source_labels")
         return F.local_consistency(logits, labels, self.norm, self.boundary)
 
 
@@ -104,7 +84,7 @@ class NegativeLearning(LossTerm):
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        return F.negative_learning(_required(outputs, "target_logits"), self.threshold)
+        return F.negative_learning(required(outputs, "target_logits"), self.threshold)
 
 
 class TeacherTerm(LossTerm):
@@ -122,7 +102,7 @@ class TeacherTerm(LossTerm):
 
     def pseudo_labels(self, outputs: StepOutputs) -> Tensor:
         """The teacher's labels ``(B, H, W)`` of the target images, 255 where it is not confident."""
-        return F.pseudo_labels(_required(outputs, "teacher_logits"), self.threshold)
+        return F.pseudo_labels(required(outputs, "teacher_logits"), self.threshold)
 
 
 class PseudoLabels(TeacherTerm):
@@ -136,9 +116,9 @@ class PseudoLabels(TeacherTerm):
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        unlabelled = _required(outputs, "target_labels") == F.IGNORE
+        unlabelled = required(outputs, "target_labels") == F.IGNORE
         labels = self.pseudo_labels(outputs).masked_fill(~unlabelled, F.IGNORE)
-        return F.cross_entropy(_required(outputs, "target_logits"), labels, over=unlabelled)
+        return F.cross_entropy(required(outputs, "target_logits"), labels, over=unlabelled)
 
 
 class ClassMix(TeacherTerm):
@@ -153,10 +133,10 @@ class ClassMix(TeacherTerm):
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
-        known = _required(outputs, "mixed_labels").long()
+        known = required(outputs, "mixed_labels").long()
         labels = known.where(known != F.IGNORE, self.pseudo_labels(outputs))
         everywhere = torch.ones_like(labels, dtype=torch.bool)
-        return F.cross_entropy(_required(outputs, "mixed_logits"), labels, over=everywhere)
+        return F.cross_entropy(required(outputs, "mixed_logits"), labels, over=everywhere)
 
 
 def _checked_threshold(owner: str, threshold: float) -> float:
@@ -164,7 +144,8 @@ def _checked_threshold(owner: str, threshold: float) -> float:
     return threshold
 
 
-def _required(outputs: StepOutputs, name: str) -> Tensor:
+def required(outputs: StepOutputs, name: str) -> Tensor:
+    """A field of the outputs. Raises ValueError if it is None."""
     value = getattr(outputs, name)
     if not isinstance(value, Tensor):
         raise ValueError(f"StepOutputs.{name}: expected a tensor, got {value}; this loss needs that domain's pass")

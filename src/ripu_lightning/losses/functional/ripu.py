@@ -1,8 +1,4 @@
-"""The losses as pure functions of logits ``(B, C, H, W)`` and labels ``(B, H, W)``; they need torch alone.
-
-All compute in float32 (float64 stays float64) and return a scalar. A loss over no pixels is 0 with zero gradients.
-Shapes, dtypes and values other than those described raise ValueError.
-"""
+"""The regularisers of Xie et al. (CVPR 2022): local consistency and negative learning."""
 
 from typing import Literal, get_args
 
@@ -11,53 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ripu_lightning.errors import require_choice, require_number
+from ripu_lightning.losses.functional.inputs import IGNORE, check_labels, check_logits, promote
 
-IGNORE = 255
 EPSILON = 1e-6  # inside logarithms, as in the public implementation
 
 Norm = Literal["l1", "kl"]
 Boundary = Literal["clean", "official", "everywhere"]
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, over: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy over the pixels that are not ignored; 0 where all are.
-
-    Args:
-        logits: ``(B, C, H, W)``, floating point.
-        labels: ``(B, H, W)`` uint8 or int64: ``0..C-1``, 255 ignored.
-        over: ``(B, H, W)`` bool, other pixels to average over: ignored ones among them count as 0, so that the loss
-            grows with the share of pixels that have a label.
-
-    >>> logits = torch.tensor([2.0, 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 2)
-    >>> round(cross_entropy(logits, torch.tensor([[[0, 255]]])).item(), 4)
-    0.1269
-    """
-    _check_logits(logits)
-    _check_labels(logits, labels)
-    total = F.cross_entropy(_promote(logits), labels.long(), ignore_index=IGNORE, reduction="sum")
-    counted = labels != IGNORE if over is None else over
-    return total / counted.sum().clamp(min=1)
-
-
-def pseudo_labels(logits: Tensor, threshold: float = 0.968) -> Tensor:
-    """The predicted class where its probability is above the threshold, else 255.
-
-    The threshold is that of DACS (Tranheden et al., WACV 2021) and DAFormer (Hoyer et al., CVPR 2022).
-
-    Args:
-        logits: ``(B, C, H, W)``, floating point.
-        threshold: in ``[0, 1]``.
-
-    Returns:
-        ``(B, H, W)`` int64, without gradient.
-
-    >>> pseudo_labels(torch.tensor([[5.0, 3.0], [0.0, 0.0]]).reshape(1, 2, 1, 2)).tolist()
-    [[[0, 255]]]
-    """
-    _check_logits(logits)
-    require_number("pseudo_labels", "threshold", threshold, most=1)
-    confidence, classes = _promote(logits.detach()).softmax(dim=1).max(dim=1)
-    return classes.masked_fill(confidence <= threshold, IGNORE)
 
 
 def local_consistency(logits: Tensor, labels: Tensor, norm: Norm = "l1", boundary: Boundary = "clean") -> Tensor:
@@ -78,10 +33,10 @@ def local_consistency(logits: Tensor, labels: Tensor, norm: Norm = "l1", boundar
     >>> round(local_consistency(logits, labels).item(), 4)
     0.6667
     """
-    _check_logits(logits)
-    _check_labels(logits, labels)
+    check_logits(logits)
+    check_labels(logits, labels)
     require_choice("local_consistency", "norm", norm, get_args(Norm))
-    probabilities = _promote(logits).softmax(dim=1)
+    probabilities = promote(logits).softmax(dim=1)
     means = F.avg_pool2d(F.pad(probabilities, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
     if norm == "l1":
         distance = (probabilities - means).abs().sum(dim=1)
@@ -103,9 +58,9 @@ def negative_learning(logits: Tensor, threshold: float = 0.05) -> Tensor:
     >>> round(negative_learning(torch.tensor([4.0, 0.0]).reshape(1, 2, 1, 1)).item(), 4)
     0.0181
     """
-    _check_logits(logits)
+    check_logits(logits)
     require_number("negative_learning", "threshold", threshold, most=1)
-    probabilities = _promote(logits).softmax(dim=1)
+    probabilities = promote(logits).softmax(dim=1)
     large = probabilities.detach() >= threshold
     # The logarithm of 1 is 0: to fill the other entries in place takes two thirds of the time of a masked sum.
     others = (1 - probabilities).add_(EPSILON).masked_fill_(large, 1)
@@ -137,22 +92,3 @@ def _neighbours(labels: Tensor, padding: int) -> list[Tensor]:
     padded = F.pad(labels, (1, 1, 1, 1), value=padding)
     offsets = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
     return [padded[..., row : row + height, column : column + width] for row, column in offsets]
-
-
-def _promote(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def _check_logits(logits: Tensor) -> None:
-    if logits.ndim != 4 or not logits.is_floating_point():
-        raise ValueError(f"logits: expected floating point (B, C, H, W), got {logits.dtype} {tuple(logits.shape)}")
-
-
-def _check_labels(logits: Tensor, labels: Tensor) -> None:
-    batch, _, height, width = logits.shape
-    if labels.shape != (batch, height, width):
-        raise ValueError(
-            f"labels: expected (B, H, W) = {(batch, height, width)} to match the logits, got {tuple(labels.shape)}"
-        )
-    if labels.dtype not in (torch.uint8, torch.int64):
-        raise ValueError(f"labels: expected uint8 or int64, got {labels.dtype}")
