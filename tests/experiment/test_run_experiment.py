@@ -99,7 +99,7 @@ def test_an_experiment_in_two_steps(tmp_path: Path) -> None:
         (["average_decay=1"], "average_decay must be"),
         (
             ["batchnorm=joint", "data.source_size=[36,64]", "data.target_size=[32,64]"],
-            r"batchnorm: joint needs images of one size, got data.source_size=\[36, 64\]",
+            r"batchnorm: joint needs images of one size, got \[36, 64\] of the source and \[32, 64\]",
         ),
         (["rank_patience=0"], "rank_patience must be"),
         (["checkpoint_every=0"], "checkpoint_every must be"),

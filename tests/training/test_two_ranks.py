@@ -20,10 +20,12 @@ from ripu_lightning.acquisition import Budget, WholeImage, get_strategy
 from ripu_lightning.training import loop
 
 folder, options, images = Path(sys.argv[1]), eval(sys.argv[2]), int(sys.argv[3])
-watch, scored = Watch(), []
+watch, scored, estimated = Watch(), [], []
 pick = loop.select_queries
 
 def noting(passes, *arguments):
+    assert passes.module.target_statistics.current
+    estimated.append({name: value.clone() for name, value in passes.module.target_statistics.named_buffers()})
     queries = pick(passes, *arguments)
     scored.append({name: value.clone() for name, value in passes.module.network.state_dict().items()})
     return queries
@@ -38,11 +40,11 @@ trainer = tiny.trainer(folder, active, watch, devices=2, strategy="ddp_fork", **
 
 class Keep(Callback):
     def on_fit_end(self, trainer, pl_module):
-        found = {"students": watch.students, "teachers": watch.teachers, "scored": scored}
+        found = {"students": watch.students, "teachers": watch.teachers, "scored": scored, "estimated": estimated}
         torch.save(found, folder / f"rank_{trainer.global_rank}.pt")
 
 trainer.callbacks.append(Keep())
-trainer.fit(module(), datamodule=data)
+trainer.fit(tiny.module(losses=module().losses, batchnorm="target", average_decay=0.5), datamodule=data)
 """
 
 
@@ -64,6 +66,9 @@ def test_both_ranks_hold_the_same_teacher_and_score_with_the_same_network(
     one, two = (torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))
     assert (len(one["teachers"]), len(one["scored"])) == (8, 2)
     for ours, theirs in zip(one["scored"], two["scored"], strict=True):
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    for ours, theirs in zip(one["estimated"], two["estimated"], strict=True):
+        assert len(ours) == 2
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     weights = ("backbone.0.weight", "backbone.1.weight", "head.bias")
     for name in weights:

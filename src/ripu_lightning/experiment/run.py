@@ -43,6 +43,7 @@ from ripu_lightning.untrusted import read_config
 
 COMMUNICATION = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|[Tt]imed out|monitoredBarrier|TCPStore")
 """What the messages of torch have in common where a process lost the others."""
+DOMAINS = ("source", "target")
 
 
 @dataclass(frozen=True)
@@ -161,12 +162,12 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
 
 def _require_one_size(config: DictConfig, domains: Collection[str]) -> None:
     """Refuse two sizes of images that are to pass together; own sizes of images are known at the first step only."""
-    source, target = config.data.get("source_size"), config.data.get("target_size")
-    several = "source" in domains and len(domains) > 1 and not config.data.get("crop")
-    if config.batchnorm == "joint" and several and source and target and source != target:
+    source, target = (config.data.get(f"{name}_crop") or config.data.get(f"{name}_size") for name in DOMAINS)
+    together = config.batchnorm == "joint" and "source" in domains and len(domains) > 1
+    if together and source and target and source != target:
         raise UserError(
-            f"batchnorm: joint needs images of one size, got data.source_size={source}, data.target_size={target}; "
-            "give both the same, or choose separate"
+            f"batchnorm: joint needs images of one size, got {source} of the source and {target} of the target; "
+            "set data.source_size and data.target_size (or the crops) to the same, or choose separate"
         )
 
 

@@ -1,6 +1,6 @@
 """BatchNorm statistics of the target: estimated before every evaluation and acquisition, and used by these alone."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,13 @@ from ripu_lightning.training.eval_mode import evaluating
 
 BATCHES, IMAGES = 16, 4
 """Batches over which statistics are averaged, and images of a batch; a smaller pool has fewer batches."""
-KINDS = ("running_mean", "running_var")
+KINDS, COUNT = ("running_mean", "running_var"), "num_batches_tracked"
 
 
 class TargetStatistics(nn.Module):
     """Means and variances of each BatchNorm layer on target images, in place of the network's running statistics.
 
-    The network's own buffers are neither read nor written, so training continues as if nothing had been estimated.
+    The network's own buffers are left as they were, so training continues as if nothing had been estimated.
     A checkpoint holds the statistics, and whether they are those of its weights.
 
     Args:
@@ -60,19 +60,22 @@ class TargetStatistics(nn.Module):
             batches: images ``(B, 3, h, w)``, on the network's device.
         """
         layers = [layer for _, layer in _layers(network)]
-        momenta = [layer.momentum for layer in layers]
-        found = _statistics(network, counts=True)
+        momenta, before = [layer.momentum for layer in layers], _statistics(network, (*KINDS, COUNT))
         with evaluating(network):
             try:
                 for layer in layers:
                     layer.train().momentum = None  # the cumulative average
+                    layer.num_batches_tracked.zero_()  # type: ignore[union-attr]
                 for images in batches:
-                    functional_call(network, found, (images.contiguous(memory_format=torch.channels_last),))
+                    # Not by a call, which a compiled network would compile once more for this mode.
+                    network.forward(images.contiguous(memory_format=torch.channels_last))
+                for key, buffer in self.named_buffers():
+                    buffer.copy_(network.get_buffer(buffer_name(key)))
             finally:
                 for layer, momentum in zip(layers, momenta, strict=True):
                     layer.momentum = momentum
-        for key, buffer in self.named_buffers():
-            buffer.copy_(found[buffer_name(key)])
+                for name, value in before.items():
+                    network.get_buffer(name).copy_(value)
         self.current = True
 
 
@@ -104,15 +107,13 @@ def _layers(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
     return [(name, layer) for name, layer in named if isinstance(layer, _BatchNorm) and layer.track_running_stats]
 
 
-def _statistics(network: nn.Module, counts: bool = False) -> dict[str, Tensor]:
-    """Copies of the running statistics by the names of their buffers, with batch counts of 0 if wanted."""
-    found: dict[str, Tensor] = {}
-    for name, layer in _layers(network):
-        prefix = f"{name}." if name else ""
-        found |= {f"{prefix}{kind}": getattr(layer, kind).detach().clone() for kind in KINDS}
-        if counts and layer.num_batches_tracked is not None:
-            found[f"{prefix}num_batches_tracked"] = torch.zeros_like(layer.num_batches_tracked)
-    return found
+def _statistics(network: nn.Module, kinds: Sequence[str] = KINDS) -> dict[str, Tensor]:
+    """Copies of the running statistics, by the names of their buffers."""
+    return {
+        f"{name}.{kind}".lstrip("."): getattr(layer, kind).detach().clone()
+        for name, layer in _layers(network)
+        for kind in kinds
+    }
 
 
 def _key(name: str) -> str:
