@@ -1,7 +1,8 @@
 """The data side of ``train_step.py``: how many images a second a core decodes, resizes and normalises.
 
 Drawn streets are written as PNG files of the published sizes (1914x1052 source, 2048x1024 target; about 2.5 MB each)
-and read by the plain recipe, by our data module, and by our data module from what ``ripu-data prepare`` writes.
+and read by the plain recipe, and by our data module: resized when they are read, from what ``ripu-data prepare``
+writes, from memory, and cropped at the stored size, without and with memory.
 """
 
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from PIL import Image
@@ -20,11 +22,13 @@ from tqdm import tqdm
 from plain_recipe import PlainImages
 from ripu_lightning.data import ActiveDataModule, FolderDataset
 from ripu_lightning.data.cache import DataCache
-from ripu_lightning.data.prepared import Kind, PreparedFolder
+from ripu_lightning.data.memory import Kind
+from ripu_lightning.data.prepared import PreparedFolder
 from ripu_lightning.data.streets import Streets
 from ripu_lightning.labels import QueriedLabels, Stage
 
 STORED = {"source": (1052, 1914), "target": (1024, 2048)}
+MEMORY = 10**4  # megabytes, enough for all images
 STEPS, REPEATS = 8, 3  # steps a worker, times that each pipeline is timed
 Sizes = dict[str, tuple[int, int]]
 Loader = Callable[[int, int], Iterable[object]]
@@ -73,18 +77,20 @@ def plain_loader(folder: Path, sizes: Sizes, batch: int) -> Loader:
     return load
 
 
-def our_loader(folder: Path, sizes: Sizes, batch: int, cache: Path | None) -> Loader:
-    """Our data module's."""
+def our_loader(folder: Path, sizes: Sizes, batch: int, cache: Path | None = None, **options: Any) -> Loader:
+    """Our data module's, at the network's size unless the options crop."""
+    inputs = {} if "source_crop" in options else {f"{domain}_size": size for domain, size in sizes.items()}
     source, target = (_open(folder, domain) for domain in sizes)
 
     def load(workers: int, steps: int) -> Iterable[object]:
         data = ActiveDataModule(
             *(source, target, target),
-            *sizes.values(),
             batch_size=batch,
             num_workers=workers,
             target_labels="all",
             cache=cache,
+            **inputs,
+            **options,
         )
         data.begin_stage(Stage(0, 0, steps, QueriedLabels(None, 0)))
         return data.train_dataloader()
@@ -117,19 +123,26 @@ def compare_pipelines(sizes: Sizes, batch: int, images: int, step_rate: float, c
         folder, cache = Path(name, "stored"), Path(name, "cache")
         write_images(folder, images)
         prepare(folder, cache, sizes)
+        crops = {f"{domain}_crop": size for domain, size in sizes.items()}
         loaders = {
             "plain": plain_loader(folder, sizes, batch),
             "ours": our_loader(folder, sizes, batch, None),
             "ours, prepared": our_loader(folder, sizes, batch, cache),
+            "ours, in memory": our_loader(folder, sizes, batch, memory=MEMORY),
+            "ours, cropped": our_loader(folder, sizes, batch, **crops),
+            "ours, cropped, in memory": our_loader(folder, sizes, batch, memory=MEMORY, **crops),
         }
         cores, threads = os.cpu_count() or 2, torch.get_num_threads()
         torch.set_num_threads(1)
         alone = best_rates(loaders, batch, workers=0)
         torch.set_num_threads(threads)
         together = best_rates(loaders, batch, workers=max(1, cores // 2))
-    table = Table("pipeline", "images/s, one core", f"images/s, {cores} cores", "cores that keep up", title="input")
+    columns = ("images/s, one core", "times ours", f"images/s, {cores} cores", "times ours", "cores that keep up")
+    table = Table("pipeline", *columns, title="input")
     for pipeline, rate in alone.items():
-        table.add_row(pipeline, f"{rate:.1f}", f"{together[pipeline]:.1f}", f"{step_rate / rate:.2f}")
+        ratios = (f"{rates[pipeline] / rates['ours']:.2f}" for rates in (alone, together))
+        one, many = (f"{rates[pipeline]:.1f}" for rates in (alone, together))
+        table.add_row(pipeline, one, next(ratios), many, next(ratios), f"{step_rate / rate:.2f}")
     console.print(table)
     wanted = "more" if together["ours"] >= step_rate else "LESS"
     console.print(f"ours on {cores} cores reads {wanted} than the {step_rate:.2f} images/s that our step takes")

@@ -18,7 +18,8 @@ from torch import Tensor
 import forked
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.data.cache import DataCache
-from ripu_lightning.data.prepared import Kind, PreparedFolder, Resized
+from ripu_lightning.data.memory import Kind
+from ripu_lightning.data.prepared import PreparedFolder, Resized
 from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import Answers, LabelStore, QueriedLabels, Stage

@@ -4,7 +4,8 @@ from omegaconf import DictConfig
 
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.dataset import SegmentationDataset
-from ripu_lightning.data.prepared import Kind, PreparedFolder, parse_size
+from ripu_lightning.data.memory import Kind
+from ripu_lightning.data.prepared import PreparedFolder, parse_size
 from ripu_lightning.data.statistics import load_statistics
 from ripu_lightning.data.workers import all_cores
 from ripu_lightning.errors import InvalidArgument, UserError

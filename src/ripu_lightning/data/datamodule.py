@@ -17,6 +17,7 @@ from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.crops import RandomCrop, inverse_frequency, parse_crops
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.data.dataset_check import require_dataset, require_one_size
+from ripu_lightning.data.memory import Memory
 from ripu_lightning.data.pools import (
     EvalBatch,
     EvalPool,
@@ -66,6 +67,8 @@ class ActiveDataModule(LightningDataModule):
         target_labels: ``queried`` trains on the label store; ``all`` on the truth (the supervised bound).
         source_sampling: ``uniform``, or ``class_balanced``, which draws images with rare classes more often.
         cache: folder for what is derived from the data (statistics, prepared images); None keeps nothing.
+        memory: megabytes of decoded training images, at the network's size, that each process keeps in memory for its
+            workers; 0 keeps none. They are read once, before the first step.
         seed: of the order of images and of their augmentation.
         mean: of each RGB channel in 0..1, subtracted from all images; None subtracts nothing.
         std: by which they are divided then; None divides by nothing. Without both, images are in 0..1.
@@ -98,6 +101,7 @@ class ActiveDataModule(LightningDataModule):
         target_labels: Literal["queried", "all"] = "queried",
         source_sampling: Literal["uniform", "class_balanced"] = "uniform",
         cache: str | Path | None = None,
+        memory: int = 0,
         seed: int = 0,
         mean: Sequence[float] | None = MEAN,
         std: Sequence[float] | None = STD,
@@ -106,6 +110,7 @@ class ActiveDataModule(LightningDataModule):
         require_integer(OWNER, "batch_size", batch_size, least=1)
         require_integer(OWNER, "eval_batch_size", eval_batch_size, least=1)
         require_integer(OWNER, "num_workers", num_workers)
+        require_integer(OWNER, "memory", memory)
         require_choice(OWNER, "target_labels", target_labels, ("queried", "all"))
         require_choice(OWNER, "source_sampling", source_sampling, ("uniform", "class_balanced"))
         self.source, self.target, self.target_eval = source, target, target_eval
@@ -117,7 +122,7 @@ class ActiveDataModule(LightningDataModule):
             raise InvalidArgument(OWNER, "target_labels", "is 'all', but target has no labels; use 'queried'")
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.target_labels, self.source_sampling, self.seed = target_labels, source_sampling, seed
-        self.cache = DataCache(cache)
+        self.cache, self._memory = DataCache(cache), Memory(memory) if memory else None
         self._sizes = {
             name: parse_size(f"{name}_size", size) for name, size in (("source", source_size), ("target", target_size))
         }
@@ -202,11 +207,16 @@ class ActiveDataModule(LightningDataModule):
                 f"{OWNER}: no stage has begun; add an ActiveLearningLoop to the callbacks, or call begin_stage"
             )
         stage, loaders = self.stage, {}
+        target = self._resized("target", self.target)
+        if self._memory and self.domains & {"labelled", "target"}:
+            # Before the source: it has fewer images, so that each is drawn more often.
+            target.load(self._memory, self.target_labels == "all", self.num_workers)
         if self.source is not None and "source" in self.domains:
             source = self._resized("source", self.source)
+            if self._memory:
+                source.load(self._memory, True, self.num_workers)
             pool = TrainPool(source, source.label, self._source_crop, self._train_transform, self.seed, "source")
             loaders["source"] = self._train_loader(pool, self._source_order, stage)
-        target = self._resized("target", self.target)
         masks = target.label if self.target_labels == "all" else QueriedMasks(target, stage.labels)
         every, queried = range(len(self.target)), self._queried(stage.labels)
         one_pool = not 0 < len(queried) < len(every)
@@ -259,7 +269,7 @@ class ActiveDataModule(LightningDataModule):
         return self._eval_loader("source", self.source, with_labels=False, segment=segment)
 
     def _resized(self, domain: str, dataset: SegmentationDataset) -> Resized:
-        return Resized(dataset, self._sizes[domain], self.cache)
+        return Resized(dataset, self._sizes[domain], self.cache, self._memory)
 
     def _queried(self, labels: QueriedLabels) -> Sequence[int]:
         """Indices of the target images with labels."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import PIL
@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.data.cache import DataCache, read_complete, write_complete
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
+from ripu_lightning.data.memory import Kind, Memory
 from ripu_lightning.data.reading import LARGEST, verify
 from ripu_lightning.data.resizing import OPENCV, RESIZE_VERSION, resize_image, resize_mask
 from ripu_lightning.data.workers import work_through
@@ -22,12 +23,11 @@ from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.labels.export import path_of
 from ripu_lightning.untrusted import read_bounded
 
-Kind = Literal["images", "labels"]
 Size = tuple[int, int]
 
 
 class Resized:
-    """A view of a data set at the network's size; complete prepared files are read instead of resizing.
+    """A view of a data set at the network's size, from memory, from complete prepared files, or resized when read.
 
     Instead of a damaged prepared file, with a warning, the original is read and resized.
 
@@ -35,10 +35,14 @@ class Resized:
         dataset: what is viewed.
         size: ``(H, W)``; None keeps each image's own size.
         cache: where prepared files may be.
+        memory: where arrays may be that :meth:`load` read, also those of another view of the same data.
     """
 
-    def __init__(self, dataset: SegmentationDataset, size: Size | None, cache: DataCache) -> None:
+    def __init__(
+        self, dataset: SegmentationDataset, size: Size | None, cache: DataCache, memory: Memory | None = None
+    ) -> None:
         self.dataset, self.size = dataset, size
+        self._decoded = memory.find((dataset.fingerprint(), size)) if memory else None
         self._prepared: dict[Kind, PreparedFolder] = {}
         place = cache.place(dataset) if size else None  # here and not in each worker: a fingerprint may take a second
         if size and place:
@@ -60,7 +64,30 @@ class Resized:
         """A mask ``(H, W)`` uint8 of the data set's own size, at the network's size ``(h, w)``."""
         return resize_mask(mask, self.size) if self.size else mask
 
+    def load(self, memory: Memory, labels: bool, workers: int) -> None:
+        """Read images, and the truth if ``labels`` is set, into memory, as many as fit.
+
+        Nothing is kept of a data set without fingerprint: it may change.
+
+        Raises:
+            UserError: a file that cannot be used.
+        """
+        fingerprint, kinds = self.dataset.fingerprint(), get_args(Kind) if labels else ("images",)
+        sizes = (self.size or self.dataset.size(index) for index in range(len(self.dataset)))
+        shapes = (
+            ((kind, index), (*size, 3) if kind == "images" else size)
+            for index, size in enumerate(sizes)
+            for kind in kinds
+        )
+        if fingerprint:
+            memory.fill((fingerprint, self.size), shapes, self._read, workers)
+            self._decoded = memory.find((fingerprint, self.size))
+
     def _read(self, kind: Kind, index: int) -> UInt8Array:
+        if self._decoded and (kind == "images" or self.dataset.has_labels):
+            found = self._decoded.read(kind, index)
+            if found is not None:
+                return found
         if kind in self._prepared:
             try:
                 return self._prepared[kind].read(index)

@@ -23,7 +23,7 @@ NAME = "result.json"
 IDLE = ("trainer.accelerator", "trainer.strategy", "trainer.log_every_n_steps", "trainer.enable_progress_bar")
 """Keys of the trainer that change no figure."""
 _FREE = {"trainer", "logger", "pictures", "per_class", "output", "name", "compile", "checkpoint_every", "rank_patience"}
-_PLACES = {"data.num_workers", "data.eval_batch_size", "data.cache", "annotator.folder"}
+_PLACES = {"data.num_workers", "data.eval_batch_size", "data.cache", "data.memory", "annotator.folder"}
 
 
 class Protocol(TypedDict):
