@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from ripu_lightning.acquisition import Budget, Scored, ScoreInputs, Square, get_strategy, round_selection, select
 from ripu_lightning.acquisition import functional as F
+from ripu_lightning.acquisition.clustering import k_centre
 from ripu_lightning.networks import DeepLabV2
 from ripu_lightning.testing import Pool
 
@@ -207,6 +209,64 @@ def pools(images: int) -> Table:
     return table
 
 
+def spread(quick: bool) -> Table:
+    """RIPU's squares by k-centre in the last round of an image, and with a bounded budget of the pool."""
+    table = Table(
+        *("features", "candidates", "queried before", "picks", "k-centre, s", "plain loop, s", "ratio"),
+        *("one image, s", "peak, MB", "pool, most=2: s an image"),
+        title=f"ripu_diverse, {HEIGHT}x{WIDTH}, {RATIO:.1%} in {ROUNDS} rounds, {torch.get_num_threads()} threads",
+    )
+    logits, available = draw_logits("cpu"), torch.ones((HEIGHT, WIDTH), dtype=torch.bool)
+    strategy, picks = get_strategy("ripu_diverse"), plan("region", 1)[0]
+    for depth, stride in ((64, 4), (512, 8)):
+        generator = torch.Generator().manual_seed(depth)
+        features = torch.randn((1, depth, HEIGHT // stride, WIDTH // stride), generator=generator)
+        inputs = ScoreInputs(logits, ["0"], ROUNDS, 0, features=features)
+        positions = torch.randperm(HEIGHT * WIDTH, generator=generator)
+        queried, others = positions[: 4 * picks], positions[4 * picks : 14 * picks]
+        known, points = (
+            strategy.describe(inputs, strategy.region_type.members(each, inputs.shape), len(each))
+            for each in (queried, others)
+        )
+        found: list[list[int]] = []
+        ours_s = seconds(lambda p=points, k=known, found=found: found.append(k_centre(p, picks, k)), 3, "cpu")
+        row = [f"{depth} at stride {stride}", f"{len(points):,}", f"{len(known):,}", f"{picks:,}", f"{ours_s:.2f}"]
+        if quick and depth > 64:
+            row += ["", ""]
+        else:
+            plain_s = seconds(
+                lambda p=points, k=known, found=found: found.append(plain_k_centre(p, picks, k)), 1, "cpu"
+            )
+            if found[0] != found[-1]:
+                raise SystemExit(f"k-centre of {depth} features: the picks differ")
+            row += [f"{plain_s:.1f}", f"{plain_s / ours_s:.1f}"]
+        for budget, pixels in (
+            (Budget(ratio=RATIO, rounds=ROUNDS), HEIGHT * WIDTH),
+            (Budget(ratio=RATIO, rounds=ROUNDS, per="pool", most=2), 2975 * HEIGHT * WIDTH),
+        ):
+            selection = round_selection(strategy, budget, ROUNDS, pixels)
+            with measured("cpu") as peak:
+                add = partial(selection.add, 0, inputs, available, queried)
+                row.append(f"{seconds(add, 1, 'cpu'):.2f}")
+            row += [f"{peak.above / 1e6:.0f}"] if budget.per == "image" else []
+        table.add_row(*row)
+    return table
+
+
+def plain_k_centre(points: Tensor, count: int, known: Tensor) -> list[int]:
+    """The formula written down: a pass over all points for each centre, in float64."""
+    points, known = points.double(), known.double()
+    nearest = torch.full((len(points),), math.inf, dtype=torch.float64)
+    for centre in known:
+        nearest = torch.minimum(nearest, (points - centre).square_().sum(dim=1))
+    picks: list[int] = []
+    for _ in range(count):
+        picks.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (points - points[picks[-1]]).square_().sum(dim=1))
+        nearest[picks[-1]] = -1
+    return picks
+
+
 def strategies() -> Table:
     """The time of scoring without the network's passes."""
     table = Table("strategy", "requires", "score, ms an image", title=f"scores alone, {CLASSES}x{HEIGHT}x{WIDTH}")
@@ -257,6 +317,7 @@ def main() -> None:
     console = Console(width=140)
     console.print(compare(arguments.device, arguments.quick))
     console.print(pools(arguments.images))
+    console.print(spread(arguments.quick))
     console.print(strategies())
     console.print(imports())
     if arguments.device != "cpu":

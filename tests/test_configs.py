@@ -128,6 +128,18 @@ def test_every_strategy_has_its_config_with_all_its_options() -> None:
         assert build_strategy(compose(f"strategy={name}")).name == name
 
 
+def test_rules_nest_and_any_score_avoids_void() -> None:
+    given = ["selection_rule=scheduled", "selection_rule@selection_rule.then=k_centre", "selection_rule.rounds=2"]
+    strategy = build_strategy(compose("strategy=margin", "+strategy.avoid_void=true", *given))
+    rules = [strategy.selection_rule.of_round(number) for number in (1, 2, 3)]
+    assert [(rule.name, getattr(rule, "share", None)) for rule in rules[1:]] == [
+        ("top_random", 1.0),
+        ("k_centre", None),
+    ]
+    assert rules[0] is rules[1]
+    assert (strategy.name, "answers" in strategy.requires) == ("margin", True)
+
+
 def test_a_compiled_network_is_the_same_network() -> None:
     data = SimpleNamespace(classes=load_class_map("streets"))
     plain, compiled = (build_module(compose("network.width=4", *more), data) for more in ([], ["compile=aot_eager"]))

@@ -43,6 +43,7 @@ MADE_OF = {
     "pixelpick": ("pixel", 0, "top_random", set()),
     "random": ("square", 2, "top_random", set()),
     "ripu": ("square", 2, "greedy", set()),
+    "ripu_diverse": ("square", 2, "k_centre", {"features"}),
     "ripu_point": ("pixel", 32, "greedy", set()),
     "uncertainty": ("square", 2, "greedy", set()),
 }
@@ -154,6 +155,19 @@ def test_a_missing_method_is_named() -> None:
         bare.score(drawn())
     with pytest.raises(NotImplementedError, match="bare requires statistics"):
         bare.summarize(drawn())
+
+
+def test_ripu_diverse_is_ripu_in_another_order() -> None:
+    logits = drawn(batch=1).logits
+    features = torch.randn((1, 5, 15, 20), generator=torch.Generator().manual_seed(1))
+    inputs = ScoreInputs(logits, ["a"], 1, 0, features=features)
+    assert torch.equal(
+        get_strategy("ripu_diverse", radius=2).score(inputs), get_strategy("ripu", radius=2).score(inputs)
+    )
+    found = picks(get_strategy("ripu_diverse"), inputs, 6)
+    assert found == picks(get_strategy("ripu", selection_rule=KCentre(shortlist=10)), inputs, 6)
+    assert set(found) <= set(picks(get_strategy("ripu"), inputs, 60))
+    assert found != picks(get_strategy("ripu"), inputs, 6)
 
 
 def test_random_depends_on_seed_round_and_image_alone() -> None:
