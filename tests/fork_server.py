@@ -6,12 +6,13 @@ with its wait status. What is forked is a process like any other, with its own s
 code.
 
 A process with ``trainer.devices=N`` starts N - 1 others. These are forked ahead, as *spares*, before there are any
-threads, and become what it starts then.
+threads, and become what it starts then. So is the fork server from which a rank's loaders start their workers.
 """
 
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import gc
 import inspect
 import json
@@ -28,6 +29,7 @@ import sys
 import threading
 import traceback
 from importlib import import_module
+from multiprocessing import util
 from typing import Any, NoReturn
 
 MODULES = (
@@ -74,6 +76,29 @@ class Spare:
         theirs.close()
 
 
+def spare_for_loaders() -> None:
+    """Have a spare become the fork server of this process's loaders, where ``data/workers.py`` needs one."""
+    spare, by_exec = Spare(), util.spawnv_passfds
+
+    def start(path: bytes, arguments: list[str], kept: list[int]) -> int:
+        if "multiprocessing.forkserver" not in arguments[-1]:
+            return by_exec(path, arguments, kept)
+        util.spawnv_passfds = by_exec
+        request = {
+            "argv": [sys.executable, *arguments[-2:]],
+            "cwd": os.getcwd(),
+            "env": dict(os.environ),
+            "session": False,
+            "kept": list(kept),
+            "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
+        }
+        socket.send_fds(spare.socket, [json.dumps(request).encode()], [0, 1, 2, *kept])
+        spare.socket.close()
+        return spare.pid
+
+    util.spawnv_passfds = start
+
+
 def send(connection: socket.socket, arguments: dict[str, Any], own: tuple[int, int, int] = (0, 1, 2)) -> None:
     """Ask for a process: the arguments of ``Popen._execute_child`` by name."""
     unset = -1
@@ -84,12 +109,14 @@ def send(connection: socket.socket, arguments: dict[str, Any], own: tuple[int, i
         "cwd": os.fsdecode(arguments["cwd"] or os.getcwd()),
         "env": {os.fsdecode(name): os.fsdecode(value) for name, value in (arguments["env"] or os.environ).items()},
         "session": arguments["start_new_session"],
+        "kept": [],
+        "blocked": [],
     }
     socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    message, descriptors, _, _ = socket.recv_fds(connection, 2**18, 3)
+    message, descriptors, _, _ = socket.recv_fds(connection, 2**18, 8)
     if not message:
         os._exit(0)
     return json.loads(message), list(descriptors)
@@ -100,9 +127,12 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if request["session"]:
         os.setsid()
-    for number, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, number)
+    aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in descriptors]
     os.closerange(3, 100)
+    for descriptor, number in zip(aside, (0, 1, 2, *request["kept"]), strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    signal.pthread_sigmask(signal.SIG_BLOCK, request["blocked"])
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -112,6 +142,8 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     rank_zero = sys.modules["lightning_fabric.utilities.rank_zero"]
     rank_zero.rank_zero_only.rank = rank_zero._get_rank() or 0
     spares = [Spare() for _ in range(count(request["argv"]))]
+    if any(re.fullmatch(r"data\.num_workers=[1-9]", each) for each in request["argv"]) and devices(request["argv"]) > 1:
+        spare_for_loaders()
 
     def execute(self: subprocess.Popen, *arguments: Any) -> None:
         bound = signature.bind(self, *arguments).arguments
@@ -137,8 +169,12 @@ def count(argv: list[str]) -> int:
         return int(own)
     if "LOCAL_RANK" in os.environ:
         return 0
-    devices = [int(found[1]) for each in argv if (found := re.fullmatch(r"trainer\.devices=(\d+)", each))]
-    return (devices or [1])[-1] - 1
+    return devices(argv) - 1
+
+
+def devices(argv: list[str]) -> int:
+    found = [int(match[1]) for each in argv if (match := re.fullmatch(r"trainer\.devices=(\d+)", each))]
+    return (found or [1])[-1]
 
 
 def end(argv: list[str]) -> NoReturn:

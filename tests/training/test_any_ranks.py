@@ -13,6 +13,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+import fork_server
 import forked
 import tiny
 from ripu_lightning.acquisition import (
@@ -229,4 +230,7 @@ if __name__ == "__main__":
         fit(folder)
     else:
         shape = Shape(*map(int, sys.argv[2:]))
+        if shape.workers and shape.ranks > 1:
+            program = os.getpid()
+            os.register_at_fork(after_in_child=lambda: os.getppid() == program and fork_server.spare_for_loaders())
         on_ranks(folder, shape.ranks, Ask(folder, shape))
