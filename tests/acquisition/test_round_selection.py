@@ -33,7 +33,7 @@ from ripu_lightning.acquisition import (
     round_selection,
     select,
 )
-from ripu_lightning.acquisition.segments import connected_segments
+from ripu_lightning.connected_segments import connected_segments
 
 SEEDS = st.integers(0, 10_000)
 SHAPE = (12, 16)

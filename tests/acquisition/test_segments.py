@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripu_lightning.acquisition.segments import connected_segments
+from ripu_lightning.connected_segments import connected_segments
 
 
 def flood_fill(labels: list[list[int]]) -> list[list[int]]:

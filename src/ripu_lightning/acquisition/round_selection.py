@@ -10,9 +10,9 @@ from torch import Tensor
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.candidates import Candidates, join
 from ripu_lightning.acquisition.score_inputs import ScoreInputs
-from ripu_lightning.acquisition.segments import connected_segments
 from ripu_lightning.acquisition.selection import top
 from ripu_lightning.acquisition.strategy import Strategy
+from ripu_lightning.connected_segments import connected_segments
 from ripu_lightning.seeding import derive_seed
 
 _SLACK = 1.25

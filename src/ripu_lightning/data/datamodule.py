@@ -61,6 +61,8 @@ class ActiveDataModule(LightningDataModule):
             see :class:`~ripu_lightning.data.crops.RandomCrop`.
         target_crop_at: ``uniform``, or ``labelled``: the parts of the ``labelled`` images contain labelled pixels.
         augment: names, or a callable; see :class:`~ripu_lightning.data.transforms.Transform`. It gets the crops.
+        strong_augment: likewise, for colours only: a second, stronger view of the target images, from which the
+            network learns, while the teacher of self-training sees the first one.
         batch_size: images of each part of a training batch, for each process.
         eval_batch_size: images of a batch in evaluation and acquisition.
         num_workers: worker processes of each loader.
@@ -95,6 +97,7 @@ class ActiveDataModule(LightningDataModule):
         source_crop_at: Literal["uniform", "class_aware"] = "uniform",
         target_crop_at: Literal["uniform", "labelled"] = "uniform",
         augment: Sequence[str] | Callable[..., Any] = (),
+        strong_augment: Sequence[str] | Callable[..., Any] = (),
         batch_size: int = 2,
         eval_batch_size: int = 1,
         num_workers: int = 0,
@@ -126,7 +129,10 @@ class ActiveDataModule(LightningDataModule):
         self._sizes = {
             name: parse_size(f"{name}_size", size) for name, size in (("source", source_size), ("target", target_size))
         }
-        self._train_transform = Transform(augment, mean, std, len(self.classes))
+        self._train_transforms = {
+            "source": Transform(augment, mean, std, len(self.classes)),
+            "target": Transform(augment, mean, std, len(self.classes), strong_augment),
+        }
         self._eval_transform = Transform((), mean, std)
         self._crops = parse_crops(
             {"source": source_crop, "target": target_crop},
@@ -215,7 +221,9 @@ class ActiveDataModule(LightningDataModule):
             source = self._resized("source", self.source)
             if self._memory:
                 source.load(self._memory, True, self.num_workers)
-            pool = TrainPool(source, source.label, self._source_crop, self._train_transform, self.seed, "source")
+            pool = TrainPool(
+                source, source.label, self._source_crop, self._train_transforms["source"], self.seed, "source"
+            )
             loaders["source"] = self._train_loader(pool, self._source_order, stage)
         masks = target.label if self.target_labels == "all" else QueriedMasks(target, stage.labels)
         every, queried = range(len(self.target)), self._queried(stage.labels)
@@ -228,7 +236,7 @@ class ActiveDataModule(LightningDataModule):
             crop = self._crops["target"]
             if crop and purpose == "target" and not one_pool:
                 crop = replace(crop, at="uniform")
-            pool = TrainPool(target, masks, crop, self._train_transform, self.seed, purpose)
+            pool = TrainPool(target, masks, crop, self._train_transforms["target"], self.seed, purpose)
             loaders[domain] = self._train_loader(pool, UniformOrder(images, self.seed, purpose), stage)
         return CombinedLoader(loaders, mode="min_size")  # each holds exactly the batches of the stage
 

@@ -23,14 +23,24 @@ Segmenter = Callable[[UInt8Array, str], Tensor]
 """An RGB image ``(H, W, 3)`` uint8 and its id -> the region of each pixel, ``(H, W)`` int64."""
 
 
-class TrainBatch(TypedDict):
-    """One domain's part of a training step: ``image`` (B, 3, H, W) float32, ``label`` (B, H, W) uint8."""
-
+class _Sample(TypedDict):
     image: Tensor
     label: Tensor
 
 
-class TrainPool(Dataset[tuple[Tensor, Tensor]]):
+class TrainBatch(_Sample, total=False):
+    """One domain's part of a training step.
+
+    Attributes:
+        image: ``(B, 3, H, W)`` float32; with ``strong_augment`` the strong view of target images.
+        label: ``(B, H, W)`` uint8.
+        weak: ``(B, 3, H, W)`` float32, the view for the teacher, only with ``strong_augment``.
+    """
+
+    weak: Tensor
+
+
+class TrainPool(Dataset[tuple[Tensor, ...]]):
     """Training samples, addressed by ``(index, draw)``; ``draw`` seeds the crop and the augmentation."""
 
     def __init__(
@@ -45,7 +55,7 @@ class TrainPool(Dataset[tuple[Tensor, Tensor]]):
         self._images, self._masks, self._crop, self._transform = images, masks, crop, transform
         self._seed, self._purpose = seed, purpose
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
         index, draw = key
         image, mask = self._images.image(index), self._masks(index)
         if self._crop:  # before the augmentation, which then costs the crop alone
@@ -120,11 +130,14 @@ class EvalPool(Dataset[EvalBatch]):
         return EvalBatch(image[None], [index], [image_id], [dataset.size(index)], labels, regions)
 
 
-def collate_train(samples: Sequence[tuple[Tensor, Tensor]]) -> TrainBatch:
+def collate_train(samples: Sequence[tuple[Tensor, ...]]) -> TrainBatch:
     """Stack samples of one size; raises :class:`UserError` where they differ."""
-    images, labels = zip(*samples, strict=True)
+    images, labels, *weak = zip(*samples, strict=True)
     _require_one_size(images)
-    return TrainBatch(image=torch.stack(images), label=torch.stack(labels))
+    batch = TrainBatch(image=torch.stack(images), label=torch.stack(labels))
+    if weak:
+        batch["weak"] = torch.stack(weak[0])
+    return batch
 
 
 def collate_eval(samples: Sequence[EvalBatch]) -> EvalBatch:

@@ -38,6 +38,7 @@ class Transform:
         mean: of each RGB channel in 0..1, subtracted; None subtracts nothing.
         std: each channel is divided by it then; None divides by nothing.
         classes: number of classes; masks hold ``0..classes-1`` and 255.
+        strong: likewise, for a second view of the augmented image; it changes colours and moves no pixel.
 
     Raises:
         InvalidArgument: an unknown augmentation, or a mean or std that is not three numbers.
@@ -49,12 +50,13 @@ class Transform:
         mean: Sequence[float] | None = MEAN,
         std: Sequence[float] | None = STD,
         classes: int = IGNORE,
+        strong: Sequence[str] | Callable[..., Any] = (),
     ) -> None:
-        self._augment = _augmentation(augment)
+        self._augment, self._strong = _augmentation(augment), _augmentation(strong, "strong_augment")
         self._normalize = A.Normalize(mean=_channels("mean", mean, 0.0), std=_channels("std", std, 1.0))
         self._classes = classes
 
-    def __call__(self, image: UInt8Array, mask: UInt8Array, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: UInt8Array, mask: UInt8Array, seed: int) -> tuple[Tensor, ...]:
         """Apply to one sample.
 
         Args:
@@ -63,15 +65,25 @@ class Transform:
             seed: the sample's own seed; the same seed gives the same augmentation in any worker.
 
         Returns:
-            ``(3, H, W)`` float32 and ``(H, W)`` uint8.
+            image ``(3, H, W)`` float32 and mask ``(H, W)`` uint8; with ``strong`` its view first, then the mask, then
+            the view without it.
 
         Raises:
-            UserError: the augmentation returned something else than an image and its mask.
+            UserError: the augmentation returned something else than an image and its mask, or ``strong`` moved pixels.
         """
         if self._augment is not None:
             image, mask = _require_sample(self._augment(image, mask, seed), self._classes)
-        pixels = np.ascontiguousarray(self._normalize(image=image)["image"].transpose(2, 0, 1), dtype=np.float32)
-        return torch.from_numpy(pixels), torch.from_numpy(np.ascontiguousarray(mask))
+        label = torch.from_numpy(np.ascontiguousarray(mask))
+        if self._strong is None:
+            return self._normalized(image), label
+        strong, moved = _require_sample(self._strong(image, mask, seed), self._classes)
+        if not np.array_equal(moved, mask):
+            raise UserError(f"{_OWNER}: strong_augment must not move pixels; change colours only")
+        return self._normalized(strong), label, self._normalized(image)
+
+    def _normalized(self, image: UInt8Array) -> Tensor:
+        pixels = self._normalize(image=image)["image"].transpose(2, 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
 
 
 _AUGMENTATIONS = {
@@ -84,7 +96,7 @@ _AUGMENTATIONS = {
 }
 
 
-def _augmentation(augment: Sequence[str] | Callable[..., Any]) -> Callable[..., Any] | None:
+def _augmentation(augment: Sequence[str] | Callable[..., Any], argument: str = "augment") -> Callable[..., Any] | None:
     """A picklable function of image, mask and seed; None where nothing is augmented."""
     if callable(augment):
         if isinstance(augment, (A.BasicTransform, A.BaseCompose)):
@@ -92,11 +104,11 @@ def _augmentation(augment: Sequence[str] | Callable[..., Any]) -> Callable[..., 
         v2 = sys.modules.get("torchvision.transforms.v2")  # imported already where the callable is one of its own
         return partial(_torchvision if v2 and isinstance(augment, v2.Transform) else _function, augment)
     if isinstance(augment, str) or not isinstance(augment, Sequence):
-        raise InvalidArgument(_OWNER, "augment", f"must be a list such as ['flip'], or a callable, got {augment!r}")
+        raise InvalidArgument(_OWNER, argument, f"must be a list such as ['flip'], or a callable, got {augment!r}")
     steps = []
     for each in augment:
         if not isinstance(each, (A.BasicTransform, A.BaseCompose)) and each not in _AUGMENTATIONS:
-            raise InvalidArgument(_OWNER, "augment", f"has no {each!r}; {suggest(str(each), _AUGMENTATIONS)}")
+            raise InvalidArgument(_OWNER, argument, f"has no {each!r}; {suggest(str(each), _AUGMENTATIONS)}")
         steps.append(_AUGMENTATIONS[each]() if isinstance(each, str) else each)
     return partial(_albumentations, A.Compose(steps, additional_targets={"probe": "mask"})) if steps else None
 

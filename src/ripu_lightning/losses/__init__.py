@@ -12,6 +12,7 @@ from ripu_lightning.losses.label_terms import (
     TargetCrossEntropy,
 )
 from ripu_lightning.losses.terms import (
+    AdaptivePseudoLabels,
     ClassMix,
     LocalConsistency,
     LossTerm,
@@ -22,6 +23,7 @@ from ripu_lightning.losses.terms import (
 from ripu_lightning.losses.weighted import WeightedLosses
 
 __all__ = [
+    "AdaptivePseudoLabels",
     "BoundaryCrossEntropy",
     "ClassMix",
     "CrossEntropy",

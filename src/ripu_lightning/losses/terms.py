@@ -5,8 +5,9 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from ripu_lightning.errors import require_choice, require_number
+from ripu_lightning.errors import require_choice, require_integer, require_number
 from ripu_lightning.losses import functional as F
 
 Domain = Literal["source", "target", "labelled", "mixed"]
@@ -137,6 +138,70 @@ class ClassMix(TeacherTerm):
         labels = known.where(known != F.IGNORE, self.pseudo_labels(outputs))
         everywhere = torch.ones_like(labels, dtype=torch.bool)
         return F.cross_entropy(required(outputs, "mixed_logits"), labels, over=everywhere)
+
+
+class AdaptivePseudoLabels(LossTerm):
+    """Cross-entropy with the teacher's predictions on unlabelled target pixels, each weighted by its confidence.
+
+    A prediction counts where its probability is above the threshold of its class
+    (:func:`~ripu_lightning.losses.functional.adapted_thresholds`), or where queried labels confirm its segment, and
+    not where they contradict it (:func:`~ripu_lightning.losses.functional.segment_evidence`). The sum is divided by
+    the number of all unlabelled pixels. The weight rises from the first step with labels on.
+
+    Args:
+        momentum: share of the thresholds' statistics that is kept at each step (FreeMatch: 0.999; lower for short
+            runs), from 0 to below 1.
+        confirm: let queried labels confirm and contradict segments.
+        ramp_steps: steps with labels until the weight is 1, 1 or more.
+
+    Raises:
+        InvalidArgument: an argument out of range.
+    """
+
+    domain = "target"
+    needs_teacher = True
+    level: Tensor
+    shares: Tensor
+    steps: Tensor
+
+    def __init__(self, momentum: float = 0.99, confirm: bool = True, ramp_steps: int = 1000) -> None:
+        super().__init__()
+        require_number("AdaptivePseudoLabels", "momentum", momentum, below=1)
+        require_choice("AdaptivePseudoLabels", "confirm", confirm, (True, False))
+        require_integer("AdaptivePseudoLabels", "ramp_steps", ramp_steps, least=1)
+        self.momentum, self.confirm, self.ramp_steps = momentum, confirm, ramp_steps
+        # Under DDP the buffers are those of rank 0's batches. The classes are known at the first step.
+        self.register_buffer("level", torch.zeros(()))
+        self.register_buffer("shares", torch.zeros(F.IGNORE))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, outputs: StepOutputs) -> Tensor:
+        """The loss, a scalar tensor."""
+        known = required(outputs, "target_labels")
+        probabilities = F.promote(required(outputs, "teacher_logits").detach()).softmax(dim=1)
+        confidence, classes = probabilities.max(dim=1)
+        if self.training:
+            self._update(probabilities, confidence, bool((known != F.IGNORE).any()))
+        counts = confidence > F.adapted_thresholds(self.level, self.shares[: probabilities.shape[1]])[classes]
+        if self.confirm:
+            confirmed, contradicted = F.segment_evidence(classes, known)
+            counts = (counts | confirmed) & ~contradicted
+        unlabelled = known == F.IGNORE
+        labels = classes.masked_fill(~(counts & unlabelled), F.IGNORE)
+        logits = F.promote(required(outputs, "target_logits"))
+        losses = confidence * cross_entropy(logits, labels, ignore_index=F.IGNORE, reduction="none")
+        ramp = (self.steps / self.ramp_steps).clamp(max=1)
+        return ramp * losses.sum() / unlabelled.sum().clamp(min=1)
+
+    def _update(self, probabilities: Tensor, confidence: Tensor, labelled: bool) -> None:
+        """The thresholds' statistics begin with the values of chance, 1 / C."""
+        classes = probabilities.shape[1]
+        if not self.level:
+            self.level.fill_(1 / classes)
+            self.shares[:classes] = 1 / classes
+        self.level.lerp_(confidence.mean(), 1 - self.momentum)
+        self.shares[:classes].lerp_(probabilities.mean(dim=(0, 2, 3)), 1 - self.momentum)
+        self.steps += int(labelled or self.steps > 0)
 
 
 def _checked_threshold(owner: str, threshold: float) -> float:

@@ -207,7 +207,8 @@ class SegmentationModule(LightningModule):
         logits = self._logits(needed)
         values |= {f"{domain}_logits": logits[id(part)] for domain, part in needed.items()}
         if self.teacher is not None:
-            values["teacher_logits"] = _at_label(self.teacher(_images(batch["target"])).logits, batch["target"])
+            target = batch["target"]
+            values["teacher_logits"] = _at_label(self.teacher(_images(target, "weak")).logits, target)
         total, terms = self.losses(StepOutputs(**values))
         return total, terms
 
@@ -299,8 +300,8 @@ class SegmentationModule(LightningModule):
         self.log_dict(values, sync_dist=True, reduce_fx="max")
 
 
-def _images(part: Mapping[str, Any]) -> Tensor:
-    images: Tensor = part["image"].contiguous(memory_format=torch.channels_last)
+def _images(part: Mapping[str, Any], view: str = "image") -> Tensor:
+    images: Tensor = part.get(view, part["image"]).contiguous(memory_format=torch.channels_last)
     return images
 
 
