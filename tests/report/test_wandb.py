@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
-from tiny_run import CLASSES, SIZE, TinyRun
+from tiny_run import CLASSES, SIZE, TinyRun, train_tiny_run
 
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.loggers import BY_PIXELS, define_axes, log_picture
@@ -26,6 +26,18 @@ def finish():
     import wandb  # takes seconds, which only the worker that runs these tests spends
 
     wandb.finish()
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """The run of the other tests, which W&B logs too."""
+    folder = tmp_path_factory.mktemp("tiny_run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_SILENT", "true")
+        run = train_tiny_run(folder, new_logger(folder))
+        finish()
+    return run
 
 
 def new_logger(folder):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 import tiny
 from ripu_lightning.acquisition import Budget, get_strategy
@@ -77,8 +77,9 @@ class TinyRun:
         return self.folder / "pictures"
 
 
-def train_tiny_run(folder: Path, loggers: list[Logger]) -> TinyRun:
-    """Two rounds and six steps of RIPU, with all that a run records of images 1 and 3."""
+def train_tiny_run(folder: Path, *more: Logger) -> TinyRun:
+    """Two rounds and six steps of RIPU, with all that a run records of images 1 and 3, in TensorBoard and ``more``."""
+    loggers = [TensorBoardLogger(folder, name="tensorboard", version=""), *more]
     data = ActiveDataModule(Blocks("source", 4), Blocks("target", 5), Blocks("eval", 2))
     schedule = Schedule(steps=6, first_round=2, interval=2, rounds=2)
     budget = Budget(ratio=0.1, rounds=2)

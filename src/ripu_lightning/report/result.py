@@ -22,6 +22,8 @@ from ripu_lightning.version import __version__
 NAME = "result.json"
 IDLE = ("trainer.accelerator", "trainer.strategy", "trainer.log_every_n_steps", "trainer.enable_progress_bar")
 """Keys of the trainer that change no figure."""
+RECIPE = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val")
+"""Keys of the trainer that are part of how a network is trained: a run cannot resume with others."""
 _FREE = {"trainer", "logger", "pictures", "per_class", "output", "name", "compile", "checkpoint_every", "rank_patience"}
 _PLACES = {"data.num_workers", "data.eval_batch_size", "data.cache", "data.memory", "annotator.folder"}
 
@@ -163,7 +165,11 @@ def make_result(
 def decisive(config: Mapping[Any, Any]) -> dict[str, object]:
     """A config as ``{"group.key": value}``, without the keys that do not change what a run reaches."""
     flat = _flat(config)
-    return {key: value for key, value in flat.items() if key.split(".")[0] not in _FREE and key not in _PLACES}
+    return {
+        key: value
+        for key, value in flat.items()
+        if key in RECIPE or (key.split(".")[0] not in _FREE and key not in _PLACES)
+    }
 
 
 def reached_with(config: Mapping[Any, Any]) -> dict[str, object]:

@@ -20,16 +20,11 @@ from ripu_lightning.training.active_pool import ActivePool, active_pool
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
 from ripu_lightning.training.feasibility import check_pool
 from ripu_lightning.training.history import RoundRecord, log_round
-from ripu_lightning.training.lightning_internals import (
-    batches_done,
-    complete_epoch,
-    delay_kill,
-    drop_loader_states,
-)
+from ripu_lightning.training.lightning_internals import complete_epoch, delay_kill, drop_loader_states
 from ripu_lightning.training.pool_inference import PoolInference, require_dropout, require_outputs
 from ripu_lightning.training.ranks import SEARCH, Ranks
 from ripu_lightning.training.schedule import Schedule
-from ripu_lightning.training.trainer_check import check_trainer, trainer_arguments
+from ripu_lightning.training.trainer_check import check_accumulation, check_trainer, trainer_arguments
 
 
 class ActiveLearningLoop(Callback):
@@ -180,7 +175,7 @@ class ActiveLearningLoop(Callback):
         """Note the checkpoint's step; the active labels decide how many loaders there are, so their states go."""
         self._checkpoint_step = int(checkpoint["global_step"])
         drop_loader_states(checkpoint)
-        self._require_same_accumulation(trainer, checkpoint)
+        check_accumulation(trainer, self.schedule, checkpoint)
         if self._checkpoint_step in {stop for _, stop in self.schedule.spans}:
             complete_epoch(checkpoint)
 
@@ -319,17 +314,6 @@ class ActiveLearningLoop(Callback):
             # A resumed run may find later rounds in the store than its checkpoint knows: each stage trains on its own.
             labels = QueriedLabels(self.store, rounds)
             active_pool(trainer).begin_stage(Stage(rounds - initial, start, stop, labels))
-
-    def _require_same_accumulation(self, trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse to resume inside a stage with another number of batches a step: Lightning counts batches."""
-        for start, stop in self.schedule.spans:
-            steps = self._checkpoint_step - start
-            if (
-                start < self._checkpoint_step < stop
-                and batches_done(checkpoint) != steps * trainer.accumulate_grad_batches
-            ):
-                problem = f"must be {batches_done(checkpoint) // steps}, as in the run that wrote the checkpoint"
-                raise InvalidArgument("Trainer", "accumulate_grad_batches", problem)
 
     def _require_rounds(self, trained_on: int) -> None:
         active: Sequence[str] = [entry.sha256 for entry in self.store.rounds[:trained_on]]

@@ -1,12 +1,13 @@
 """The Trainer arguments on which the active-learning loop relies, and why others are refused."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler, Timer
 
 from ripu_lightning.errors import InvalidArgument
-from ripu_lightning.training.lightning_internals import callbacks_of, replaces_samplers
+from ripu_lightning.training.lightning_internals import batches_done, callbacks_of, replaces_samplers
 from ripu_lightning.training.schedule import Schedule
 
 
@@ -54,6 +55,19 @@ def check_trainer(trainer: Trainer, schedule: Schedule) -> None:
             _refuse(
                 name, f"must not stop the run early ({type(callback).__name__}), because its rounds would be left out"
             )
+
+
+def check_accumulation(trainer: Trainer, schedule: Schedule, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse to resume inside a stage with another number of batches a step: Lightning counts batches.
+
+    Raises:
+        InvalidArgument: naming the number of the run that wrote the checkpoint.
+    """
+    step = int(checkpoint["global_step"])
+    for start, stop in schedule.spans:
+        if start < step < stop and batches_done(checkpoint) != (step - start) * trainer.accumulate_grad_batches:
+            problem = f"must be {batches_done(checkpoint) // (step - start)}, as in the run that wrote the checkpoint"
+            raise InvalidArgument("Trainer", "accumulate_grad_batches", problem)
 
 
 def _refuse(argument: str, problem: str) -> None:

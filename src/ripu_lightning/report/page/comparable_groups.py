@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ripu_lightning.report.page.run_folder import Run
-from ripu_lightning.report.result import decisive
+from ripu_lightning.report.result import RECIPE, decisive
 from ripu_lightning.report.results_by_protocol import budget_text, protocol_text
 
 FEW_SEEDS = 3
@@ -112,7 +112,7 @@ def _settings(config: Mapping[str, object]) -> dict[str, str]:
 
 
 def _is_common(key: str) -> bool:
-    return key.split(".")[0] in _COMMON
+    return key in RECIPE or key.split(".")[0] in _COMMON
 
 
 def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
