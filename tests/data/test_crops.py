@@ -176,7 +176,7 @@ def module(**options: Any) -> ActiveDataModule:
 
 def batches(data: ActiveDataModule, rank: int = 0, world_size: int = 1, labels: Any = None) -> list[Any]:
     data.begin_stage(Stage(0, 0, 4, labels or QueriedLabels(None, 0)))
-    data.trainer = SimpleNamespace(global_step=0, global_rank=rank, world_size=world_size)
+    data.trainer = SimpleNamespace(global_step=0, global_rank=rank, world_size=world_size, accumulate_grad_batches=1)
     return [data.on_after_batch_transfer(batch, 0) for batch, _, _ in data.train_dataloader()]
 
 

@@ -78,7 +78,7 @@ def at(
 ) -> ActiveDataModule:
     """The datamodule in a stage, as a trainer in this state calls it."""
     data.begin_stage(Stage(number, *STEPS[number], QueriedLabels(store, number if store else 0)))
-    data.trainer = SimpleNamespace(global_step=step, global_rank=rank, world_size=world_size)
+    data.trainer = SimpleNamespace(global_step=step, global_rank=rank, world_size=world_size, accumulate_grad_batches=1)
     return data
 
 

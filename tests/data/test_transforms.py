@@ -348,3 +348,22 @@ def test_ones_own_normalisation() -> None:
 def test_a_wrong_normalisation_is_one_line(mean: Any, std: Any, name: str) -> None:
     with pytest.raises(InvalidArgument, match=rf"^ActiveDataModule: {name} must be three numbers.* or None, got .*$"):
         Transform((), mean, std)
+
+
+def test_the_strong_view_is_the_augmented_image_with_other_colours() -> None:
+    image, mask = sample()
+    plain, strong = Transform(["flip"]), Transform(["flip"], strong=["color"])
+    different = 0
+    for seed in range(8):
+        pixels, label = plain(image, mask, seed)
+        view, same, weak = strong(image, mask, seed)
+        assert torch.equal(same, label)
+        assert torch.equal(weak, pixels)
+        different += int(not torch.equal(view, weak))
+    assert different > 0
+
+
+def test_a_strong_view_that_moves_pixels_is_refused() -> None:
+    image, mask = sample()
+    with pytest.raises(UserError, match="strong_augment must not move pixels"):
+        Transform(strong=lambda image, mask: (image[:, ::-1].copy(), mask[:, ::-1].copy()))(image, mask, 0)

@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import Tensor
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.losses import (
+    AdaptivePseudoLabels,
     ClassMix,
     LossTerm,
     NegativeLearning,
@@ -197,3 +199,74 @@ def test_wrong_decay(decay: object) -> None:
 def test_wrong_threshold(term: type, name: str, threshold: object) -> None:
     with pytest.raises(UserError, match=rf"^{name}: threshold must be a number > 0 and < 1"):
         term(threshold)
+
+
+# --- adaptive pseudo-labels ----------------------------------------------------------------------------------
+
+
+def evidence_by_loops(classes: np.ndarray, labels: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """scipy's connected components, one class and one segment after the other."""
+    confirmed, contradicted = np.zeros(classes.shape, bool), np.zeros(classes.shape, bool)
+    for image in range(len(classes)):
+        for name in np.unique(classes[image]):
+            segments, count = ndimage.label(classes[image] == name)
+            for segment in range(1, count + 1):
+                inside = segments == segment
+                known = labels[image][inside & (labels[image] != 255)]
+                right, wrong = (known == name).sum(), (known != name).sum()
+                confirmed[image] |= inside & (right > 0 and right >= ratio * wrong)
+                contradicted[image] |= inside & (wrong > right)
+    return confirmed, contradicted
+
+
+@given(st.integers(0, 2**31 - 1), st.sampled_from([0.1, 0.4]), st.sampled_from([1.0, 2.0, 4.0]))
+def test_evidence_of_segments_equals_loops(seed: int, known: float, ratio: float) -> None:
+    classes, labels = make_logits(seed).argmax(dim=1) // 2, make_labels(seed, known) // 2
+    labels[labels == 127] = 255
+    found = L.segment_evidence(classes, labels, ratio)
+    for ours, expected in zip(found, evidence_by_loops(classes.numpy(), labels.numpy(), ratio), strict=True):
+        assert np.array_equal(ours.numpy(), expected)
+
+
+@pytest.mark.parametrize("confirm", [True, False])
+def test_adaptive_term_equals_loops_over_three_steps(confirm: bool) -> None:
+    term = AdaptivePseudoLabels(momentum=0.6, confirm=confirm, ramp_steps=4)
+    level, shares, steps = 0.25, np.full(4, 0.25), 0
+    for step, known in enumerate((make_labels(1, 0.0), make_labels(2, 0.3), make_labels(3, 0.3))):
+        student, teacher = make_logits(20 + step), make_logits(30 + step)
+        value = term(StepOutputs(target_logits=student, target_labels=known, teacher_logits=teacher))
+        p = np.stack([softmax(teacher, *index) for index in pixels()])
+        level = 0.6 * level + 0.4 * p.max(axis=1).mean()
+        shares = 0.6 * shares + 0.4 * p.mean(axis=0)
+        steps += int(step > 0)
+        classes = p.argmax(axis=1).reshape(known.shape)
+        confirmed, contradicted = evidence_by_loops(classes, known.numpy(), 4.0)
+        total, unlabelled = 0.0, 0
+        for index, q in zip(pixels(), p, strict=True):
+            if known[index] != 255:
+                continue
+            unlabelled += 1
+            counts = q.max() > level * shares[q.argmax()] / shares.max()
+            if confirm:
+                counts = (counts or confirmed[index]) and not contradicted[index]
+            total -= counts * q.max() * math.log(softmax(student, *index)[q.argmax()])
+        assert value.item() == pytest.approx(min(steps / 4, 1) * total / unlabelled, rel=1e-5)
+    assert steps == 2
+
+
+def test_adaptive_term_keeps_its_statistics_and_learns_nothing_in_evaluation() -> None:
+    first, again = AdaptivePseudoLabels(), AdaptivePseudoLabels()
+    outputs = {"target_labels": make_labels(3, 0.3), "teacher_logits": make_logits(2)}
+    first(StepOutputs(target_logits=make_logits(1), **outputs))
+    again.load_state_dict(first.state_dict())
+    values = [term.eval()(StepOutputs(target_logits=make_logits(1), **outputs)) for term in (first, again, first)]
+    assert values[0] == values[1] == values[2] != 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [("momentum", {"momentum": 1.0}), ("ramp_steps", {"ramp_steps": 0}), ("confirm", {"confirm": 2})],
+)
+def test_adaptive_term_refuses_values_out_of_range(argument: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"AdaptivePseudoLabels: {argument}"):
+        AdaptivePseudoLabels(**{argument: value})

@@ -164,9 +164,10 @@ def test_step_equals_the_parts_put_together_by_hand(source_size: tuple[int, int]
     seen: list[Tensor] = []
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     torch.manual_seed(3)
+    seed = network._step_seed("class_mix")
     loss = network.training_step({"source": source, "target": target}, 0)
     assert len(seen) == 2  # target and mixed: no term needs the source's own pass
-    mixed = class_mix(source, target, network._step_seed("class_mix"))
+    mixed = class_mix(source, target, seed)
     assert torch.equal(seen[0], target["image"])
     assert torch.equal(seen[1], mixed["image"])
 
@@ -198,6 +199,17 @@ def test_drawn_classes_follow_from_seed_step_and_rank(monkeypatch: pytest.Monkey
             assert network._step_seed("class_mix") != first
     assert network._step_seed("dropout") != first
     assert tiny.module(seed=8)._step_seed("class_mix") != first
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_teacher_sees_the_weak_view_and_the_student_the_strong_one() -> None:
+    network, target = module(pseudo=PseudoLabels(0.4)).eval(), part(2, bought=0.2)
+    seen: dict[str, Tensor] = {}
+    network.network.register_forward_pre_hook(lambda _, inputs: seen.__setitem__("student", inputs[0]))
+    network.teacher.module.register_forward_pre_hook(lambda _, inputs: seen.__setitem__("teacher", inputs[0]))
+    network.training_step({"target": {**target, "weak": part(3)["image"]}}, 0)
+    assert torch.equal(seen["student"], target["image"])
+    assert torch.equal(seen["teacher"], part(3)["image"])
 
 
 @pytest.mark.usefixtures("quiet")

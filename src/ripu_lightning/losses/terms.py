@@ -199,8 +199,8 @@ class AdaptivePseudoLabels(LossTerm):
         if not self.level:
             self.level.fill_(1 / classes)
             self.shares[:classes] = 1 / classes
-        self.level.lerp_(confidence.mean(), 1 - self.momentum)
-        self.shares[:classes].lerp_(probabilities.mean(dim=(0, 2, 3)), 1 - self.momentum)
+        self.level.lerp_(confidence.mean().float(), 1 - self.momentum)
+        self.shares[:classes].lerp_(probabilities.mean(dim=(0, 2, 3)).float(), 1 - self.momentum)
         self.steps += int(labelled or self.steps > 0)
 
 
