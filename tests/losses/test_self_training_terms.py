@@ -263,10 +263,7 @@ def test_adaptive_term_keeps_its_statistics_and_learns_nothing_in_evaluation() -
     assert values[0] == values[1] == values[2] != 0
 
 
-@pytest.mark.parametrize(
-    ("argument", "options"),
-    [("momentum", {"momentum": 1.0}), ("ramp_steps", {"ramp_steps": 0}), ("confirm", {"confirm": 2})],
-)
+@pytest.mark.parametrize(("argument", "value"), [("momentum", 1.0), ("ramp_steps", 0), ("confirm", 2)])
 def test_adaptive_term_refuses_values_out_of_range(argument: str, value: float) -> None:
     with pytest.raises(UserError, match=f"AdaptivePseudoLabels: {argument}"):
         AdaptivePseudoLabels(**{argument: value})
