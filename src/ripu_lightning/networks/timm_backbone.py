@@ -54,7 +54,7 @@ class TimmBackbone(nn.Module):
 
     @torch.no_grad()
     def _probe(self) -> list[Tensor]:
-        """What the encoder makes of a small image: what timm says of its encoders leaves out which sizes they take."""
+        """The features of a small image: the metadata of timm do not say which sizes an encoder takes."""
         self.eval()
         try:
             return self.forward(torch.zeros(1, 3, *PROBE))

@@ -112,7 +112,7 @@ def near_boundary(labels: Tensor, radius: int = 1) -> Tensor:
     known = labels != IGNORE
     classes = labels.float()
     side, pad = 2 * radius + 1, radius
-    highest = F.max_pool2d(classes.masked_fill(~known, -1), side, stride=1, padding=pad)
+    highest = F.max_pool2d(classes.masked_fill(~known, 0), side, stride=1, padding=pad)
     lowest = -F.max_pool2d(-classes, side, stride=1, padding=pad)  # 255 is above all classes
     return known & (highest != lowest)
 
