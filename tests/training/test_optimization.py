@@ -283,7 +283,7 @@ def test_each_batch_of_a_step_draws_its_own(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.found: list[int] = []
 
-        def on_train_batch_start(self, trainer, pl_module, *arguments) -> None:
+        def on_before_backward(self, trainer, pl_module, loss) -> None:
             self.found.append(pl_module._step_seed("dropout"))
 
     one, two = Seeds(), Seeds()

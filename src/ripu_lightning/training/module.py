@@ -180,6 +180,10 @@ class SegmentationModule(LightningModule):
         """See :meth:`prepare_evaluation`."""
         self.prepare_evaluation()
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Note which of the batches of a step this is: each draws numbers of its own."""
+        self._batch = batch_idx % self.trainer.accumulate_grad_batches
+
     def training_step(self, batch: Mapping[str, TrainBatch], batch_idx: int) -> Tensor:
         """The weighted sum of the loss terms; only the parts that a term needs are passed through the network.
 
@@ -192,7 +196,6 @@ class SegmentationModule(LightningModule):
         """
         with self._random_stream("dropout"):
             total, terms = self._losses(batch)
-        self._batch += 1
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         return total
@@ -235,7 +238,6 @@ class SegmentationModule(LightningModule):
     ) -> None:
         """As Lightning's; then the averages follow."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self._batch = 0
         # Not in on_train_batch_end: callbacks come first there, and a checkpoint would hold an older average.
         for average in self.averages:
             average.update_parameters(self.network)
