@@ -161,6 +161,10 @@ def test_every_parameter_of_an_encoder_of_timm_gets_a_gradient() -> None:
     assert all(key.startswith(("backbone.", "head.")) for key in network.state_dict())
 
 
+def test_a_new_network_is_in_training_mode() -> None:
+    assert all(module.training for module in build("timm/test_resnet", 8).modules())
+
+
 def test_an_encoder_of_timm_sees_images_in_its_own_normalisation() -> None:
     backbone = build_backbone("Net", "timm/tf_efficientnet_lite0", 32).eval()
     assert backbone.encoder.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
