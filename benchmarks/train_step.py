@@ -152,10 +152,10 @@ def build_module(network: str, backbone: str) -> SegmentationModule:
             child.momentum = None  # the statistics of a single batch, kept from then on
     with torch.no_grad():
         built.train()(draw_batch({"source": (96, 160)}, 8)["source"]["image"])
-    config = OmegaConf.load(conf_dir() / "loss" / "ripu.yaml")
-    config.terms.local_consistency.boundary = "official"  # the published one
+    config = OmegaConf.create({"class_weights": None, "parity": {"boundary": "official"}})  # as published
+    config.loss = OmegaConf.load(conf_dir() / "loss" / "ripu.yaml")
     classes = [f"class {index}" for index in range(CLASSES)]
-    return SegmentationModule(built, instantiate(config), classes, batchnorm="frozen")
+    return SegmentationModule(built, instantiate(config.loss), classes, batchnorm="frozen")
 
 
 def check_equal(module: SegmentationModule, network: nn.Module, batch: Batch) -> float:

@@ -70,7 +70,7 @@ def write_bytes(path: Path, content: bytes, note: str) -> None:
     """
     with explained(path, note):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, note) as file:
+    with replacing(path, note) as file, explained(path, note):
         file.write(content)
 
 

@@ -13,7 +13,7 @@ from ripu_lightning.labels import LabelStore
 
 LIMITED = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (3600, 3600))
 sys.argv = sys.argv[1:]
 from ripu_lightning.cli.train import main
 main()
@@ -147,9 +147,9 @@ def test_config_errors_never_load_torch(tmp_path: Path) -> None:
 
 
 def test_disk_full_while_a_round_is_written(tmp_path: Path) -> None:
-    """The system refuses files above 3,000 bytes, less than the round needs."""
+    """The system refuses files above 3,600 bytes, less than the round needs."""
     # A first stage of one step has no checkpoint before its round.
-    command = ["ripu-train", *SMALL, "schedule.first_round=1", "data.target.length=20", "output=run", "pictures=0"]
+    command = ["ripu-train", *SMALL, "schedule.first_round=1", "data.target.length=120", "output=run", "pictures=0"]
     done = call("python", "-c", LIMITED, *command, cwd=tmp_path)
     assert_one_line(done, "run/labels/round_001.parquet", "free some space")
     assert LabelStore.open(tmp_path / "run" / "labels").rounds == ()

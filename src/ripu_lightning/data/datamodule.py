@@ -28,7 +28,14 @@ from ripu_lightning.data.pools import (
     collate_train,
 )
 from ripu_lightning.data.prepared import Resized, parse_size
-from ripu_lightning.data.samplers import BalancedOrder, Order, ShardBatchSampler, StepBatchSampler, UniformOrder
+from ripu_lightning.data.samplers import (
+    BalancedOrder,
+    Order,
+    ShardBatchSampler,
+    StepBatchSampler,
+    StepLoader,
+    UniformOrder,
+)
 from ripu_lightning.data.statistics import load_statistics
 from ripu_lightning.data.transforms import MEAN, STD, Transform
 from ripu_lightning.data.unlabelled import Unlabelled
@@ -331,14 +338,3 @@ class ActiveDataModule(LightningDataModule):
 
     def _shard(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-
-class StepLoader(DataLoader[Any]):
-    """Tells Lightning that it can resume within a stage. It has no state: the step decides where it resumes."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See :meth:`state_dict`."""

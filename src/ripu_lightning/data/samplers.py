@@ -1,11 +1,12 @@
-"""Samplers without state: the image of a draw is a function of the images and of (seed, purpose, draw)."""
+"""Samplers and a loader without state: the image of a draw is a function of the images and of (seed, purpose, draw)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import BatchSampler, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from ripu_lightning.errors import InvalidArgument
 from ripu_lightning.seeding import derive_seed
@@ -131,6 +132,17 @@ class StepBatchSampler(Sampler[list[tuple[int, int]]]):
         for batch in range(max(self.start, self.resume) * self.batches, self.stop * self.batches):
             first = (batch * self.world_size + self.rank) * self.batch_size
             yield [(self.order(draw), draw) for draw in range(first, first + self.batch_size)]
+
+
+class StepLoader(DataLoader[Any]):
+    """Tells Lightning that it can resume within a stage. It has no state: the step decides where it resumes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
 
 
 class ShardBatchSampler(BatchSampler):
