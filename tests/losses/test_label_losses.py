@@ -312,12 +312,12 @@ PACKAGE = "ripu_lightning.losses"
 
 
 def composed(*overrides: str) -> dict[str, LossTerm]:
-    return dict(build(compose(["experiment=demo", *overrides]), "loss").terms)
+    return dict(build(compose(["loss=ripu", *overrides]), "loss").terms)
 
 
 def test_terms_are_added_on_the_command_line() -> None:
     config = compose(
-        ["experiment=demo", f"+loss.terms.target_dice._target_={PACKAGE}.Dice", "+loss.weights.target_dice=0.5"]
+        ["loss=ripu", f"+loss.terms.target_dice._target_={PACKAGE}.Dice", "+loss.weights.target_dice=0.5"]
     )
     losses = build(config, "loss")
     assert type(losses.terms["target_dice"]) is Dice
