@@ -316,9 +316,7 @@ def composed(*overrides: str) -> dict[str, LossTerm]:
 
 
 def test_terms_are_added_on_the_command_line() -> None:
-    config = compose(
-        ["loss=ripu", f"+loss.terms.target_dice._target_={PACKAGE}.Dice", "+loss.weights.target_dice=0.5"]
-    )
+    config = compose(["loss=ripu", f"+loss.terms.target_dice._target_={PACKAGE}.Dice", "+loss.weights.target_dice=0.5"])
     losses = build(config, "loss")
     assert type(losses.terms["target_dice"]) is Dice
     assert losses.terms["target_dice"].domain == "labelled"
