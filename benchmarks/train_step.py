@@ -36,7 +36,7 @@ from ripu_lightning.networks import DeepLabV2, DeepLabV3Plus
 from ripu_lightning.networks.resize import resize_logits
 from ripu_lightning.training import SegmentationModule
 
-CLASSES, BOUGHT = 19, 0.022
+CLASSES, LABELLED = 19, 0.022
 PHASES = ("data", "forward", "losses", "losses, backward", "backward", "optimizer")
 Batch = dict[str, TrainBatch]
 Sizes = dict[str, tuple[int, int]]
@@ -133,7 +133,7 @@ def draw_batch(sizes: Sizes, count: int) -> Batch:
         samples = [Transform()(streets.image(index), streets.label(index), 0) for index in range(count)]
         images, labels = map(torch.stack, zip(*samples, strict=True))
         if domain == "target":
-            labels[torch.rand(labels.shape) > BOUGHT] = IGNORE
+            labels[torch.rand(labels.shape) > LABELLED] = IGNORE
         batch[domain] = TrainBatch(image=images, label=labels)
     if "target" in batch:
         batch["labelled"] = batch["target"]  # the same object: one forward pass serves both

@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1], help="numbers of processes, in turn")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--folder", type=Path, help="keep the runs here; by default they are removed")
     options = parser.parse_args()
     began = time.monotonic()
@@ -174,7 +174,7 @@ def victim(moment: Moment) -> None:
 
 
 class Outcome:
-    """What was done so far; runs beside each other write into it."""
+    """What was done so far; runs at the same time write into it."""
 
     def __init__(self) -> None:
         self.kills: Counter[str] = Counter()

@@ -48,7 +48,7 @@ class Blocks(SegmentationDataset):
 
 
 class Stamped(Blocks):
-    """Blocks that may be cached; they count what was opened, and ``closed`` and ``broken`` ones can not be."""
+    """Blocks that may be cached; they count what was opened, and ``closed`` and ``broken`` ones cannot be."""
 
     def __init__(self, name: str = "stamped", length: int = 5, fingerprint: str | None = "abc", **size: int) -> None:
         super().__init__(name, length, **size)

@@ -45,7 +45,7 @@ IDD_TO_TRAIN[20:26] = [5, 255, 2, 255, 8, 10]
 def write_cityscapes(
     root: Path, train: int = 4, val: int = 2, test: int = 2, size: tuple[int, int] = SIZE, labels: bool = True
 ) -> dict[str, Ids]:
-    """``leftImg8bit`` and ``gtFine`` by split and city, with the files that lie beside the label ids.
+    """``leftImg8bit`` and ``gtFine`` by split and city, with the files that are next to the label ids.
 
     Labels of the test split hold no classes, as in the release; without ``labels`` there is no ``gtFine`` at all.
     """

@@ -14,7 +14,7 @@ COSTS = st.lists(st.integers(1, 40), max_size=30)
 
 
 def candidates(images: list[int], seed: int = 0, described: bool = False) -> Candidates:
-    """A row for each of ``images``, with few different scores, hence ties."""
+    """A row for each of ``images``, with few different scores, so many ties."""
     generator = torch.Generator().manual_seed(seed)
     count = len(images)
     return Candidates(

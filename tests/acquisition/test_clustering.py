@@ -305,8 +305,8 @@ def test_one_distinct_point(points: Tensor) -> None:
     mixture = GaussianMixture.fit(points, 3, seed=0)
     torch.testing.assert_close(mixture.means, points[:1].double())
     torch.testing.assert_close(mixture.variances, torch.full_like(mixture.means, TINY_VARIANCE), rtol=1e-3, atol=0)
-    here, beside = mixture.log_density(torch.stack((points[0], points[0] + 1))).tolist()
-    assert math.inf > here > beside > -math.inf
+    here, near = mixture.log_density(torch.stack((points[0], points[0] + 1))).tolist()
+    assert math.inf > here > near > -math.inf
 
 
 def test_a_component_that_lost_all_points_leaves_the_density_of_the_others() -> None:

@@ -397,7 +397,7 @@ def test_d2ada_has_a_component_for_every_hundred_target_superpixels_of_a_class()
 
 @pytest.mark.parametrize(("shift", "turns"), [(0.0, 1), (5.0, 1), (16.0, 2), (50.0, 3)])
 def test_d2ada_gives_more_turns_to_classes_that_differ_more(shift: float, turns: int) -> None:
-    """Unit Gaussians so far apart in every feature have a mean log ratio of about ``D shift^2 / 2``."""
+    """Unit Gaussians that differ so much in every feature have a mean log ratio of about ``D shift^2 / 2``."""
     strategy, points = D2ADA(), draw(6, 60, DEPTH)
     points = (points - points.mean(dim=0)) / points.std(dim=0, correction=0)
     strategy.fit([summaries([1] * 60, points)], [summaries([1] * 60, points + shift)], seed=0)

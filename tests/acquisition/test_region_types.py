@@ -23,7 +23,7 @@ def drawn(seed: int) -> torch.Generator:
 
 
 def tied_scores(seed: int, shape: tuple[int, int], levels: int = 4) -> Tensor:
-    """Few levels, hence many ties; no zeros."""
+    """Few levels, so many ties; no zeros."""
     return torch.randint(1, levels + 1, shape, generator=drawn(seed)).float() / 4
 
 

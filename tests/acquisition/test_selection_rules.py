@@ -29,7 +29,7 @@ SEEDS = st.integers(0, 10_000)
 
 
 def candidates(seed: int, count: int, dearest: int = 1, classes: int = 4) -> Candidates:
-    """Rows with few different scores; features on a small grid, hence ties of distances too."""
+    """Rows with few different scores; features on a small grid, so ties of distances too."""
     generator = torch.Generator().manual_seed(seed)
     return Candidates(
         images=torch.zeros(count, dtype=torch.int32),

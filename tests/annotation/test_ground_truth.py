@@ -49,20 +49,20 @@ def query(labels: npt.NDArray[np.uint8], count: int, radius: int, seed: int, rag
 )
 def test_answers_against_loops(height: int, width: int, count: int, radius: int, ragged: bool, seed: int) -> None:
     labels = truth(seed, height, width)
-    asked = query(labels, count, radius, seed, ragged)
-    answers = GroundTruth(Truth([truth(seed + 1, 11, 11), labels])).answer(asked)
+    queried = query(labels, count, radius, seed, ragged)
+    answers = GroundTruth(Truth([truth(seed + 1, 11, 11), labels])).answer(queried)
     boxes, values = [], []
-    for row, column in asked.centres.tolist():
+    for row, column in queried.centres.tolist():
         rows = [r for r in range(row - radius, row + radius + 1) if 0 <= r < height]
         columns = [c for c in range(column - radius, column + radius + 1) if 0 <= c < width]
         boxes.append([rows[0], columns[0], len(rows), len(columns)])
         values += [int(labels[r, c]) for r in rows for c in columns]
-    if asked.inside is not None:
-        values = [value if within else 254 for value, within in zip(values, asked.inside.tolist(), strict=True)]
+    if queried.inside is not None:
+        values = [value if within else 254 for value, within in zip(values, queried.inside.tolist(), strict=True)]
     assert answers.boxes.tolist() == boxes
     assert answers.values.tolist() == values
-    assert answers.centres.tolist() == asked.centres.tolist()
-    np.testing.assert_array_equal(answers.scores, asked.scores)
+    assert answers.centres.tolist() == queried.centres.tolist()
+    np.testing.assert_array_equal(answers.scores, queried.scores)
     assert answers.image_id == "town/1"
     assert answers.void == values.count(255)
     assert answers.pixels == len(values) - values.count(254)
@@ -79,8 +79,8 @@ def test_answers_are_a_copy_of_the_truth() -> None:
 def test_a_corner_by_hand() -> None:
     labels = np.array([[0, 1, 2], [255, 2, 1], [0, 0, 1]], dtype=np.uint8)
     centres, scores = np.array([[0, 0], [2, 1]], dtype=np.int32), np.array([0.9, 0.5], dtype=np.float32)
-    asked = Query(0, "town/0", centres, squares(centres, 1, 3, 3).astype(np.int32), None, scores)
-    answers = GroundTruth(Truth([labels])).answer(asked)
+    queried = Query(0, "town/0", centres, squares(centres, 1, 3, 3).astype(np.int32), None, scores)
+    answers = GroundTruth(Truth([labels])).answer(queried)
     assert answers.boxes.tolist() == [[0, 0, 2, 2], [1, 0, 2, 3]]
     assert answers.values.tolist() == [0, 1, 255, 2, 255, 2, 1, 0, 0, 1]
     assert answers.void == 2

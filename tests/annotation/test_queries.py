@@ -111,9 +111,9 @@ def test_files_that_hold_no_such_queries(tmp_path: Path, fault: str) -> None:
 
 
 def test_a_file_with_answers_holds_no_queries(tmp_path: Path) -> None:
-    path, asked = tmp_path / "queries.parquet", query(3, 2, False, 1)
-    values = np.zeros(int((asked.boxes[:, 2] * asked.boxes[:, 3]).sum()), dtype=np.uint8)
-    answers = Answers(asked.image_id, asked.centres, asked.boxes, values, asked.scores)
+    path, queried = tmp_path / "queries.parquet", query(3, 2, False, 1)
+    values = np.zeros(int((queried.boxes[:, 2] * queried.boxes[:, 3]).sum()), dtype=np.uint8)
+    answers = Answers(queried.image_id, queried.centres, queried.boxes, values, queried.scores)
     round_file.write_round(path, [answers], SIZES, 1, "", None)
     with pytest.raises(UserError, match="class index 0, but there are 0 classes"):
         read_queries(path, SIZES)

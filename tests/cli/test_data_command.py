@@ -32,7 +32,7 @@ class Closed(FolderDataset):
 
 
 class Anonymous(FolderDataset):
-    """A data set that can not tell whether it has changed."""
+    """A data set that cannot tell whether it has changed."""
 
     def fingerprint(self) -> None:
         return None

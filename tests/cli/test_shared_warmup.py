@@ -168,14 +168,14 @@ def test_a_mistake_leaves_nothing_whether_there_is_a_start_or_not(
     for trained in (False, True):
         for mistake, words in (("strategy=bald", "no dropout layer"), ("+trainer.min_epochs=1", "trainer.min_epochs")):
             with pytest.raises(SystemExit):
-                run("mended", plain, mistake)
+                run("corrected", plain, mistake)
             assert words in capsys.readouterr().err
-            assert not Path("mended").exists()
+            assert not Path("corrected").exists()
         if not trained:
             run("first", plain)
-    run("mended", plain, "strategy=random")
+    run("corrected", plain, "strategy=random")
     assert REPORTED in capsys.readouterr().out
-    assert Path("mended/config.yaml").is_file()
+    assert Path("corrected/config.yaml").is_file()
 
 
 def key(*changes: str) -> str | None:

@@ -99,9 +99,9 @@ def test_rounds_table_and_csv_agree_with_the_store(run: Path) -> None:
 def test_store_holds_the_truth_of_what_was_asked(run: Path) -> None:
     store, target = LabelStore.open(run / "labels"), Streets("target", "train", 5, 64, 96)
     for index, image_id in enumerate(target.ids):
-        asked = store.query_round(image_id) > 0
-        assert asked.any()
-        assert np.array_equal(store.mask(image_id), np.where(asked, target.label(index), 255))
+        queried = store.query_round(image_id) > 0
+        assert queried.any()
+        assert np.array_equal(store.mask(image_id), np.where(queried, target.label(index), 255))
 
 
 def test_progress_bars_tell_of_training_and_of_the_pool(run: Path) -> None:

@@ -449,7 +449,7 @@ def test_values_that_are_no_text_are_named(tree: Tree, values: dict[str, Any], l
 
 
 def test_hidden_files_are_not_the_data_set(tree: Tree) -> None:
-    """macOS leaves ._NAME beside each file it copies; tools leave folders such as .thumbnails."""
+    """macOS leaves ._NAME next to each file it copies; tools leave folders such as .thumbnails."""
     for path in (tree.image("a"), tree.label("a")):
         path.with_name(f"._{path.name}").write_bytes(b"resource fork")
         (path.parent / ".thumbnails").mkdir()
@@ -491,7 +491,7 @@ def test_fingerprint_stays(tree: Tree) -> None:
     tree.root.rename(tree.root.parent / "moved")
     moved = FolderDataset(str(tree.root.parent / "moved"), "train", str(tree.root.parent / "moved" / "classes.yaml"))
     assert moved.fingerprint() == before
-    assert data.fingerprint() == before  # told once, from then on the same
+    assert data.fingerprint() == before  # found once, from then on the same
 
 
 @pytest.mark.parametrize(

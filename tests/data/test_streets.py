@@ -1,4 +1,4 @@
-"""The drawn street scenes: the same everywhere, labels exact, domains apart, no class missing."""
+"""The drawn street scenes: the same everywhere, labels exact, domains different, no class missing."""
 
 import hashlib
 import pickle

@@ -258,7 +258,7 @@ def rotations() -> dict[str, Callable[[], Any]]:
 
 @pytest.mark.parametrize("kind", rotations())
 def test_what_ones_own_transform_fills_in_is_ignored(kind: str) -> None:
-    """Both libraries fill masks with 0, the first class, unless told otherwise."""
+    """Both libraries fill masks with 0, the first class, by default."""
     image, mask = np.full((40, 40, 3), 200, dtype=np.uint8), np.full((40, 40), 2, dtype=np.uint8)
     pixels, labels = Transform(rotations()[kind](), None, None, classes=3)(image, mask, seed=1)
     assert set(labels.unique().tolist()) == {2, 255}

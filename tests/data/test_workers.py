@@ -29,9 +29,9 @@ def busy(folder: Path, state: str) -> bool:
     return True
 
 
-class Told(tiny.Blocks):
+class Reporting(tiny.Blocks):
     def __init__(self, folder: Path, state: str) -> None:
-        super().__init__("told", 100)
+        super().__init__("reporting", 100)
         self.folder, self.state = folder, state
 
     def image(self, index: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def main(folder: Path, state: str) -> None:
         if SIGNALLED in state:
             signal.signal(signal.SIGTERM, lambda *_: None)  # a run finishes its step
             state = state.removesuffix(SIGNALLED)
-        data = ActiveDataModule(None, Told(folder, state), None, num_workers=WORKERS)
+        data = ActiveDataModule(None, Reporting(folder, state), None, num_workers=WORKERS)
         results = iter(data.pool_dataloader())
     next(results)
     time.sleep(600)
@@ -107,7 +107,7 @@ def test_workers_die_with_their_parent(tmp_path: Path, state: str) -> None:
 
 
 def test_a_worker_that_its_parent_ends_has_not_failed(tmp_path: Path) -> None:
-    data = ActiveDataModule(None, Told(tmp_path, "waiting for work"), None, num_workers=1)
+    data = ActiveDataModule(None, Reporting(tmp_path, "waiting for work"), None, num_workers=1)
     results = iter(data.pool_dataloader())
     next(results)
     (worker,) = multiprocessing.active_children()

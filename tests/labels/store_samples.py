@@ -49,7 +49,7 @@ def slow_images(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], npt.NDArray[np.uint16]]:
     """Mask, available pixels and rounds of the queries, pixel by pixel, of ``(exclusion, answers)`` pairs in order."""
     height, width = size
-    mask, asked = np.full(size, VOID, np.uint8), np.zeros(size, np.uint16)
+    mask, queried = np.full(size, VOID, np.uint8), np.zeros(size, np.uint16)
     available = np.ones(size, np.bool_)
     for number, (exclusion, answers) in enumerate(rounds, start=1):
         values = iter(answers.values.tolist())
@@ -58,24 +58,24 @@ def slow_images(
                 for column in range(left, left + box_width):
                     value = next(values)
                     if value != NOT_QUERIED:
-                        mask[row, column], asked[row, column] = value, number
+                        mask[row, column], queried[row, column] = value, number
                         available[row, column] = False
         for centre_row, centre_column in answers.centres.tolist():
             for row in range(height):
                 for column in range(width):
                     if max(abs(row - centre_row), abs(column - centre_column)) <= exclusion:
                         available[row, column] = False
-    return mask, available, asked
+    return mask, available, queried
 
 
 def assert_holds(store: LabelStore, rounds: list[list[Answers]], exclusion: int = 2) -> None:
     """The store holds just these rounds, each about every sample image."""
     assert [entry.number for entry in store.rounds] == list(range(1, len(rounds) + 1))
     for index, (image, size) in enumerate(IMAGES.items()):
-        mask, available, asked = slow_images(size, [(exclusion, answers[index]) for answers in rounds])
+        mask, available, queried = slow_images(size, [(exclusion, answers[index]) for answers in rounds])
         np.testing.assert_array_equal(store.mask(image), mask)
         np.testing.assert_array_equal(store.available(image), available)
-        np.testing.assert_array_equal(store.query_round(image), asked)
+        np.testing.assert_array_equal(store.query_round(image), queried)
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -37,10 +37,10 @@ def test_rounds_one_store_after_the_other(tmp_path: Path) -> None:
     differ = 0
     for index, (image, size) in enumerate(IMAGES.items()):
         rounds = [(2, draw_round(seed)[index]) for seed in (1, 2, 3)]
-        mask, available, asked = slow_images(size, rounds)
+        mask, available, queried = slow_images(size, rounds)
         np.testing.assert_array_equal(merged.mask(image), mask)
         np.testing.assert_array_equal(merged.available(image), available)
-        np.testing.assert_array_equal(merged.query_round(image), asked)
+        np.testing.assert_array_equal(merged.query_round(image), queried)
         first, _, first_asked = slow_images(size, rounds[:2])
         second, _, second_asked = slow_images(size, rounds[2:])
         for row in range(size[0]):

@@ -1,4 +1,4 @@
-"""The page as a parser sees it, the files beside it, and text from files that wants to be more than text."""
+"""The page as a parser sees it, the files next to it, and text from files that wants to be more than text."""
 
 import csv
 import json
@@ -178,7 +178,7 @@ def test_costs_are_those_of_the_ledgers(report: Path, sweep: Path) -> None:
     assert list(shares.values()) == pytest.approx(parts.tolist())
 
 
-def test_the_gallery_tells_why_each_region_was_bought(sweep: Path) -> None:
+def test_the_gallery_tells_why_each_region_was_queried(sweep: Path) -> None:
     (run,) = [read_run(entry) for entry in read_results([sweep / "sweep_1" / "ripu1"])]
     images = run_gallery("ripu", run, 1).images
     assert [title for title, _, _ in images[0].panels] == [

@@ -128,7 +128,7 @@ def random_picture(seed, height=8, width=12):
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), newest=st.integers(1, 4))
-def test_bought_pixels_have_their_colours_and_outlines(seed, newest):
+def test_queried_pixels_have_their_colours_and_outlines(seed, newest):
     image, labels, query_round = random_picture(seed)
     panel = queried_panel(image, labels, query_round, newest, CLASSES)
     step = panel.shape[0] // image.shape[0]
@@ -139,7 +139,7 @@ def test_bought_pixels_have_their_colours_and_outlines(seed, newest):
     rest = middle[query_round == 0].astype(int)
     assert (np.ptp(rest, axis=1) == 0).all()  # grey
     assert ((rest > 60) & (rest < 200)).all()  # faded: neither black nor white
-    left = panel[step // 2 :: step, step - 1 :: step]  # the last column of each pixel, beside its right neighbour
+    left = panel[step // 2 :: step, step - 1 :: step]  # the last column of each pixel, next to its right neighbour
     beside_new = (query_round[:, :-1] == 0) & (query_round[:, 1:] == newest)
     assert (left[:, :-1][beside_new] == 255).all()
 
@@ -208,7 +208,7 @@ def test_pictures_show_image_truth_and_prediction(tiny_run, index):
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
-def test_pictures_show_what_was_bought_up_to_then(tiny_run, stage):
+def test_pictures_show_what_was_queried_up_to_then(tiny_run, stage):
     queried = crops(tiny_run.folder / f"pictures/round_{stage}/target__3.png", SIZE)[3]
     step = queried.shape[0] // SIZE[0]
     middle = queried[step // 2 :: step, step // 2 :: step].astype(int)

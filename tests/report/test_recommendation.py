@@ -45,7 +45,7 @@ def test_three_seeds_three_budgets_and_a_bound() -> None:
     ]
 
 
-def test_a_budget_is_the_same_only_where_as_much_was_bought() -> None:
+def test_a_budget_is_the_same_only_where_as_much_was_labelled() -> None:
     full = [*seeds_of("ripu", 0.50, 0.51, 0.52, share=0.0423), *seeds_of("random", 0.40, 0.41, 0.42, share=0.042)]
     statistics = statistics_of(full, seeds_of("ripu_point", 0.30, 0.31, 0.33, share=0.001))
     lines = recommend(statistics)

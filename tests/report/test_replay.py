@@ -95,7 +95,7 @@ def test_figures_are_those_of_a_loop_over_pixels(seed: int) -> None:
         assert agreement(counts)[one, other] == pytest.approx(expected)
 
 
-def test_nothing_bought_and_nothing_wrong_have_no_shares() -> None:
+def test_nothing_queried_and_nothing_wrong_have_no_shares() -> None:
     truth, _, queried, pool = maps(0)
     queried[1:] = False
     counts = count(truth, truth.copy(), queried, pool, CLASSES)

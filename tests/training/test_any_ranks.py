@@ -63,7 +63,7 @@ class Shape(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What is asked: the name of a strategy, of what the budget is, and the images of the pool."""
+    """What is queried: the name of a strategy, of what the budget is, and the images of the pool."""
 
     name: str
     per: str
@@ -80,7 +80,7 @@ def strategy_of(name: str) -> Strategy:
 
 def cases() -> Iterator[Case]:
     plans = list(product([*list_strategies(), *MIXED], ("image", "pool")))
-    # Whole images can only be bought of the pool.
+    # Whole images can only be queried of the pool.
     plans = [(name, per) for name, per in plans if per == "pool" or strategy_of(name).region_type.name != "image"]
     for (name, per), images in zip(plans, cycle(POOLS)):
         yield Case(name, per, images)
@@ -102,7 +102,7 @@ class Ask(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         asked = {str(case): self.annotate(trainer, module, case) for case in cases()}
         if trainer.is_global_zero:
-            (self.folder / "asked.pickle").write_bytes(pickle.dumps(asked))
+            (self.folder / "queries.pickle").write_bytes(pickle.dumps(asked))
 
     def annotate(self, trainer: Trainer, module: LightningModule, case: Case) -> list[list[Query]]:
         # Fewer source images than four ranks, too.
@@ -158,7 +158,7 @@ def start(script: str, *arguments: object) -> None:
 
 def run(folder: Path, shape: Shape) -> dict[str, list[list[Query]]]:
     start(__file__, folder, *shape)
-    return pickle.loads((folder / "asked.pickle").read_bytes())
+    return pickle.loads((folder / "queries.pickle").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_every_strategy_asks_the_same(tmp_path: Path, alone: dict[str, list[list
 
 
 class Counted(Callback):
-    """Notes how many pixels each evaluation counted over all processes, and what was bought."""
+    """Notes how many pixels each evaluation counted over all processes, and what was queried."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.pixels = folder, []

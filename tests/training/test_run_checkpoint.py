@@ -53,12 +53,12 @@ def test_a_flipped_bit_is_found_or_changes_nothing(
     content = bytearray(path.read_bytes())
     content[position % len(content)] ^= 1 << bit
     path.write_bytes(content)
-    found, told = CONTENT, str(path)
+    found, reported = CONTENT, str(path)
     try:
         found = AtomicCheckpointIO().load_checkpoint(path)
     except UserError as error:
-        told = str(error)
-    assert str(path) in told
+        reported = str(error)
+    assert str(path) in reported
     assert torch.equal(found["state_dict"]["weight"], CONTENT["state_dict"]["weight"])
     assert found["callbacks"] == CONTENT["callbacks"]
 

@@ -103,7 +103,7 @@ def test_checkpoints_hold_the_teacher_of_their_step_and_resume_exactly(tmp_path:
         saved = torch.load(tmp_path / "ckpts" / f"step={step}.ckpt", weights_only=True)["state_dict"]
         for name, value in watch.teachers[step - 1].items():
             assert torch.equal(saved[f"teacher.module.{name}"], value)
-    for step in (3, 6):  # at a stage's end, and amid one
+    for step in (3, 6):  # at a stage's end, and inside one
         resumed = module(decay=DECAY)
         fit(tmp_path, resumed, resume=tmp_path / "ckpts" / f"step={step}.ckpt")
         assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in network.state_dict().items())
@@ -140,10 +140,10 @@ def test_mixed_precision_trains(tmp_path: Path) -> None:
 # --- the step ----------------------------------------------------------------------------------------------
 
 
-def part(seed: int, bought: float = 1.0, size: tuple[int, int] = (8, 12)) -> dict[str, Tensor]:
+def part(seed: int, known: float = 1.0, size: tuple[int, int] = (8, 12)) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     label = torch.randint(3, (2, *size), generator=generator, dtype=torch.uint8)
-    label[torch.rand(label.shape, generator=generator) >= bought] = 255
+    label[torch.rand(label.shape, generator=generator) >= known] = 255
     return {"image": torch.randn(2, 3, *size, generator=generator), "label": label}
 
 
@@ -160,7 +160,7 @@ def test_step_equals_the_parts_put_together_by_hand(source_size: tuple[int, int]
     network = module(pseudo=PseudoLabels(0.4), mix=ClassMix(0.4)).eval()
     with torch.no_grad():
         network.teacher.module.head.weight.add_(1)  # no longer the student
-    source, target = part(1, size=source_size), part(2, bought=0.2)
+    source, target = part(1, size=source_size), part(2, known=0.2)
     seen: list[Tensor] = []
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     torch.manual_seed(3)
@@ -203,7 +203,7 @@ def test_drawn_classes_follow_from_seed_step_and_rank(monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("quiet")
 def test_the_teacher_sees_the_weak_view_and_the_student_the_strong_one() -> None:
-    network, target = module(pseudo=PseudoLabels(0.4)).eval(), part(2, bought=0.2)
+    network, target = module(pseudo=PseudoLabels(0.4)).eval(), part(2, known=0.2)
     seen: dict[str, Tensor] = {}
     network.network.register_forward_pre_hook(lambda _, inputs: seen.__setitem__("student", inputs[0]))
     network.teacher.module.register_forward_pre_hook(lambda _, inputs: seen.__setitem__("teacher", inputs[0]))
@@ -215,7 +215,7 @@ def test_the_teacher_sees_the_weak_view_and_the_student_the_strong_one() -> None
 @pytest.mark.usefixtures("quiet")
 def test_target_terms_need_no_source() -> None:
     network = module(target=TargetCrossEntropy(), negative=NegativeLearning(), pseudo=PseudoLabels(0.4)).eval()
-    target = part(4, bought=0.5)
+    target = part(4, known=0.5)
     alone = network.training_step({"labelled": target, "target": target}, 0)
     assert alone > 0
     assert torch.equal(alone, network.training_step({"source": part(5), "labelled": target, "target": target}, 0))
@@ -224,7 +224,7 @@ def test_target_terms_need_no_source() -> None:
 @pytest.mark.usefixtures("quiet")
 def test_labelled_images_have_a_pass_of_their_own_unless_they_are_the_targets() -> None:
     network = module(target=TargetCrossEntropy(), negative=NegativeLearning()).eval()
-    target, labelled = part(4, bought=0.5), part(5, bought=0.5)
+    target, labelled = part(4, known=0.5), part(5, known=0.5)
     seen: list[Tensor] = []
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
 

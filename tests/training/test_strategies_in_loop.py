@@ -50,7 +50,7 @@ def budget_of(strategy: Strategy) -> Budget:
     return Budget(ratio=0.3 if per == "pool" else 0.05, per=per, rounds=2)
 
 
-def bought(store: LabelStore) -> dict[str, np.ndarray]:
+def labelled(store: LabelStore) -> dict[str, np.ndarray]:
     return {image_id: store.query_round(image_id) for image_id in store.queried_images}
 
 
@@ -70,9 +70,9 @@ def test_every_strategy_buys_its_budget_with_the_truth_of_what_it_asked(tmp_path
     # A clipped square costs a whole one, so that squares may cover a little less than was paid for.
     assert 0.8 * expected <= store.pixels < expected + 2 * images * largest
     for image_id in store.queried_images:
-        asked = store.query_round(image_id) > 0
+        queried = store.query_round(image_id) > 0
         truth = target.label(target.ids.index(image_id))
-        assert np.array_equal(store.mask(image_id), np.where(asked, truth, 255))
+        assert np.array_equal(store.mask(image_id), np.where(queried, truth, 255))
     assert store.pixels == sum(int((store.query_round(image_id) > 0).sum()) for image_id in store.queried_images)
 
 
@@ -85,7 +85,7 @@ def test_batches_of_the_pool_do_not_change_a_pick(tmp_path: Path, name: str) -> 
             optimizer=partial(torch.optim.SGD, lr=1e-12)
         )  # the same weights: what is learned from other labels must not matter here
         stores.append(run(tmp_path / str(size), strategy, budget_of(strategy), module, eval_batch_size=size))
-    first, second = map(bought, stores)
+    first, second = map(labelled, stores)
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[image_id], second[image_id]) for image_id in first)
 
@@ -244,7 +244,7 @@ def test_what_a_strategy_learned_is_in_the_loops_state(tmp_path: Path) -> None:
     assert len(LabelStore.open(folder).queried_images) == 2
 
 
-def test_whole_images_are_bought_once(tmp_path: Path) -> None:
+def test_whole_images_are_queried_once(tmp_path: Path) -> None:
     store = run(tmp_path, get_strategy("entropy", region_type=WholeImage()), Budget(images=4, per="pool", rounds=2))
     assert [entry.queries for entry in store.rounds] == [2, 2]
     assert len(store.queried_images) == 4

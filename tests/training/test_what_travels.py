@@ -61,9 +61,9 @@ class Weigh(Callback):
                 target = tiny.Blocks("target!", IMAGES, height, width)
                 data = ActiveDataModule(tiny.Blocks("source", 3, height, width), target, None)
                 self.bytes = 0
-                asked = rounds(trainer, module, data, *make(), self.folder / f"{name} {height}")
+                queried = rounds(trainer, module, data, *make(), self.folder / f"{name} {height}")
                 weights.append(self.bytes)
-            found[name] = {"bytes": weights, "queries": sum(len(query.centres) for query in asked[0])}
+            found[name] = {"bytes": weights, "queries": sum(len(query.centres) for query in queried[0])}
         (self.folder / f"rank_{trainer.global_rank}.json").write_text(json.dumps(found))
 
     def weighed(self, collective: Callable[..., Any]) -> Callable[..., Any]:
