@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from random_values import noise, shake
 from torch import Tensor, nn
 from torchvision import models
 
@@ -15,22 +16,6 @@ from ripu_lightning.networks import FPN, DeepLabV2, SegmentationNetwork, set_bat
 from ripu_lightning.networks.backbones import build_backbone
 
 BACKBONES = ["resnet18", "mobilenet_v3_large", "efficientnet_lite0", "timm/test_resnet"]
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def shake(module: nn.Module) -> nn.Module:
-    """Seeded, non-trivial BatchNorm, so that nothing is an identity by accident."""
-    generator = torch.Generator().manual_seed(1)
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.running_mean.normal_(0, 0.1, generator=generator)
-            child.running_var.uniform_(0.5, 1.5, generator=generator)
-            for parameter in child.parameters():
-                nn.init.normal_(parameter, 0.8, 0.1, generator=generator)
-    return module.eval()
 
 
 def build(*arguments: object, **options: object) -> FPN:

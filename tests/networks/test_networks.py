@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_values import noise, shake
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import SqueezeExcitation
@@ -52,21 +53,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def shake(module: nn.Module) -> nn.Module:
-    """Seeded, non-trivial BatchNorm statistics and offsets, so that nothing is an identity by accident."""
-    generator = torch.Generator().manual_seed(1)
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.running_mean.normal_(0, 0.1, generator=generator)
-            child.running_var.uniform_(0.5, 1.5, generator=generator)
-            nn.init.normal_(child.bias, 0, 0.1, generator=generator)
-    return module.eval()
 
 
 def build(name: str) -> SegmentationNetwork:

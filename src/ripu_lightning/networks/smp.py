@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ripu_lightning.errors import InvalidArgument, require_integer, suggest
 from ripu_lightning.extras import import_extra
 from ripu_lightning.networks.contract import SegmentationOutput
-from ripu_lightning.networks.weights import fill, read_state
+from ripu_lightning.networks.weights import fill, not_downloaded, read_state, short_reason
 
 OWNER = "SegmentationModelsPytorch"
 
@@ -82,12 +82,7 @@ def _create(smp: Any, architecture: str, encoder: str, weights: str | None, num_
     try:
         return smp.create_model(architecture, encoder, weights, classes=num_classes)
     except Exception as error:  # pairs that do not fit and failed downloads can raise anything
-        reason = " ".join(str(error).split())[:200]
         if weights is not None:
-            problem = (
-                f"of {encoder} could not be downloaded ({reason}); fetch them elsewhere and give the path of a file "
-                "that torch.save(network.backbone.state_dict(), path) wrote"
-            )
-            raise InvalidArgument(OWNER, "weights", problem) from error
-        problem = f"{encoder} does not fit architecture {architecture} ({reason})"
+            raise not_downloaded(OWNER, encoder, error) from error
+        problem = f"{encoder} does not fit architecture {architecture} ({short_reason(error)})"
         raise InvalidArgument(OWNER, "encoder", problem) from error

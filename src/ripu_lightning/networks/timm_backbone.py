@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ripu_lightning.errors import InvalidArgument
 from ripu_lightning.extras import import_extra
 from ripu_lightning.networks.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
-from ripu_lightning.networks.weights import fill, read_state
+from ripu_lightning.networks.weights import fill, not_downloaded, read_state, short_reason
 
 PREFIX = "timm/"
 STRIDES = (2, 4, 8, 16, 32)
@@ -94,14 +94,9 @@ def _create(timm: Any, owner: str, name: str, output_stride: int, pretrained: bo
     try:
         return timm.create_model(name.removeprefix(PREFIX), pretrained, features_only=True, **dilated)
     except Exception as error:  # encoders without features and failed downloads can raise anything
-        reason = " ".join(str(error).split())[:200]
         if pretrained:
-            problem = (
-                f"of {name} could not be downloaded ({reason}); fetch them elsewhere and give the path of a file "
-                "that torch.save(network.backbone.state_dict(), path) wrote"
-            )
-            raise InvalidArgument(owner, "weights", problem) from error
-        problem = f"{name} gives no features at output stride {output_stride} ({reason})"
+            raise not_downloaded(owner, name, error) from error
+        problem = f"{name} gives no features at output stride {output_stride} ({short_reason(error)})"
         raise InvalidArgument(owner, "backbone", problem) from error
 
 

@@ -33,6 +33,20 @@ def load_backbone_weights(owner: str, backbone: nn.Module, name: str, weights: s
     fill(backbone, _rename(state, name), f"{owner}: weights {source}")
 
 
+def not_downloaded(owner: str, name: str, error: Exception) -> InvalidArgument:
+    """The error for pretrained weights of an encoder ``name`` that its package could not fetch."""
+    problem = (
+        f"of {name} could not be downloaded ({short_reason(error)}); fetch them elsewhere and give the path of a file "
+        "that torch.save(network.backbone.state_dict(), path) wrote"
+    )
+    return InvalidArgument(owner, "weights", problem)
+
+
+def short_reason(error: Exception) -> str:
+    """The beginning of an error's text, on one line."""
+    return " ".join(str(error).split())[:200]
+
+
 def read_state(owner: str, path: Path) -> Mapping[str, Tensor]:
     """The state dict in a local file, given as ``weights`` of a network ``owner``; UserError if it holds none."""
     if not path.is_file():
