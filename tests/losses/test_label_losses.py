@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
+import tiny
 from ripu_lightning.cli.compose import compose
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.experiment.build import build
 from ripu_lightning.losses import (
     BoundaryCrossEntropy,
@@ -237,7 +238,8 @@ def test_overlap_losses_are_bounded_and_learn(seed: int) -> None:
         (lambda x, y: SourceCrossEntropy("balance"), "SourceCrossEntropy: class_weights must be null, 'balanced' or"),
         (lambda x, y: CrossEntropy(class_weights=[0, 0]), r"class_weights must be null, .* got \[0, 0\]"),
         (lambda x, y: CrossEntropy(class_weights=[1, -1]), "CrossEntropy: class_weights.1 must be .* got -1"),
-        (lambda x, y: CrossEntropy(class_weights=[1, 2]).loss(x, y), "class_weights must have one .* 4 classes, got 2"),
+        (lambda x, y: CrossEntropy(class_weights=[1, 2]).loss(x, y), "weights: expected one for each of 4 classes"),
+        (lambda x, y: CrossEntropy("source", [1, 2]).require_classes(4), "class_weights must have one .* 4 .* got 2"),
     ],
 )
 def test_wrong_arguments(call, message: str) -> None:
@@ -276,7 +278,7 @@ def test_terms_are_their_functions_on_either_domain(kind, options, function, out
     assert values["source"] == function(outputs.source_logits, outputs.source_labels)
     assert values["labelled"] == function(outputs.labelled_logits, outputs.labelled_labels)
     assert values["source"] != values["labelled"]
-    assert torch.equal(kind(**options)(outputs), values["labelled"])  # the target, unless told otherwise
+    assert torch.equal(kind(**options)(outputs), values["labelled"])  # the target, by default
     assert not losses.state_dict()
 
 
@@ -335,6 +337,15 @@ def test_terms_on_the_command_line_take_their_arguments() -> None:
     assert terms["target_ce"].weights.tolist() == [1, 2.5]
     assert terms["target_ce"].focal == 2
     assert (terms["hard"].domain, terms["hard"].share) == ("source", 0.25)
+
+
+def test_class_weights_of_another_length_are_refused_before_training() -> None:
+    losses = WeightedLosses({"ours": TargetCrossEntropy([1.0, 2.0])}, {"ours": 1.0})
+    losses.require_classes(2)
+    with pytest.raises(InvalidArgument) as error:
+        tiny.module(losses=losses)
+    assert (error.value.owner, error.value.argument) == ("WeightedLosses", "terms.ours.class_weights")
+    assert error.value.problem == "must have one number for each of 3 classes, got 2"
 
 
 def test_wrong_arguments_on_the_command_line_name_their_key() -> None:

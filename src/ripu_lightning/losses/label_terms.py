@@ -67,6 +67,12 @@ class CrossEntropy(LabelTerm):
         elif class_weights is not None:
             self.register_buffer("weights", self._checked(class_weights), persistent=False)
 
+    def require_classes(self, count: int) -> None:
+        """Refuse a list of weights of another length."""
+        if self.class_weights not in (None, BALANCED) and len(self.weights) != count:
+            problem = f"must have one number for each of {count} classes, got {len(self.weights)}"
+            raise InvalidArgument(type(self).__name__, "class_weights", problem)
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """See :func:`~ripu_lightning.losses.functional.cross_entropy`."""
         return F.cross_entropy(logits, labels, weights=self._weights(logits.shape[1], labels), focal=self.focal)
@@ -78,9 +84,6 @@ class CrossEntropy(LabelTerm):
             if self.training:
                 self.counts += torch.bincount(labels.flatten(), minlength=LABELS)
             return F.balanced_weights(self.counts[:classes])
-        if len(self.weights) != classes:
-            problem = f"must have one number for each of {classes} classes, got {len(self.weights)}"
-            raise InvalidArgument(type(self).__name__, "class_weights", problem)
         return self.weights
 
     def _checked(self, weights: Sequence[float] | str) -> Tensor:

@@ -5,10 +5,10 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from ripu_lightning.errors import require_choice, require_integer, require_number
 from ripu_lightning.losses import functional as F
+from ripu_lightning.losses.functional.inputs import promote
 
 Domain = Literal["source", "target", "labelled", "mixed"]
 
@@ -51,6 +51,9 @@ class LossTerm(nn.Module):
 
     domain: Domain
     needs_teacher: ClassVar[bool] = False
+
+    def require_classes(self, count: int) -> None:
+        """Refuse to train with so many classes, by an :class:`InvalidArgument`; without changes any number will do."""
 
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
@@ -152,7 +155,7 @@ class AdaptivePseudoLabels(LossTerm):
         momentum: share of the thresholds' statistics that is kept at each step (FreeMatch: 0.999; lower for short
             runs), from 0 to below 1.
         confirm: let queried labels confirm and contradict segments.
-        ramp_steps: steps with labels until the weight is 1, 1 or more.
+        ramp_steps: training batches, counted from the first one with labels, until the weight is 1; 1 or more.
 
     Raises:
         InvalidArgument: an argument out of range.
@@ -178,7 +181,7 @@ class AdaptivePseudoLabels(LossTerm):
     def forward(self, outputs: StepOutputs) -> Tensor:
         """The loss, a scalar tensor."""
         known = required(outputs, "target_labels")
-        probabilities = F.promote(required(outputs, "teacher_logits").detach()).softmax(dim=1)
+        probabilities = promote(required(outputs, "teacher_logits").detach()).softmax(dim=1)
         confidence, classes = probabilities.max(dim=1)
         if self.training:
             self._update(probabilities, confidence, bool((known != F.IGNORE).any()))
@@ -188,10 +191,10 @@ class AdaptivePseudoLabels(LossTerm):
             counts = (counts | confirmed) & ~contradicted
         unlabelled = known == F.IGNORE
         labels = classes.masked_fill(~(counts & unlabelled), F.IGNORE)
-        logits = F.promote(required(outputs, "target_logits"))
-        losses = confidence * cross_entropy(logits, labels, ignore_index=F.IGNORE, reduction="none")
+        logits = promote(required(outputs, "target_logits"))
+        each = nn.functional.cross_entropy(logits, labels, ignore_index=F.IGNORE, reduction="none")
         ramp = (self.steps / self.ramp_steps).clamp(max=1)
-        return ramp * losses.sum() / unlabelled.sum().clamp(min=1)
+        return ramp * (confidence * each).sum() / unlabelled.sum().clamp(min=1)
 
     def _update(self, probabilities: Tensor, confidence: Tensor, labelled: bool) -> None:
         """The thresholds' statistics begin with the values of chance, 1 / C."""

@@ -66,6 +66,18 @@ class WeightedLosses(nn.Module):
                         "leave the term out, or set its weight to 0",
                     )
 
+    def require_classes(self, count: int) -> None:
+        """Refuse to train with so many classes if a term cannot.
+
+        Raises:
+            InvalidArgument: naming the term and its argument.
+        """
+        for name, term in self._active.items():
+            try:
+                term.require_classes(count)
+            except InvalidArgument as error:
+                raise _invalid(f"terms.{name}.{error.argument}", error.problem) from error
+
     def forward(self, outputs: StepOutputs) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, a scalar tensor, and every term's own value before weighting, detached."""
         values: dict[str, Tensor] = {name: term(outputs) for name, term in self.terms.items()}

@@ -100,6 +100,7 @@ class SegmentationModule(LightningModule):
     ) -> None:
         super().__init__()
         _check_network(network, len(classes))
+        losses.require_classes(len(classes))
         require_number(OWNER, "head_factor", head_factor, above=True)
         require_choice(OWNER, "norm_decay", norm_decay, (True, False))
         require_number(OWNER, "layer_decay", layer_decay, above=True, most=1)

@@ -11,7 +11,7 @@ from ripu_lightning.losses.functional.cross_entropies import (
     near_boundary,
     ohem_cross_entropy,
 )
-from ripu_lightning.losses.functional.inputs import IGNORE, promote
+from ripu_lightning.losses.functional.inputs import IGNORE
 from ripu_lightning.losses.functional.overlap import dice, lovasz_softmax
 from ripu_lightning.losses.functional.ripu import Boundary, Norm, boundary_mask, local_consistency, negative_learning
 from ripu_lightning.losses.functional.teacher_labels import adapted_thresholds, pseudo_labels, segment_evidence
@@ -31,7 +31,6 @@ __all__ = [
     "near_boundary",
     "negative_learning",
     "ohem_cross_entropy",
-    "promote",
     "pseudo_labels",
     "segment_evidence",
 ]
