@@ -189,6 +189,15 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+def test_one_crop_is_that_of_each_domain_without_its_own() -> None:
+    both, own = (batches(tiny.datamodule(crop=[8, 12], **more)) for more in ({}, {"target_crop": [10, 6]}))
+    assert {name: tuple(both[0][name]["label"].shape) for name in ("source", "target")} == dict.fromkeys(
+        ("source", "target"), (2, 8, 12)
+    )
+    assert tuple(own[0]["source"]["label"].shape) == (2, 8, 12)
+    assert tuple(own[0]["target"]["label"].shape) == (2, 10, 6)
+
+
 def test_crops_do_not_depend_on_workers_or_ranks() -> None:
     alone = batches(module(**OPTIONS))
     assert [tuple(alone[0][name]["label"].shape) for name in ("source", "target")] == [(2, 8, 12), (2, 10, 6)]
@@ -253,13 +262,14 @@ def test_around_small_images_is_the_colour_that_normalises_to_zero() -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        ({"crop": [4]}, r"crop must be \[height, width\]"),
         ({"source_crop": [4]}, r"source_crop must be \[height, width\]"),
         ({"target_crop": 4}, r"target_crop must be \[height, width\]"),
         ({"source_crop": [0, 4]}, r"source_crop must be"),
         ({"source_crop": [4, 4], "source_crop_at": "labelled"}, r"source_crop_at must be 'uniform' or 'class_aware'"),
         ({"target_crop": [4, 4], "target_crop_at": "rare"}, r"target_crop_at must be 'uniform' or 'labelled'"),
         ({"source_crop": [4, 4], "target_crop_at": "labelled"}, r"target_crop_at is 'labelled', but there is no crop"),
-        ({"scale_range": [0.5, 1]}, r"scale_range is \[0.5, 1\], but there is no crop; set source_crop"),
+        ({"scale_range": [0.5, 1]}, r"scale_range is \[0.5, 1\], but there is no crop; set crop"),
         ({"source_crop": [4, 4], "scale_range": [2, 1]}, r"scale_range must be \[smallest, largest\]"),
         ({"source_crop": [4, 4], "scale_range": [0, 1]}, r"scale_range must be"),
         ({"source_crop": [4, 4], "scale_range": 1.5}, r"scale_range must be"),

@@ -100,7 +100,7 @@ def parse_crops(
     """The crops of both domains from the arguments of :class:`~ripu_lightning.data.ActiveDataModule`.
 
     Args:
-        sizes: ``source_crop`` and ``target_crop`` by domain.
+        sizes: ``source_crop`` and ``target_crop`` by domain, and ``crop``, of a domain that has none of its own.
         places: ``source_crop_at`` and ``target_crop_at`` by domain.
         scale_range: of both.
         mean: what normalisation subtracts; images are filled with it.
@@ -111,14 +111,17 @@ def parse_crops(
     choices = {"source": ("uniform", "class_aware"), "target": ("uniform", "labelled")}
     factors, fill = _parse_scale_range(scale_range), tuple(round(255 * value) for value in mean or (0.0,) * 3)
     crops: dict[str, RandomCrop | None] = {}
+    common = parse_size("crop", sizes["crop"])
     for domain, known in choices.items():
-        size, at = parse_size(f"{domain}_crop", sizes[domain]), places[domain]
+        size, at = parse_size(f"{domain}_crop", sizes[domain]) or common, places[domain]
         require_choice(OWNER, f"{domain}_crop_at", at, known)
         if size is None and at != "uniform":
-            raise InvalidArgument(OWNER, f"{domain}_crop_at", f"is {at!r}, but there is no crop; set {domain}_crop")
+            raise InvalidArgument(
+                OWNER, f"{domain}_crop_at", f"is {at!r}, but there is no crop; set crop or {domain}_crop"
+            )
         crops[domain] = None if size is None else RandomCrop(size, factors, cast(At, at), fill)
     if factors != (1, 1) and not any(crops.values()):
-        raise InvalidArgument(OWNER, "scale_range", f"is {scale_range!r}, but there is no crop; set source_crop")
+        raise InvalidArgument(OWNER, "scale_range", f"is {scale_range!r}, but there is no crop; set crop")
     return crops
 
 

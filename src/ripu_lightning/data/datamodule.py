@@ -60,9 +60,10 @@ class ActiveDataModule(LightningDataModule):
         target_eval: target domain, for validation and test; None where nothing of the target is labelled.
         source_size: ``(H, W)`` of the network's input for source images; None keeps their own size.
         target_size: likewise for target images.
-        source_crop: ``(h, w)`` of a random part of each source image to train on; None trains on complete images.
-            Evaluation and acquisition always see complete images.
-        target_crop: likewise for target images.
+        crop: ``(h, w)`` of a random part of each image to train on; None trains on complete images. Evaluation and
+            acquisition always see complete images.
+        source_crop: likewise for source images alone; None is ``crop``.
+        target_crop: likewise for target images alone.
         scale_range: smallest and largest factor by which images are scaled before they are cropped.
         source_crop_at: ``uniform``, or ``class_aware``, which draws parts with rare classes of the source more often;
             see :class:`~ripu_lightning.data.crops.RandomCrop`.
@@ -98,6 +99,7 @@ class ActiveDataModule(LightningDataModule):
         target_eval: SegmentationDataset | None,
         source_size: Sequence[int] | None = None,
         target_size: Sequence[int] | None = None,
+        crop: Sequence[int] | None = None,
         source_crop: Sequence[int] | None = None,
         target_crop: Sequence[int] | None = None,
         scale_range: Sequence[float] = (1.0, 1.0),
@@ -142,7 +144,7 @@ class ActiveDataModule(LightningDataModule):
         }
         self._eval_transform = Transform((), mean, std)
         self._crops = parse_crops(
-            {"source": source_crop, "target": target_crop},
+            {"crop": crop, "source": source_crop, "target": target_crop},
             {"source": source_crop_at, "target": target_crop_at},
             scale_range,
             mean,
@@ -219,7 +221,7 @@ class ActiveDataModule(LightningDataModule):
             raise UserError(
                 f"{OWNER}: no stage has begun; add an ActiveLearningLoop to the callbacks, or call begin_stage"
             )
-        stage, loaders = self.stage, {}
+        stage, loaders, transforms = self.stage, {}, self._train_transforms
         target = self._resized("target", self.target)
         if self._memory and self.domains & {"labelled", "target"}:
             # Before the source: it has fewer images, so that each is drawn more often.
@@ -228,9 +230,7 @@ class ActiveDataModule(LightningDataModule):
             source = self._resized("source", self.source)
             if self._memory:
                 source.load(self._memory, True, self.num_workers)
-            pool = TrainPool(
-                source, source.label, self._source_crop, self._train_transforms["source"], self.seed, "source"
-            )
+            pool = TrainPool(source, source.label, self._source_crop, transforms["source"], self.seed, "source")
             loaders["source"] = self._train_loader(pool, self._source_order, stage)
         masks = target.label if self.target_labels == "all" else QueriedMasks(target, stage.labels)
         every, queried = range(len(self.target)), self._queried(stage.labels)
@@ -243,7 +243,7 @@ class ActiveDataModule(LightningDataModule):
             crop = self._crops["target"]
             if crop and purpose == "target" and not one_pool:
                 crop = replace(crop, at="uniform")
-            pool = TrainPool(target, masks, crop, self._train_transforms["target"], self.seed, purpose)
+            pool = TrainPool(target, masks, crop, transforms["target"], self.seed, purpose)
             loaders[domain] = self._train_loader(pool, UniformOrder(images, self.seed, purpose), stage)
         return CombinedLoader(loaders, mode="min_size")  # each holds exactly the batches of the stage
 

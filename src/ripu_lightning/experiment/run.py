@@ -162,7 +162,8 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
 
 def _require_one_size(config: DictConfig, domains: Collection[str]) -> None:
     """Refuse two sizes of images that are to pass together; own sizes of images are known at the first step only."""
-    source, target = (config.data.get(f"{name}_crop") or config.data.get(f"{name}_size") for name in DOMAINS)
+    crop, data = config.data.get("crop"), config.data
+    source, target = (data.get(f"{name}_crop") or crop or data.get(f"{name}_size") for name in DOMAINS)
     together = config.batchnorm == "joint" and "source" in domains and len(domains) > 1
     if together and source and target and source != target:
         raise UserError(
