@@ -11,7 +11,7 @@ from PIL import Image
 
 from ripu_lightning.acquisition import Pixel, Square, Superpixel, WholeImage
 from ripu_lightning.annotation import AnswersPending, FileAnnotator, GroundTruth, Query
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError
 

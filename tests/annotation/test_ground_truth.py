@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripu_lightning.annotation.annotators import GroundTruth, Query
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.labels.masks import squares
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ripu_lightning.annotation import AnswersPending, FileAnnotator, Query
 from ripu_lightning.annotation.reuse import annotate_or_reuse
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.labels import NOT_QUERIED, Answers, LabelStore
 

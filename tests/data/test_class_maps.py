@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripu_lightning.data.classes import ClassMap, load_class_map
+from ripu_lightning.class_map import ClassMap, load_class_map
 from ripu_lightning.errors import InvalidArgument, UserError
 
 SHIPPED = sorted(
-    entry.name.removesuffix(".yaml") for entry in (resources.files("ripu_lightning.data") / "class_maps").iterdir()
+    entry.name.removesuffix(".yaml") for entry in (resources.files("ripu_lightning") / "class_maps").iterdir()
 )
 ROAD = "{name: road, color: [1, 2, 3]}"
 CAR = "{name: car, color: [4, 5, 6]}"

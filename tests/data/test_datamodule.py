@@ -13,7 +13,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError

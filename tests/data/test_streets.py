@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import forked
-from ripu_lightning.data.classes import load_class_map
+from ripu_lightning.class_map import load_class_map
 from ripu_lightning.data.streets import Streets, dataset
 from ripu_lightning.data.streets.drawing import Camera, Canvas, Ink, Part
 from ripu_lightning.data.streets.recipes import RECIPES

@@ -9,7 +9,7 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from ripu_lightning.data.classes import ClassMap, load_class_map
+from ripu_lightning.class_map import ClassMap, load_class_map
 from ripu_lightning.data.pools import EvalBatch
 from ripu_lightning.errors import UserError
 from ripu_lightning.evaluation.predictions import SavePredictions

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ripu_lightning.annotation.annotators import ImagesById, Query
 from ripu_lightning.annotation.queries import write_queries
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.files import explained, replacing, sync_folder
 from ripu_lightning.labels.export import write_masks

@@ -1,6 +1,6 @@
 """Data: data sets, class maps, pools and the DataModule."""
 
-from ripu_lightning.data.classes import ClassMap, load_class_map
+from ripu_lightning.class_map import ClassMap, load_class_map
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.data.dataset import IGNORE, SegmentationDataset
 from ripu_lightning.data.folder import FolderDataset

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 
 IGNORE = 255
 """The mask value that no loss, score or metric counts."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from tqdm import tqdm
 
-from ripu_lightning.data.classes import load_class_map
+from ripu_lightning.class_map import load_class_map
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
 from ripu_lightning.data.reading import LabelArray, read_image, read_label, read_size, unreadable

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import IGNORE, SegmentationDataset, UInt8Array
 from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.untrusted import is_line

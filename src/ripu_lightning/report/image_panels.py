@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from PIL.ImageFilter import MaxFilter
 
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.report.image_snapshot import grey
 

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import IGNORE, UInt8Array
 from ripu_lightning.labels import LabelStore, Round
 from ripu_lightning.report.chart_types import HeatMap

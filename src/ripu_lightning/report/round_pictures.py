@@ -8,7 +8,7 @@ from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 
-from ripu_lightning.data.classes import ClassMap
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError, require_integer
 from ripu_lightning.files import write_bytes

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ripu_lightning.data.classes import load_class_map
+from ripu_lightning.class_map import load_class_map
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 from ripu_lightning.data.streets.drawing import Canvas
 from ripu_lightning.data.streets.recipes import RECIPES

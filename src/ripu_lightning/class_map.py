@@ -56,6 +56,44 @@ class ClassMap:
             raise InvalidArgument("ClassMap", "names", f"must be a list of class names, got {names!r}")
         return cls(tuple(names))
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], source: str = "class map") -> "ClassMap":
+        """The class map that :meth:`as_dict` describes.
+
+        Args:
+            content: as read from JSON or from a checkpoint.
+            source: what error messages name.
+
+        Raises:
+            UserError: it describes no class map.
+        """
+        try:
+            _require_keys(content, ["names", "colors", "ids", "ignore", "subsets"], source)
+            return cls(
+                names=_names(content["names"]),
+                colors=tuple(_color(color) for color in content["colors"]),
+                ids=tuple(_integers(ids) for ids in content["ids"]),
+                ignore=_integers(content["ignore"]),
+                subsets={str(name): _names(subset) for name, subset in content["subsets"].items()},
+                source=source,
+            )
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{source}: not a class map ({' '.join(str(error).split())})") from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything that the map says, in plain lists: for JSON, checkpoints and comparisons.
+
+        >>> ClassMap.from_dict(ClassMap.from_names(["road", "car"]).as_dict()) == ClassMap.from_names(["road", "car"])
+        True
+        """
+        return {
+            "names": list(self.names),
+            "colors": [list(color) for color in self.colors],
+            "ids": [list(ids) for ids in self.ids],
+            "ignore": list(self.ignore),
+            "subsets": {name: list(subset) for name, subset in self.subsets.items()},
+        }
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -136,7 +174,7 @@ def load_class_map(classes: str, owner: str = "load_class_map") -> ClassMap:
 
 
 def _built_in(name: str) -> ClassMap:
-    folder = resources.files("ripu_lightning.data") / "class_maps"
+    folder = resources.files("ripu_lightning") / "class_maps"
     known = [entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")]
     if name not in known:
         raise LookupError(f"no class map {name!r}; {suggest(name, known)}")
