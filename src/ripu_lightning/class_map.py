@@ -57,6 +57,17 @@ class ClassMap:
         return cls(tuple(names))
 
     @classmethod
+    def of(cls, given: "ClassMap | Mapping[str, Any] | Sequence[str]", source: str = "class map") -> "ClassMap":
+        """A class map from itself, from what :meth:`as_dict` gives, or from class names.
+
+        Raises:
+            UserError: it describes no class map.
+        """
+        if isinstance(given, ClassMap):
+            return given
+        return cls.from_dict(given, source) if isinstance(given, Mapping) else cls.from_names(given)
+
+    @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = "class map") -> "ClassMap":
         """The class map that :meth:`as_dict` describes.
 
@@ -96,6 +107,24 @@ class ClassMap:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def difference(self, other: "ClassMap") -> str:
+        """The first way in which labels of another map mean something else, colours aside; empty where none does.
+
+        >>> ClassMap.from_names(["road", "car"]).difference(ClassMap.from_names(["road", "bus"]))
+        "class 1 is 'car' there, 'bus' here"
+        """
+        if len(self) != len(other):
+            return f"{len(self)} classes there, {len(other)} here"
+        for index, (there, here) in enumerate(zip(self.names, other.names, strict=True)):
+            if there != here:
+                return f"class {index} is {there!r} there, {here!r} here"
+        for name, ours, theirs in zip(self.names, self.ids, other.ids, strict=True):
+            if set(ours) != set(theirs):
+                return f"class {name!r} has the file ids {list(ours)} there, {list(theirs)} here"
+        if set(self.ignore) != set(other.ignore):
+            return f"the file ids {sorted(self.ignore)} are ignored there, {sorted(other.ignore)} here"
+        return ""
 
     def lookup(self) -> npt.NDArray[np.int16]:
         """``(256,)`` table from file value to training id; 255 where ignored, -1 where it is unknown."""

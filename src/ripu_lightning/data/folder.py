@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from tqdm import tqdm
 
-from ripu_lightning.class_map import load_class_map
+from ripu_lightning.class_map import ClassMap, load_class_map
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
 from ripu_lightning.data.reading import LabelArray, read_image, read_label, read_size, unreadable
@@ -31,7 +31,8 @@ class FolderDataset(SegmentationDataset):
     Args:
         root: the folder that contains both.
         split: for example ``train``; None where the patterns have no split.
-        classes: name of a built-in class map, or path of a YAML (see :func:`load_class_map`).
+        classes: name of a built-in class map, path of a YAML (see :func:`load_class_map`), or the map itself, also as
+            :meth:`ClassMap.as_dict` gives it.
         images: pattern of the images, see :class:`~ripu_lightning.data.layout.Layout`.
         labels: pattern of the labels; None for a data set without labels.
         label_bits: 8, or 16 for labels whose first channel of 16 bits holds the ids.
@@ -47,14 +48,16 @@ class FolderDataset(SegmentationDataset):
         self,
         root: str,
         split: str | None,
-        classes: str,
+        classes: str | ClassMap | Mapping[str, Any],
         images: str = IMAGES,
         labels: str | None = LABELS,
         label_bits: int = 8,
         mismatch: Literal["error", "resize", "skip"] = "error",
         orphans: Literal["error", "skip"] = "error",
     ) -> None:
-        texts = {"root": root, "split": split, "classes": classes, "images": images, "labels": labels}
+        texts = {"root": root, "split": split, "images": images, "labels": labels}
+        if not isinstance(classes, (ClassMap, Mapping)):
+            texts["classes"] = classes
         for argument, value in texts.items():
             if not isinstance(value, str) and not (value is None and argument in ("split", "labels")):
                 # A YAML reads 2012 as a number.
@@ -64,7 +67,8 @@ class FolderDataset(SegmentationDataset):
         require_choice(OWNER, "label_bits", label_bits, (8, 16))
         require_choice(OWNER, "mismatch", mismatch, ("error", "resize", "skip"))
         require_choice(OWNER, "orphans", orphans, ("error", "skip"))
-        self.classes = load_class_map(classes, OWNER)
+        by_name = isinstance(classes, str)
+        self.classes = load_class_map(classes, OWNER) if by_name else ClassMap.of(classes, "in the config")
         self.layout = Layout(root, split, images, labels)
         self.has_labels = labels is not None
         # The last entry is for all values above 255.
@@ -135,6 +139,15 @@ class FolderDataset(SegmentationDataset):
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    def digests(self, kind: Literal["images", "labels"]) -> dict[str, str] | None:
+        """The first half of each file's SHA-256 by its path below the root; read in threads."""
+        if kind == "labels" and not self.has_labels:
+            return None
+        paths = [path for path in (self.files(index)[kind == "labels"] for index in range(len(self))) if path]
+        names = [os.path.relpath(path, self.layout.root).replace(os.sep, "/") for path in paths]
+        digests = self._map_indices(lambda index: _sha256(paths[index])[:32], f"hashing {kind} in")
+        return dict(zip(names, digests, strict=True))
+
     def content(self) -> str:
         """SHA-256 of the class map and of the id and the files of every image; read once, in threads."""
         if self._content is None:
@@ -151,10 +164,7 @@ class FolderDataset(SegmentationDataset):
         return [*self._left_out(), *([self._differing("labels resized", resized)] if resized else [])]
 
     def _digests(self, index: int) -> list[str]:
-        try:
-            return [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files(index) if path]
-        except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error
+        return [_sha256(path) for path in self.files(index) if path]
 
     def _state(self, path: Path) -> tuple[str, int, int]:
         try:
@@ -219,3 +229,10 @@ class FolderDataset(SegmentationDataset):
             f"{path}: {values.size} pixels hold ids that the class map {self.classes.source} does not name: "
             f"{', '.join(map(str, ids[:10]))}{more}; add them to the ids of a class or to ignore"
         )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error
