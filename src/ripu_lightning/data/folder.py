@@ -67,8 +67,9 @@ class FolderDataset(SegmentationDataset):
         require_choice(OWNER, "label_bits", label_bits, (8, 16))
         require_choice(OWNER, "mismatch", mismatch, ("error", "resize", "skip"))
         require_choice(OWNER, "orphans", orphans, ("error", "skip"))
-        by_name = isinstance(classes, str)
-        self.classes = load_class_map(classes, OWNER) if by_name else ClassMap.of(classes, "in the config")
+        self.classes = (
+            load_class_map(classes, OWNER) if isinstance(classes, str) else ClassMap.of(classes, "in the config")
+        )
         self.layout = Layout(root, split, images, labels)
         self.has_labels = labels is not None
         # The last entry is for all values above 255.

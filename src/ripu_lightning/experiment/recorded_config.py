@@ -1,4 +1,4 @@
-"""The config as a run records it: with class maps in place of their files, and paths that hold in any working directory.
+"""The config as a run records it: class maps in place of their files, and paths that hold in any working directory.
 
 It needs no torch, so that a sweep reads its jobs quickly.
 """
@@ -17,7 +17,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.experiment.config_keys import errors_name_keys
 
 ROOTS = "root_variables"
-"""Key of a recorded config: ``{"data.target.root": "$RIPU_DATA/target"}``, the roots that environment variables gave."""
+"""Key of a recorded config: ``{"data.target.root": "$RIPU_DATA/target"}``, roots that environment variables gave."""
 _OURS = "ripu_lightning."
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*([A-Za-z_]\w*)\s*(,[^${}]*)?\}")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")

@@ -187,7 +187,7 @@ def _record(config: DictConfig, datamodule: ActiveDataModule, annotator: Annotat
         return {}
     sets = {name: getattr(datamodule, name) for name in ("source", "target", "target_eval")}
     without_labels = not annotator.reads_truth and config.data.get("target_labels") != "all"
-    return record_of({name: each for name, each in sets.items() if each}, datamodule.cache, without_labels)
+    return record_of({name: each for name, each in sets.items() if each}, datamodule.cache.digests, without_labels)
 
 
 def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: Path, ended: bool = False) -> None:

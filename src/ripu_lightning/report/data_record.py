@@ -4,11 +4,11 @@ It needs neither torch nor Lightning.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
@@ -24,10 +24,8 @@ EVERYTHING = "an image or a label"
 """Stands for the files of data that have none."""
 
 
-class Cache(Protocol):
-    """What computes digests, see :class:`~ripu_lightning.data.cache.DataCache`."""
-
-    def digests(self, dataset: Any, kind: str) -> dict[str, str] | None: ...
+Digests = Callable[[Any, Literal["images", "labels"]], dict[str, str] | None]
+"""What computes digests, see :meth:`~ripu_lightning.data.cache.DataCache.digests`."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,12 @@ Record = Mapping[str, SetRecord]
 """By the data set's name: source, target, target_eval."""
 
 
-def record_of(datasets: Mapping[str, Any], cache: Cache, without_labels: bool) -> Record:
+def record_of(datasets: Mapping[str, Any], digests: Digests, without_labels: bool) -> Record:
     """The record of some data sets, each file read once; ``without_labels``: the target's labels are not opened."""
     found = {}
     for name, dataset in datasets.items():
         hidden = (without_labels and name == POOL) or not dataset.has_labels
-        images, labels = cache.digests(dataset, "images"), None if hidden else cache.digests(dataset, "labels")
+        images, labels = digests(dataset, "images"), None if hidden else digests(dataset, "labels")
         if images is None and not (without_labels and name == POOL):
             content = dataset.content()
             images = {EVERYTHING: content} if content else None

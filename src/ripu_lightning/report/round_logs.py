@@ -117,7 +117,12 @@ def log_iou_table(loggers: Sequence[Logger], history: Sequence[RoundRecord]) -> 
         import wandb
 
         classes, last = list(history[-1].iou), history[-1]
-        columns = ["round", "pixels", "miou", *(f"iou/{name}" for name in classes)]  # a class may be named "round"
+        columns: list[str | int] = [
+            "round",
+            "pixels",
+            "miou",
+            *(f"iou/{name}" for name in classes),
+        ]  # a class may be named "round"
         values = [[each.miou, *(each.iou[name] for name in classes)] for each in history]
         rows = [
             [each.round, each.pixels, *(None if math.isnan(value) else value for value in row)]

@@ -53,7 +53,7 @@ class RoundRecord:
         metrics: Mapping[str, float],
         classes: Sequence[str] = (),
     ) -> "RoundRecord":
-        """From the rounds before the stage and the trainer's metrics after it, which ``classes`` gives its full names."""
+        """From the rounds before the stage and the trainer's metrics after it; ``classes`` are their full names."""
         names = {short: name for name, short in metric_names(classes).items()}
         logged = {key.removeprefix(IOU_PREFIX): value for key, value in metrics.items() if key.startswith(IOU_PREFIX)}
         pixels = sum(entry.pixels for entry in rounds)

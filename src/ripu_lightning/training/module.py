@@ -49,8 +49,8 @@ class SegmentationModule(LightningModule):
     Args:
         network: meets :class:`SegmentationNetwork`.
         losses: loss terms by name and weight.
-        classes: the class map, or class names; their number is the network's. Checkpoints hold the map, with the subsets
-            over which evaluation reports further means.
+        classes: the class map, or class names; their number is the network's. Checkpoints hold the map. Over its subsets
+            evaluation reports further means.
         optimizer: called with two parameter groups, of the network's backbone and head; None is SGD as published
             (learning rate 2.5e-4, momentum 0.9, weight decay 5e-4).
         lr_scheduler: called with the optimizer and stepped after every step; None is :func:`polynomial_decay` as
@@ -72,8 +72,8 @@ class SegmentationModule(LightningModule):
         seed: seed of dropout and class-mix.
 
     Attributes:
-        last_figures: the :func:`~ripu_lightning.evaluation.figures` of the last evaluation that counted anything, by the
-            names of the classes; empty before.
+        last_figures: the :func:`~ripu_lightning.evaluation.figures` of the last evaluation that counted anything; empty
+            before.
         last_confusion: ``(C, C)`` counts of (truth, prediction) of the last evaluation, over all ranks; None before.
         class_map: see ``classes``, which as an attribute are the names.
         teacher: of self-training; None where no term needs it.

@@ -254,14 +254,14 @@ def _cautions(methods: Sequence[Method], runs: Sequence[Run], repeats: int, know
     changed = len(codes) == 1 and any((commit or "").endswith("-dirty") for _, commit in codes)
     sizes = {run.ledger.pixels for run in runs if run.ledger}
     missing = _without_truth(runs[0]) if runs else []
+    unknown = any(run.result.protocol is None or run.result.protocol["data"] is None for run in runs)
     lines = {
         f"no pixel of the evaluation data is of {', '.join(missing)}: no mean counts these classes": missing,
         f"fewer than {FEW_SEEDS} seeds, so intervals are wide or missing: {', '.join(few)}": few,
         "methods have different seeds: only the seeds that both have are paired": several_seeds,
         f"the runs used {len(codes)} versions of the code: {', '.join(names)}": len(codes) > 1,
         "the code had changes that were not committed": changed,
-        "the evaluation data have no fingerprint: they may differ": runs
-        and not (runs[0].result.protocol or {}).get("data"),
+        "the evaluation data have no fingerprint: they may differ": runs and unknown,
         "these runs have no config: network, schedule and training data may differ": not known,
         f"{repeats} more of the same config and seed are left out": repeats,
         "the pools are of different sizes": len(sizes) > 1,
