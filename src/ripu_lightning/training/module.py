@@ -49,8 +49,8 @@ class SegmentationModule(LightningModule):
     Args:
         network: meets :class:`SegmentationNetwork`.
         losses: loss terms by name and weight.
-        classes: the class map, or class names; their number is the network's. Checkpoints hold the map. Over its subsets
-            evaluation reports further means.
+        classes: the class map, or class names; their number is the network's. Checkpoints hold the map; evaluation
+            reports further means over its subsets.
         optimizer: called with two parameter groups, of the network's backbone and head; None is SGD as published
             (learning rate 2.5e-4, momentum 0.9, weight decay 5e-4).
         lr_scheduler: called with the optimizer and stepped after every step; None is :func:`polynomial_decay` as

@@ -176,7 +176,7 @@ def _group(number: int, members: Sequence[Run], settings: Mapping[int, dict[str,
     protocol = members[0].result.protocol
     common = max((_common(settings[id(run)]) for run in members), key=len)
     network = common.get("network._target_", "unknown").rpartition(".")[2]
-    cautions = _cautions(methods, finished, repeats, bool(common))
+    cautions = _cautions(methods, finished, repeats, any(not key.endswith(".content") for key in common))
     about = f"{protocol_text(protocol, in_full=True)}; network {network}"
     parts = {"classes without truth": _without_truth(members[0]), **(protocol or {"evaluation data": None})}
     common = {**{part.replace("_", " "): str(value) for part, value in parts.items()}, **common}
