@@ -13,7 +13,7 @@ from PIL import Image
 from ripu_lightning import compose, run_experiment
 from ripu_lightning.annotation import AnswersPending
 from ripu_lightning.class_map import ClassMap
-from ripu_lightning.data import FolderDataset
+from ripu_lightning.data import FolderDataset, Streets
 from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
@@ -317,6 +317,20 @@ def test_files_are_read_once_and_hidden_labels_never(here: Path) -> None:
     assert opened(True) == ["images"]
     hidden = Unlabelled(FolderDataset("T", "train", "classes.yaml"))
     assert record_of({"target": hidden}, DataCache(None).digests, True)["target"].labels == {}
+
+
+def test_a_digest_of_everything_that_needs_hidden_labels_is_not_asked_for() -> None:
+    streets = Streets("target", "train", 2, 32, 48)
+    assert record_of({"target": streets}, lambda *_: None, True)["target"].images == {EVERYTHING: streets.content()}
+
+    class Own(Streets):
+        def content(self) -> str:
+            return "read"
+
+    for name, hidden, images in (("target", True, {}), ("target", False, {EVERYTHING: "read"}),
+                                 ("source", True, {EVERYTHING: "read"})):  # fmt: skip
+        own = Own("target", "train", 2, 32, 48)
+        assert record_of({name: own}, lambda *_: None, hidden)[name].images == images
 
 
 def test_data_without_files_are_compared_as_a_whole(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pytorch_lightning import Callback
 from torch.nn.functional import interpolate
 
 import tiny
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import InvalidArgument
 from ripu_lightning.evaluation import Inference
 from ripu_lightning.losses import SourceCrossEntropy, WeightedLosses
@@ -232,3 +233,18 @@ def test_arguments_that_cannot_be(wrong: Callable[[], object], message: str) -> 
     with pytest.raises(InvalidArgument) as error:
         wrong()
     assert str(error.value) == message
+
+
+def test_a_checkpoint_gives_the_class_map_back(tmp_path: Path) -> None:
+    """Also where a module was given names alone: they are what a checkpoint without the map would have."""
+    data, classes = tiny.datamodule(), replace(tiny.CLASSES, ids=((7,), (8, 9), (1,)), subsets={"2": ("tree", "sky")})
+    active = tiny.loop(tmp_path / "labels", data)
+    for given in (classes, list(tiny.CLASSES.names)):
+        trainer = tiny.trainer(tmp_path, active)
+        trainer.strategy.connect(tiny.module(given))
+        trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+        loaded = SegmentationModule.load_from_checkpoint(
+            tmp_path / "a.ckpt", network=tiny.TwoConvs(), losses=tiny.losses(), weights_only=True
+        )
+        assert loaded.class_map == ClassMap.of(given)
+        assert loaded.classes == list(tiny.CLASSES.names)
