@@ -126,7 +126,7 @@ def decode_label(content: bytes, name: str | Path, size: tuple[int, int]) -> UIn
         if (picture.height, picture.width) != size:
             found = f"is {picture.width}x{picture.height}, but its image is {size[1]}x{size[0]}"
             raise UserError(f"{found}; save the answers in the image's size")
-        if picture.mode not in {"L", "P"}:
+        if picture.mode in {"RGB", "RGBA"}:
             raise UserError(f"label has {_channels(picture)}; expected one 8-bit channel of class ids")
 
     labels: UInt8Array = parse_label(content, name, 8, require, ("PNG",)).values.astype(np.uint8, copy=False)
