@@ -8,7 +8,7 @@ import numpy as np
 from ripu_lightning.annotation.annotators import AnswersPending, ImagesById, Query
 from ripu_lightning.annotation.archive import AnswerArchive
 from ripu_lightning.annotation.export import export_round, queried_pixels
-from ripu_lightning.annotation.queries import holds_queries
+from ripu_lightning.annotation.queries import holds_queries, queried_images
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.data.reading import decode_label
 from ripu_lightning.errors import UserError
@@ -22,7 +22,8 @@ class FileAnnotator:
 
     The README.txt of a round's folder explains it to people. Images without such a file are looked for in
     ``<folder>/round_001/answers.zip``. The answers hold the file ids of the data set's class map at the queried
-    pixels; ignored ids mean void.
+    pixels; ignored ids mean void. Where ``round_001``
+    holds other queries, or rejected answers to these, the folder is ``round_001_2``, and so on.
 
     Args:
         dataset: the target's training images; its labels are not read.
@@ -45,21 +46,16 @@ class FileAnnotator:
 
         Raises:
             AnswersPending: a file of answers is missing.
-            UserError: the folder holds the queries of another run, or answers that cannot be read.
+            UserError: answers that cannot be read.
         """
         queries = [query for query in queries if len(query.centres)]
-        folder = self._folder / f"round_{round_number:03d}"
+        folder = self._folder_of(round_number, queries)
         if not folder.is_dir():
             export_round(folder, round_number, queries, self._images)
-        elif not holds_queries(folder / "queries.parquet", queries):
-            raise UserError(
-                f"{folder}: holds the queries of another run; choose another annotation folder or move this one away"
-            )
+        paths, loose, archive = self._locate(folder)
         limits = {query.image_id: _most_bytes(self._images.size(query.image_id)) for query in queries}
-        archive = AnswerArchive(folder / "answers.zip", limits)
-        paths = {query.image_id: folder / "answers" / f"{query.image_id}.png" for query in queries}
-        loose = {image_id for image_id, path in paths.items() if path.is_file()}
-        missing = [image_id for image_id in paths if image_id not in loose and image_id not in archive]
+        ids = [query.image_id for query in queries]
+        missing = [image_id for image_id in ids if image_id not in loose and image_id not in archive]
         if missing:
             regions = sum(len(query.centres) for query in queries)
             raise AnswersPending(
@@ -78,6 +74,36 @@ class FileAnnotator:
             return self._answers(folder, query, str(path), read_bounded(path, limits[image_id]))
 
         return map(read, queries)
+
+    def held(self, round_number: int, queries: Sequence[Query]) -> set[str] | None:
+        """Images whose answers are in the folder that was made for these queries; None where there is none.
+
+        After a roll-back these count, and not what the label store has kept of them: they may have been corrected.
+        """
+        queries = [query for query in queries if len(query.centres)]
+        folder = self._folder_of(round_number, queries)
+        if not folder.is_dir():
+            return None
+        paths, loose, archive = self._locate(folder)
+        return {image_id for image_id in paths if image_id in loose or image_id in archive}
+
+    def _folder_of(self, round_number: int, queries: Sequence[Query]) -> Path:
+        """The folder of these queries, or a new one: other queries of the same round keep theirs."""
+        name, again = f"round_{round_number:03d}", 2
+        folder = self._folder / name
+        while folder.is_dir():
+            file = folder / "queries.parquet"
+            if file.is_file() and holds_queries(file, queries):
+                break
+            folder, again = self._folder / f"{name}_{again}", again + 1
+        return folder
+
+    def _locate(self, folder: Path) -> tuple[dict[str, Path], set[str], AnswerArchive]:
+        """Where each answer of a folder may be, those that are there as a file, and those in the zip."""
+        ids = queried_images(folder / "queries.parquet")
+        archive = AnswerArchive(folder / "answers.zip", {each: _most_bytes(self._images.size(each)) for each in ids})
+        paths = {image_id: folder / "answers" / f"{image_id}.png" for image_id in ids}
+        return paths, {image_id for image_id, path in paths.items() if path.is_file()}, archive
 
     def _answers(self, folder: Path, query: Query, name: str, content: bytes) -> Answers:
         size = self._images.size(query.image_id)
