@@ -237,13 +237,13 @@ def test_without_the_extra(run: Path, tmp_path: Path) -> None:
 
 
 def test_text_that_steers_a_terminal_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with LabelStore.create_or_open(tmp_path, classes=("\x1b[2J", "[red]car[/red]"), images=IMAGES) as store:
+    with LabelStore.create_or_open(tmp_path, classes=("\u202eroad", "[red]car[/red]"), images=IMAGES) as store:
         store.commit([answer("b", 0, [0])], strategy="\x1b]0;x\x07", annotator="a\nb", exclusion=0)
     code, printed, _ = give(capsys, "list", tmp_path)
     assert code == 0
     assert "\x1b" not in printed
     assert "\x07" not in printed
-    assert r"\x1b[2J" in printed
+    assert r"\u202eroad" in printed
     assert "[red]car[/red]" in printed
     assert r"a\nb" in printed
 

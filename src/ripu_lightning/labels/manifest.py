@@ -9,14 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import explained, first_line, replacing, require_plain_file
-from ripu_lightning.labels.answers import NOT_QUERIED
-from ripu_lightning.labels.round import LARGEST, Round, is_sha256
+from ripu_lightning.labels.round import Round
 
 NAME = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 _KEYS = {"format", "classes", "images", "head", "rounds", "sha256"}
+_LONGEST = 2**31  # of an image's sides: the round files hold them in 32 bits
+
+Classes = ClassMap | Sequence[str]
+"""A class map; or the names of its classes, whose file ids are then unknown."""
+Images = Mapping[str, tuple[int, int]]
+"""``(H, W)`` of every image by its id."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,8 @@ class Manifest:
     """Identity of the data, and a tree of rounds: the rounds on the path from its root to the head are active.
 
     Args:
-        classes: class names by index.
-        count: number of images.
-        fingerprint: SHA-256 of the sorted image ids with their sizes, see :func:`fingerprint`.
+        class_map: names, colours and file ids of the classes, by index.
+        images: ``(H, W)`` of every image that may be queried, by its id.
         committed: all rounds ever committed, in the order of their commits; a parent comes before its children.
         head: ``sha256`` of the last active round; None where no round is active.
 
@@ -34,17 +39,15 @@ class Manifest:
         ValueError: the rounds form no such tree, or a value is outside its range.
     """
 
-    classes: tuple[str, ...]
-    count: int
-    fingerprint: str
+    class_map: ClassMap
+    images: Images
     committed: tuple[Round, ...] = ()
     head: str | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.classes) <= NOT_QUERIED:
-            raise ValueError(f"{len(self.classes)} classes; a label store holds 1 to {NOT_QUERIED}")
-        if not 0 <= self.count < LARGEST or not is_sha256(self.fingerprint):
-            raise ValueError(f"impossible images: {self.count!r}, {self.fingerprint!r}")
+        for image_id, size in self.images.items():
+            if not all(0 < side < _LONGEST for side in size):
+                raise ValueError(f"image {image_id!r} has an impossible size {size}")
         numbers: dict[str | None, int] = {None: 0}
         for entry in self.committed:
             if entry.sha256 in numbers:
@@ -108,44 +111,62 @@ class Manifest:
             raise UserError(f"round {to}: {len(found) or 'no'} rounds' ids begin so; ripu-labels list shows them")
         return replace(self, head=found[0])
 
-    def check_classes(self, folder: Path, classes: Sequence[str]) -> None:
-        """Raise ``UserError`` unless the store holds labels of these classes."""
-        given, difference = tuple(classes), f"{len(self.classes)} classes there, {len(classes)} here"
-        if given == self.classes:
-            return
-        if len(given) == len(self.classes):
-            index = next(i for i, name in enumerate(given) if name != self.classes[i])
-            difference = f"class {index} is {self.classes[index]!r} there, {given[index]!r} here"
-        raise UserError(
-            f"label store {folder} was made with other classes ({difference}): choose another output folder"
-        )
+    def check_classes(self, folder: Path, classes: Classes) -> None:
+        """Raise ``UserError`` unless the store holds labels of these classes; their colours may be others.
 
-    def check_images(self, folder: Path, images: Mapping[str, tuple[int, int]]) -> None:
-        """Raise ``UserError`` unless the store holds labels of these images."""
-        if fingerprint(images) != self.fingerprint:
-            sizes = f"{self.count} images there, {len(images)} here"
-            difference = "other image ids or sizes" if len(images) == self.count else sizes
+        Args:
+            folder: of the store, for the error.
+            classes: where they are a class map, its file ids must be those of the store too.
+        """
+        difference = _difference(self.class_map, classes)
+        if difference:
             raise UserError(
-                f"label store {folder} was made with other data ({difference}): choose another output folder"
+                f"label store {folder} was made with other classes ({difference}): give the class map that it was made "
+                "with, or choose another output folder"
+            )
+
+    def check_images(self, folder: Path, images: Images) -> None:
+        """Raise ``UserError`` unless the store holds labels of these images."""
+        difference = _first_difference(self.images, {name: (size[0], size[1]) for name, size in images.items()})
+        if difference:
+            raise UserError(
+                f"label store {folder} was made with other images ({difference}): give the images that it was made "
+                "with, or choose another output folder"
             )
 
 
-def fingerprint(images: Mapping[str, tuple[int, int]]) -> str:
-    """SHA-256 of image ids with their ``(H, W)``, whatever their order.
+def _difference(ours: ClassMap, given: Classes) -> str:
+    """How other classes differ in what makes a label mean something else; empty where they do not."""
+    names = given.names if isinstance(given, ClassMap) else tuple(given)
+    if len(names) != len(ours):
+        return f"{len(ours)} classes there, {len(names)} here"
+    ids = given.ids if isinstance(given, ClassMap) else ours.ids
+    for index, (ours_, theirs) in enumerate(zip(ours.names, names, strict=True)):
+        if ours_ != theirs:
+            return f"class {index} is {ours_!r} there, {theirs!r} here"
+    for name, ours_ids, their_ids in zip(names, ours.ids, ids, strict=True):
+        if set(ours_ids) != set(their_ids):
+            return f"class {name!r} has the file ids {list(ours_ids)} there, {list(their_ids)} here"
+    return ""
 
-    >>> fingerprint({"a": (1, 2), "b": (3, 4)}) == fingerprint({"b": (3, 4), "a": (1, 2)})
-    True
-    """
-    entries = sorted((name, int(height), int(width)) for name, (height, width) in images.items())
-    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+def _first_difference(ours: Images, given: Images) -> str:
+    """The first image that is missing, has another size, or is new; empty where there is none."""
+    for name, (height, width) in ours.items():
+        if name not in given:
+            return f"image {name!r} is missing here"
+        if given[name] != (height, width):
+            return f"image {name!r} is {height} x {width} there, {given[name][0]} x {given[name][1]} here"
+    new = [name for name in given if name not in ours]
+    return f"image {new[0]!r} is not there; {len(new)} new" if new else ""
 
 
 def write_manifest(folder: Path, manifest: Manifest, note: str) -> None:
     """Replace the manifest in ``folder`` atomically; ``note`` ends the line of a ``UserError``."""
     content = {
         "format": FORMAT,
-        "classes": list(manifest.classes),
-        "images": {"count": manifest.count, "sha256": manifest.fingerprint},
+        "classes": manifest.class_map.as_dict(),
+        "images": [[name, *size] for name, size in manifest.images.items()],
         "head": manifest.head,
         "rounds": [asdict(entry) for entry in manifest.committed],
     }
@@ -154,9 +175,7 @@ def write_manifest(folder: Path, manifest: Manifest, note: str) -> None:
         file.write(text.encode())
 
 
-def read_manifest(
-    folder: Path, classes: Sequence[str] | None = None, images: Mapping[str, tuple[int, int]] | None = None
-) -> Manifest:
+def read_manifest(folder: Path, classes: Classes | None = None, images: Images | None = None) -> Manifest:
     """The manifest in ``folder``, known to be that of ``classes`` and ``images`` where these are given.
 
     Raises:
@@ -191,17 +210,36 @@ def _parse(path: Path, content: dict[str, Any]) -> Manifest:
             f"{path}: label store format {given}, this version reads {FORMAT}; use the version of ripu-lightning that "
             "wrote it"
         )
-    if set(content) != _KEYS or set(content["images"]) != {"count", "sha256"}:
+    if set(content) != _KEYS:
         raise ValueError("its keys are not those of a manifest")
     if content.pop("sha256") != _digest(content):
         raise ValueError("its content does not match its SHA-256")
-    classes, images, head = content["classes"], content["images"], content["head"]
-    texts = [*classes, images["sha256"], *([] if head is None else [head])]
-    if type(classes) is not list or type(images["count"]) is not int or any(type(text) is not str for text in texts):
-        raise ValueError("a value is of the wrong type")
-    "".join(texts).encode()  # half a surrogate pair can neither be written nor printed
+    class_map = _parse_classes(content["classes"])
     rounds = tuple(Round(**entry) for entry in content["rounds"])
-    return Manifest(tuple(classes), images["count"], images["sha256"], rounds, head)
+    return Manifest(class_map, _parse_images(content["images"]), rounds, content["head"])
+
+
+def _parse_classes(content: Any) -> ClassMap:
+    try:
+        classes = ClassMap.from_dict(content)
+    except UserError as error:  # such a manifest is damaged as any other
+        raise ValueError(str(error)) from None
+    if classes.as_dict() != content:
+        raise ValueError("its classes have a value of the wrong type")
+    return classes
+
+
+def _parse_images(content: Any) -> dict[str, tuple[int, int]]:
+    if type(content) is not list:
+        raise ValueError("its images are no list")
+    images = {name: (height, width) for name, height, width in content}
+    if len(images) != len(content):
+        raise ValueError("an image is listed twice")
+    for name, size in images.items():
+        if type(name) is not str or any(type(side) is not int for side in size):
+            raise ValueError("an image has a value of the wrong type")
+        name.encode()  # half a surrogate pair can neither be written nor printed
+    return images
 
 
 def _digest(content: Mapping[str, object]) -> str:

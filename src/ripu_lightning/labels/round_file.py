@@ -21,10 +21,8 @@ import pyarrow.parquet as pq
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import explained, first_line, replacing, require_plain_file
 from ripu_lightning.labels.answers import NOT_QUERIED, VOID, Answers, Int64Array, UInt8Array, box_sizes
+from ripu_lightning.labels.manifest import Images
 from ripu_lightning.labels.round import Round
-
-Images = Mapping[str, tuple[int, int]]
-"""``(H, W)`` of every image by its id."""
 
 _CONSTANT = ("strategy", "annotator", "time")
 _SIZE = ("image_height", "image_width")

@@ -20,7 +20,7 @@ def annotate_round(annotator: Annotator, store: LabelStore, strategy: Strategy, 
     try:
         _commit(annotator, store, strategy, queries)
     except AnswersPending as pending:
-        write_queries(_path(store), queries, store.images or {})
+        write_queries(_path(store), queries, store.images)
         return str(pending)
     return None
 
@@ -59,7 +59,7 @@ def _commit(annotator: Annotator, store: LabelStore, strategy: Strategy, queries
 
 
 def _read(path: Path, store: LabelStore) -> list[Query]:
-    return read_queries(path, store.images or {})
+    return read_queries(path, store.images)
 
 
 def _path(store: LabelStore) -> Path:

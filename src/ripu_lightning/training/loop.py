@@ -16,7 +16,7 @@ from ripu_lightning.evaluation.sliding_window import SlidingWindow
 from ripu_lightning.labels import LabelStore, QueriedLabels, Stage
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.training.acquire import gather_queries, select_queries
-from ripu_lightning.training.active_pool import ActivePool, active_pool
+from ripu_lightning.training.active_pool import ActivePool, active_pool, classes_of
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
 from ripu_lightning.training.feasibility import check_pool
 from ripu_lightning.training.history import RoundRecord, log_round
@@ -136,7 +136,7 @@ class ActiveLearningLoop(Callback):
         """
         self._check_pool(pool)
         if (self.folder / MANIFEST).is_file():
-            store = LabelStore.open(self.folder, classes=pool.class_names, images=pool.image_sizes)
+            store = LabelStore.open(self.folder, classes=classes_of(pool), images=pool.image_sizes)
             if answers:
                 check_pending(self.annotator, store)
 
@@ -163,7 +163,7 @@ class ActiveLearningLoop(Callback):
         delay_kill(3 * SEARCH.total_seconds())
         self._check_pool(pool)
         require_dropout(self.strategy, pl_module)
-        classes, images = pool.class_names, pool.image_sizes
+        classes, images = classes_of(pool), pool.image_sizes
         if trainer.is_global_zero:
             self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
             commit_pending(self.annotator, self.store, self.strategy)
