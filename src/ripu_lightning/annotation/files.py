@@ -1,28 +1,32 @@
 """Annotation by files: queries are written into a folder, and people or other programs put the answers there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ripu_lightning.annotation.annotators import AnswersPending, ImagesById, Query
-from ripu_lightning.annotation.archive import AnswerArchive
-from ripu_lightning.annotation.export import export_round, queried_pixels
+from ripu_lightning.annotation.export import export_round
+from ripu_lightning.annotation.names import STATEMENTS
+from ripu_lightning.annotation.painted import NOTHING, AnswerReader, PaintedPixels
 from ripu_lightning.annotation.queries import holds_queries
+from ripu_lightning.annotation.sources import AnswerSources
 from ripu_lightning.data.dataset import SegmentationDataset
-from ripu_lightning.data.reading import decode_label
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_QUERIED, Answers
-from ripu_lightning.labels.masks import box_pixels
-from ripu_lightning.untrusted import read_bounded
+from ripu_lightning.labels.answers import box_sizes
+
+_SHOWN = 5
+"""Files that a line lists."""
 
 
 class FileAnnotator:
     """Writes queries into ``<folder>/round_001/`` and reads ``<folder>/round_001/answers/ID.png``.
 
-    The README.txt of a round's folder explains it to people. Images without such a file are looked for in
-    ``<folder>/round_001/answers.zip``. The answers hold the file ids of the data set's class map at the queried
-    pixels; ignored ids mean void.
+    These files are there from the start, as templates without a label; the README.txt of a round's folder explains
+    them to people. Answers may also be in ``<folder>/round_001/answers.zip``. At the queried pixels they hold the file
+    ids of the data set's class map (ignored ids mean void), or its colours. Pixels that still have the value of the
+    template are waited for.
 
     Args:
         dataset: the target's training images; its labels are not read.
@@ -34,7 +38,6 @@ class FileAnnotator:
 
     def __init__(self, dataset: SegmentationDataset, folder: str | Path) -> None:
         self._images, self._folder = ImagesById("FileAnnotator", dataset), Path(folder)
-        self._lookup = dataset.classes.lookup()
 
     def check(self, image_sizes: Mapping[str, tuple[int, int]], class_names: Sequence[str]) -> None:
         """See :class:`Annotator`."""
@@ -44,59 +47,82 @@ class FileAnnotator:
         """See :class:`Annotator`; each file is opened when its answers are taken.
 
         Raises:
-            AnswersPending: a file of answers is missing.
+            AnswersPending: answers are missing; raised at once where none can be there, else at the end.
             UserError: the folder holds the queries of another run, or answers that cannot be read.
         """
         queries = [query for query in queries if len(query.centres)]
         folder = self._folder / f"round_{round_number:03d}"
         if not folder.is_dir():
             export_round(folder, round_number, queries, self._images)
+            if queries:
+                raise _pending(folder, round_number, queries, {query.image_id: NOTHING for query in queries}, [])
         elif not holds_queries(folder / "queries.parquet", queries):
             raise UserError(
                 f"{folder}: holds the queries of another run; choose another annotation folder or move this one away"
             )
         limits = {query.image_id: _most_bytes(self._images.size(query.image_id)) for query in queries}
-        archive = AnswerArchive(folder / "answers.zip", limits)
-        paths = {query.image_id: folder / "answers" / f"{query.image_id}.png" for query in queries}
-        loose = {image_id for image_id, path in paths.items() if path.is_file()}
-        missing = [image_id for image_id in paths if image_id not in loose and image_id not in archive]
+        others = [image_id for image_id in self._images.dataset.ids if image_id not in limits]
+        return self._read(folder, round_number, queries, AnswerSources(folder, limits, others))
+
+    def _read(
+        self, folder: Path, round_number: int, queries: Sequence[Query], sources: AnswerSources
+    ) -> Iterator[Answers]:
+        reader = AnswerReader(self._images.dataset.classes, str(folder / "README.txt"))
+        missing: dict[str, PaintedPixels] = {}
+        for query in queries:
+            image_id = query.image_id
+            size, painted = self._images.size(image_id), image_id in sources.painted
+            found = reader.read_best(sources.of[image_id], query, size, painted)
+            if found.unpainted:
+                missing[image_id] = found
+            elif not missing:  # else they are only counted
+                yield _answers(query, found)
         if missing:
-            regions = sum(len(query.centres) for query in queries)
-            raise AnswersPending(
-                f"round {round_number} waits for answers: {regions} regions in {len(queries)} images, of which "
-                f"{len(missing)} have no answers yet (the first is {missing[0]}.png); put them into "
-                f"{folder / 'answers'}, see README.txt next to it, and run the same command again"
-            )
+            raise _pending(folder, round_number, queries, missing, sources.strays)
 
-        def read(query: Query) -> Answers:
-            image_id, path = query.image_id, paths[query.image_id]
-            if image_id not in loose:
-                return self._answers(folder, query, archive.name(image_id), archive.read(image_id))
-            # An unpacked archive may hold links to any file of this machine; its owner can link the folder instead.
-            if not path.resolve().is_relative_to((folder / "answers").resolve()):
-                raise UserError(f"{path}: is a link that leads out of {folder / 'answers'}; put the file itself there")
-            return self._answers(folder, query, str(path), read_bounded(path, limits[image_id]))
 
-        return map(read, queries)
+def _answers(query: Query, found: PaintedPixels) -> Answers:
+    values = np.full(int(box_sizes(query.boxes).sum()), NOT_QUERIED, dtype=np.uint8)
+    values[slice(None) if query.inside is None else query.inside] = found.classes
+    return Answers(query.image_id, query.centres, query.boxes, values, query.scores)
 
-    def _answers(self, folder: Path, query: Query, name: str, content: bytes) -> Answers:
-        size = self._images.size(query.image_id)
-        stored, width = decode_label(content, name, size), size[1]
-        found = self._lookup[stored.reshape(-1)]
-        queried = queried_pixels(query, width)
-        if (found[queried] < 0).any():
-            unknown = stored.reshape(-1)[queried[found[queried] < 0]]
-            raise UserError(
-                f"{name}: {unknown.size} queried pixels hold numbers that belong to no class "
-                f"({', '.join(map(str, np.unique(unknown)[:10]))}); use those listed in {folder / 'README.txt'}"
-            )
-        values = found[box_pixels(query.boxes, width)].astype(np.uint8)
-        if query.inside is not None:
-            values[~query.inside] = NOT_QUERIED
-        return Answers(query.image_id, query.centres, query.boxes, values, query.scores)
+
+def _pending(
+    folder: Path, number: int, queries: Sequence[Query], missing: Mapping[str, PaintedPixels], strays: Sequence[str]
+) -> AnswersPending:
+    partial, blank, untouched = list[str](), list[str](), list[str]()
+    for image_id, found in missing.items():
+        share = f"{image_id}.png: {found.unpainted} of {len(found.classes)} queried pixels"
+        if found.blank is not None:
+            blank.append(f"{share} hold {found.blank}")
+        elif found.unpainted < len(found.classes):
+            partial.append(f"{share} are left")
+        else:
+            untouched.append(image_id)
+    parts = []
+    if untouched:
+        parts.append(f"{len(untouched)} have no answers yet (the first is {untouched[0]}.png)")
+    if partial:
+        parts.append(f"{len(partial)} are painted in part ({_shortened(partial)})")
+    if blank:
+        parts.append(
+            f"{len(blank)} look unpainted, for all their other pixels hold the same ({_shortened(blank)}; where that is "
+            f"right, write the image's id into answers/{STATEMENTS})"
+        )
+    unused = f"; files that belong to no queried image: {_shortened(strays)}" if strays else ""
+    regions = sum(len(query.centres) for query in queries)
+    line = (
+        f"round {number} waits for answers: {regions} regions in {len(queries)} images, of which {', '.join(parts)}; "
+        f"put them into {folder / 'answers'}, see README.txt next to it, and run the same command again{unused}"
+    )
+    return AnswersPending(line if line.isprintable() else ascii(line)[1:-1])
+
+
+def _shortened(items: Sequence[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
 
 
 def _most_bytes(size: tuple[int, int]) -> int:
-    """What a PNG of one channel needs where nothing can be compressed, and a megabyte for notes in it."""
+    """What a PNG of eight bytes a pixel needs where nothing can be compressed, and a megabyte for notes in it."""
     height, width = size
-    return height * (width + 1) * 101 // 100 + 2**20
+    return height * (8 * width + 1) * 101 // 100 + 2**20

@@ -14,36 +14,49 @@ from PIL import Image
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import explained, replacing
-from ripu_lightning.labels.answers import NOT_QUERIED, VOID, UInt8Array
+from ripu_lightning.labels.answers import VOID, UInt8Array
 from ripu_lightning.mask_values import Values, file_ids, mark, unlabelled_id, void_id
 
 MaskNumbers = UInt8Array | npt.NDArray[np.uint16]
 _NOTE = "the label store itself is untouched"
 
 
-def mask_numbers(classes: ClassMap, values: Literal["id", "index"]) -> tuple[MaskNumbers, int | None]:
-    """What a store's masks become in a file.
+def write_labels(
+    folder: Path,
+    images: Iterable[str],
+    mask: Callable[[str], UInt8Array],
+    query_round: Callable[[str], npt.NDArray[np.uint16]],
+    classes: ClassMap,
+    values: Literal["id", "index"],
+) -> None:
+    """Write a store's labels of each of ``images`` by :func:`write_masks`.
 
     Args:
+        folder: made if missing.
+        images: image ids.
+        mask: :meth:`LabelStore.mask`.
+        query_round: :meth:`LabelStore.query_round`.
         classes: of the store.
-        values: ``id`` for the class map's file ids, with numbers of their own for void and for unlabelled pixels;
-            ``index`` for class indices, and 255 for both.
-
-    Returns:
-        ``(256,)`` numbers of the class indices, of :data:`NOT_QUERIED` and of :data:`VOID`; and the number of unlabelled
-        pixels, None where void ones share it.
+        values: ``id`` writes the file ids of the classes, :func:`~ripu_lightning.mask_values.void_id` for void pixels
+            and :func:`~ripu_lightning.mask_values.unlabelled_id` for those that were never queried; ``index`` writes
+            class indices, and 255 for both.
 
     Raises:
-        UserError: a class has no file id.
+        UserError: as :func:`write_masks`; or a class has no file id.
     """
-    if values == "index":
-        indices = np.arange(256, dtype=np.uint8)
-        indices[NOT_QUERIED] = VOID
-        return indices, None
-    ids, unlabelled = file_ids(classes), unlabelled_id(classes)
-    table = np.full(256, unlabelled, dtype=ids.dtype)
-    table[: len(ids)], table[VOID] = ids, void_id(classes)
-    return table, unlabelled
+    table: MaskNumbers = np.arange(256, dtype=np.uint8)
+    unlabelled = VOID
+    if values == "id":
+        ids, unlabelled = file_ids(classes), unlabelled_id(classes)
+        table = np.zeros(256, dtype=ids.dtype)
+        table[: len(ids)], table[VOID] = ids, void_id(classes)
+
+    def numbers(image_id: str) -> MaskNumbers:
+        found: MaskNumbers = table[mask(image_id)]
+        found[query_round(image_id) == 0] = unlabelled
+        return found
+
+    write_masks(folder, images, numbers, values, unlabelled if values == "id" else None)
 
 
 def write_masks(

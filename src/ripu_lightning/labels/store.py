@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,8 @@ import numpy.typing as npt
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError, require_integer
 from ripu_lightning.files import FolderLock, explained, require_plain_file, sha256_of
-from ripu_lightning.labels.answers import NOT_QUERIED, Answers, UInt8Array
-from ripu_lightning.labels.export import MaskNumbers, mask_numbers, write_coco, write_masks
+from ripu_lightning.labels.answers import Answers, UInt8Array
+from ripu_lightning.labels.export import write_coco, write_labels
 from ripu_lightning.labels.manifest import NAME, Classes, Images, Manifest, read_manifest, write_manifest
 from ripu_lightning.labels.masks import paint_available, paint_mask, paint_query_round
 from ripu_lightning.labels.round import Round
@@ -191,17 +192,10 @@ class LabelStore:
     ) -> None:
         """Write :meth:`mask` ``(image, through)`` of every queried image as ``<folder>/<image id>.png``.
 
-        See :func:`~ripu_lightning.labels.export.mask_numbers` for ``values``, and
-        :func:`~ripu_lightning.labels.export.write_masks` for the errors.
+        See :func:`~ripu_lightning.labels.export.write_labels` for the numbers in them and the errors.
         """
-        table, unlabelled = mask_numbers(self.class_map, values)
-
-        def numbers(image_id: str) -> MaskNumbers:
-            mask = self.mask(image_id, through)
-            mask[self.query_round(image_id, through) == 0] = NOT_QUERIED
-            return table[mask]
-
-        write_masks(Path(folder), self.queried_images_through(through), numbers, values, unlabelled)
+        mask, query_round = partial(self.mask, through=through), partial(self.query_round, through=through)
+        write_labels(Path(folder), self.queried_images_through(through), mask, query_round, self.class_map, values)
 
     def export_coco(
         self, path: str | os.PathLike[str], through: int | None = None, file_names: Mapping[str, str] | None = None
