@@ -64,7 +64,7 @@ class AnswerArchive:
         image_id = next((found for name in _spellings(member) if (found := names.find(name))), None)
         if image_id is None and is_inside(path.rstrip("/")) and (path.endswith("/") or is_aside(path)):
             return self._add_text(member, PurePosixPath(path).name)
-        if image_id not in limits:
+        if image_id is None or image_id not in limits:
             return "is the answer to no queried image; pack only ID.png or answers/ID.png"
         if image_id in self._members:
             return f"is there twice, also as {self._members[image_id].filename[:200]!r}; pack every image once"

@@ -34,7 +34,8 @@ answers/ID.png    to be painted: {unlabelled} everywhere, which means that nobod
 queries.parquet   the queries for programs, a row a region
 
 Paint or replace answers/ID.png. It has the size of the image and one channel of {bits} bits, and every queried pixel
-holds a number from the list below. The other pixels are not read. Queried pixels that still hold {unlabelled} are waited for.
+holds a number from the list below. The other pixels are not read. Queried pixels that still hold {unlabelled} are
+waited for.
 
 The file may also be a PNG in the colours below (RGB), exactly; black means that nobody has painted. CVAT's export
 "Segmentation mask 1.1" is read as it is, and so is a zip of all files, as answers.zip next to this file.

@@ -47,9 +47,9 @@ class AnswerReader:
     """Reads answers in the file ids of a class map, or in its colours.
 
     A pixel is unpainted if it has the number of unlabelled pixels, as in the templates; the background of CVAT; or,
-    in colours, black that is no class. A file may also have been painted on a new layer, whose 0 or white would pass for
-    a class: where all pixels outside the queries hold one such value (or all pixels, if every one is queried), queried
-    pixels of this value are unpainted too.
+    in colours, black that is no class. A file may also have been painted on a new layer, whose 0 or white would pass
+    for a class: where all pixels outside the queries hold one such value (or all pixels, if every one is queried),
+    queried pixels of this value are unpainted too.
 
     Args:
         classes: the class map.
@@ -104,8 +104,7 @@ class AnswerReader:
     def _is_unlabelled(self, stored: StoredLabel, classes: npt.NDArray[np.int16]) -> Bools:
         """Which pixels ``(n,)`` have the number or colour of unlabelled ones."""
         if not stored.colored:
-            numbers = {self._unlabelled, stored.unlabelled} - {None}
-            return np.isin(stored.values, [number for number in numbers if number is not None])
+            return (stored.values == self._unlabelled) | (stored.values == stored.unlabelled)
         no_class = (classes == IGNORED) | (classes == UNKNOWN)
         void = np.zeros(len(classes), dtype=np.bool_)
         for color in self._classes.ignore_colors:
@@ -138,5 +137,5 @@ def _blank(stored: StoredLabel, queried: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def _equals(stored: StoredLabel, value: npt.NDArray[np.integer]) -> Bools:
-    same = stored.values == value
-    return np.asarray(same.all(axis=-1) if stored.colored else same)
+    same: Bools = np.asarray(stored.values == value)
+    return np.asarray(same.all(axis=-1)) if stored.colored else same

@@ -26,9 +26,9 @@ class SavePredictions(Callback):
         folder: created if missing.
         dataset: the predicted images: gives the classes and the ids.
         form: ``palette`` writes ``<folder>/<image id>.png`` with class indices in 8 bits and the colours of the
-            classes; a ``/`` in an id makes subfolders. ``label_ids`` writes ``<folder>/<last part of the image id>.png``
-            with the data set's own label ids in grey, as the Cityscapes test server expects them; of a class with
-            several ids, the first is written.
+            classes; a ``/`` in an id makes subfolders. ``label_ids`` writes ``<folder>/<last part of the id>.png`` with
+            the data set's own label ids in grey, as the Cityscapes test server expects them; of a class with several
+            ids, the first is written.
 
     Raises:
         InvalidArgument: another form, a class without a label id, or two images that would have one file name.
