@@ -1,7 +1,7 @@
 """What the numbers in a mask file mean: file ids or class indices, and the text in the file that says which."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ def unlabelled_id(classes: ClassMap) -> int:
 
 def is_wide(classes: ClassMap) -> bool:
     """Whether masks in file ids need 16 bits."""
-    return max(unlabelled_id(classes), *(value for values in (*classes.ids, classes.ignore) for value in values)) > 255
+    return any(value > 255 for values in (*classes.ids, classes.ignore, [unlabelled_id(classes)]) for value in values)
 
 
 def void_id(classes: ClassMap) -> int:
@@ -55,7 +55,8 @@ def file_ids(classes: ClassMap) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16
     for name, ids in zip(classes.names, classes.ids, strict=True):
         if not ids:
             raise UserError(f"{classes.source}: class {name!r} has no file id; give it one, or write class indices")
-    return np.array([ids[0] for ids in classes.ids], dtype=np.uint16 if is_wide(classes) else np.uint8)
+    first = np.array([ids[0] for ids in classes.ids])
+    return first.astype(np.uint16) if is_wide(classes) else first.astype(np.uint8)
 
 
 def mark(values: Values, unlabelled: int | None = None) -> PngInfo:
@@ -67,7 +68,7 @@ def mark(values: Values, unlabelled: int | None = None) -> PngInfo:
     return chunks
 
 
-def require_file_ids(text: Mapping[object, object]) -> int | None:
+def require_file_ids(text: Mapping[Any, Any]) -> int | None:
     """The number of unlabelled pixels in a file with these text chunks; None where it does not say.
 
     Raises:

@@ -106,8 +106,8 @@ def _pending(
         parts.append(f"{len(partial)} are painted in part ({_shortened(partial)})")
     if blank:
         parts.append(
-            f"{len(blank)} look unpainted, for all other pixels hold the same ({_shortened(blank)}; where that is right, "
-            f"write the image's id into answers/{STATEMENTS})"
+            f"{len(blank)} look unpainted, for all other pixels hold the same ({_shortened(blank)}; where that is "
+            f"right, write the image's id into answers/{STATEMENTS})"
         )
     unused = f"; files that belong to no queried image: {_shortened(strays)}" if strays else ""
     regions = sum(len(query.centres) for query in queries)

@@ -104,13 +104,16 @@ class AnswerReader:
     def _is_unlabelled(self, stored: StoredLabel, classes: npt.NDArray[np.int16]) -> Bools:
         """Which pixels ``(n,)`` have the number or colour of unlabelled ones."""
         if not stored.colored:
-            return (stored.values == self._unlabelled) | (stored.values == stored.unlabelled)
+            stated = stored.unlabelled
+            same: Bools = np.isin(stored.values, [self._unlabelled, self._unlabelled if stated is None else stated])
+            return same
         no_class = (classes == IGNORED) | (classes == UNKNOWN)
         void = np.zeros(len(classes), dtype=np.bool_)
         for color in self._classes.ignore_colors:
             void |= _equals(stored, np.array(color))
         black, grey = (_equals(stored, np.array([value] * 3)) for value in (0, self._unlabelled))
-        return (no_class & (black | grey)) | ((classes == IGNORED) & ~void)
+        unlabelled: Bools = (no_class & black) | grey | ((classes == IGNORED) & ~void)
+        return unlabelled
 
     def _refuse_unknown(self, source: Source, decoder: LabelDecoder, stored: StoredLabel) -> None:
         held = "have colours" if stored.colored else "hold numbers"
@@ -137,5 +140,5 @@ def _blank(stored: StoredLabel, queried: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def _equals(stored: StoredLabel, value: npt.NDArray[np.integer]) -> Bools:
-    same: Bools = np.asarray(stored.values == value)
-    return np.asarray(same.all(axis=-1)) if stored.colored else same
+    same: Bools = np.asarray(stored.values == value, dtype=np.bool_)
+    return np.asarray(same.all(axis=-1), dtype=np.bool_) if stored.colored else same
