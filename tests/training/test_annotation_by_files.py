@@ -92,6 +92,15 @@ def answer(folder: Path, number: int, again: str = "") -> None:
         Image.fromarray(np.where(np.array(Image.open(path)) == 255, label, 99)).save(folder / "answers" / path.name)
 
 
+def answer_wrongly(folder: Path) -> Path:
+    """Another class at every pixel of image 3 in round 1."""
+    folder, truth = folder / "annotation" / "round_001", tiny.Blocks("target!", 5)
+    asked = np.array(Image.open(folder / "asked" / "target!_3.png")) == 255
+    label = truth.label(truth.ids.index("target!_3"))
+    Image.fromarray(np.where(asked, (label + 1) % 3, 99).astype(np.uint8)).save(folder / "answers" / "target!_3.png")
+    return folder / "answers" / "target!_3.png"
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_in_pieces_equals_the_oracle_in_one_go(tmp_path: Path, choice: str) -> None:
     whole = Run(tmp_path / "oracle", choice, "ground_truth")
@@ -163,8 +172,7 @@ def test_rejected_answers_are_asked_again_and_the_others_are_kept(
     """Image 3 of round 1 was answered wrongly, and the run had ended when somebody saw it."""
     Run(tmp_path).fit()
     answer(tmp_path, 1)
-    (wrong,) = (tmp_path / "annotation" / "round_001" / "answers").glob("*_3.png")
-    Image.fromarray(np.zeros((24, 32), dtype=np.uint8)).save(wrong)
+    wrong = answer_wrongly(tmp_path)
     Run(tmp_path).fit()
     answer(tmp_path, 2)
     Run(tmp_path).fit()
@@ -200,8 +208,7 @@ def test_rejected_answers_are_asked_again_and_the_others_are_kept(
 def test_after_a_roll_back_the_files_count(tmp_path: Path, corrected: bool, capsys: pytest.CaptureFixture[str]) -> None:
     Run(tmp_path).fit()
     answer(tmp_path, 1)
-    (wrong,) = (tmp_path / "annotation" / "round_001" / "answers").glob("*_3.png")
-    Image.fromarray(np.zeros((24, 32), dtype=np.uint8)).save(wrong)
+    wrong = answer_wrongly(tmp_path)
     Run(tmp_path).fit()
     roll_back(tmp_path / "labels", 0)
     (tmp_path / "checkpoints" / "last.ckpt").unlink()
@@ -215,8 +222,8 @@ def test_after_a_roll_back_the_files_count(tmp_path: Path, corrected: bool, caps
     said = capsys.readouterr().out
     found, truth = LabelStore.open(tmp_path / "labels"), tiny.Blocks("target!", 5)
     queried = found.query_round(wrong.stem) == 1
-    expected = truth.label(truth.ids.index(wrong.stem)) if corrected else np.zeros((24, 32), dtype=np.uint8)
-    assert np.array_equal(found.mask(wrong.stem, 1)[queried], expected[queried])
+    expected = truth.label(truth.ids.index(wrong.stem))[queried]
+    assert np.array_equal(found.mask(wrong.stem, 1)[queried], expected if corrected else (expected + 1) % 3)
     assert f"answers that the annotator has of {5 if corrected else 4} images are read again" in said
     assert ("ripu-labels reject" in said) == (not corrected)
 

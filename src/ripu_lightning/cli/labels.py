@@ -86,7 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         dest="kind",
         choices=("png", "coco"),
         required=True,
-        help="png: ID.png an image, class indices, 255 elsewhere; coco: annotations.json (needs the extra coco)",
+        help="png: ID.png for each image; coco: annotations.json (needs the extra coco)",
+    )
+    exporting.add_argument(
+        "--values",
+        choices=("id", "index"),
+        help="of png: file ids of the class map, which can be read as labels and answers (the default); or class "
+        "indices, 255 elsewhere",
     )
     exporting.add_argument("--through", type=int, metavar="N", help="count the rounds 1 to N only")
     merging = add("merge", merge, "the active rounds of several stores as one store")

@@ -2,11 +2,12 @@
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError, require_integer
 from ripu_lightning.files import FolderLock, explained, require_plain_file, sha256_of
 from ripu_lightning.labels.answers import Answers, UInt8Array
-from ripu_lightning.labels.export import write_coco, write_masks
+from ripu_lightning.labels.export import write_coco, write_labels
 from ripu_lightning.labels.manifest import NAME, Classes, Images, Manifest, read_manifest, write_manifest
 from ripu_lightning.labels.masks import paint_available, paint_mask, paint_query_round
 from ripu_lightning.labels.round import Round
@@ -163,9 +164,9 @@ class LabelStore:
         """
         return paint_mask(*self._read(image_id, through))
 
-    def query_round(self, image_id: str) -> npt.NDArray[np.uint16]:
-        """Number of the (last) round that queried each pixel, ``(H, W)``; 0 = never."""
-        return paint_query_round(*self._read(image_id))
+    def query_round(self, image_id: str, through: int | None = None) -> npt.NDArray[np.uint16]:
+        """Number of the (last) round that queried each pixel, ``(H, W)``; 0 = never. See :meth:`mask`."""
+        return paint_query_round(*self._read(image_id, through))
 
     def available(self, image_id: str) -> npt.NDArray[np.bool_]:
         """Whether each pixel ``(H, W)`` may be selected: never queried, in no exclusion square of an earlier query."""
@@ -186,22 +187,24 @@ class LabelStore:
         return found
 
     def export_png(
-        self, folder: str | os.PathLike[str], palette: UInt8Array | None = None, through: int | None = None
+        self, folder: str | os.PathLike[str], values: Literal["id", "index"] = "id", through: int | None = None
     ) -> None:
         """Write :meth:`mask` ``(image, through)`` of every queried image as ``<folder>/<image id>.png``.
 
-        See :func:`~ripu_lightning.labels.export.write_masks` for the palette and the errors.
+        See :func:`~ripu_lightning.labels.export.write_labels` for the numbers in them and the errors.
         """
-        images = self.queried_images_through(through)
-        write_masks(Path(folder), images, lambda image_id: self.mask(image_id, through), palette)
+        mask, query_round = partial(self.mask, through=through), partial(self.query_round, through=through)
+        write_labels(Path(folder), self.queried_images_through(through), mask, query_round, self.class_map, values)
 
-    def export_coco(self, path: str | os.PathLike[str], through: int | None = None) -> None:
+    def export_coco(
+        self, path: str | os.PathLike[str], through: int | None = None, file_names: Mapping[str, str] | None = None
+    ) -> None:
         """Write :meth:`mask` ``(image, through)`` of every queried image into one COCO file.
 
         See :func:`~ripu_lightning.labels.export.write_coco` for its content and the errors.
         """
         masks = ((image_id, self.mask(image_id, through)) for image_id in self.queried_images_through(through))
-        write_coco(Path(path), self.classes, masks)
+        write_coco(Path(path), self.classes, masks, file_names)
 
     def commit(self, answers: Iterable[Answers], *, strategy: str, annotator: str, exclusion: int) -> Round:
         """Write the next round, wholly or not at all.
