@@ -32,11 +32,13 @@ class StoredLabel:
         values: ids ``(...)`` uint8 or uint16, indices of a palette ``(...)`` uint8, or colours ``(..., 3)`` uint8.
         palette: the colours ``(N, 3)`` uint8 of the indices; None where there are none.
         colored: whether the values are colours.
+        unlabelled: the id of pixels that nobody labelled, if the file says so.
     """
 
     values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     palette: UInt8Array | None = None
     colored: bool = False
+    unlabelled: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -157,6 +159,8 @@ class LabelDecoder:
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
         table = self._lookup if stored.palette is None else self._table(stored.values, stored.palette, name)
+        if stored.unlabelled is not None and stored.unlabelled < len(table):
+            table = self._with_unlabelled(table, stored.unlabelled, name)
         # For 8 bits, a fifth of NumPy's time.
         eight = stored.values.dtype == np.uint8 and stored.values.ndim == 2 and stored.values.size > 0
         return np.asarray(cv2.LUT(stored.values, table[:256]) if eight else table[stored.values])
@@ -200,6 +204,17 @@ class LabelDecoder:
                 f"{self._classes.source}, or save the label without palette, as ids or as RGB"
             )
         return self._lookup
+
+    def _with_unlabelled(self, table: Int16Array, number: int, name: str | Path) -> Int16Array:
+        """The table for a file that says that ``number`` is no label."""
+        if table[number] not in (IGNORED, UNKNOWN):
+            raise UserError(
+                f"{name}: says that {number} means unlabelled, but it is the id of {self._named(table[number])}; the "
+                f"file was written with another class map than {self.source}: use that one, or export the labels again"
+            )
+        table = table.copy()
+        table[number] = IGNORED
+        return table
 
     def _named(self, index: int) -> str:
         return "what is ignored" if index == IGNORED else self._classes.names[index]

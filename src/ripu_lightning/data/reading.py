@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ripu_lightning.data import orientation
 from ripu_lightning.data.color_masks import StoredLabel
 from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.errors import UserError
+from ripu_lightning.mask_values import require_file_ids
 from ripu_lightning.untrusted import read_bounded
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -103,33 +105,35 @@ def parse_label(
     def read(picture: ImageFile) -> StoredLabel:
         stored = StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if bits == 16 else _stored(picture)
         _require_upright(orientation.after_decoding(picture))
-        return stored
+        return replace(stored, unlabelled=require_file_ids(picture.info))
 
     label: StoredLabel = _decode(content, name, require_all, read, formats)
     return label
 
 
-def decode_label(content: bytes, name: str | Path, size: tuple[int, int]) -> UInt8Array:
-    """Stored ids ``(H, W)`` uint8 of a PNG, decoded only if its header says ``size`` ``(H, W)``.
+def decode_label(content: bytes, name: str | Path, size: tuple[int, int], wide: bool = False) -> StoredLabel:
+    """Stored ids or colours of a PNG of answers, decoded only if its header says ``size`` ``(H, W)``.
 
     Args:
         content: of the file.
         name: what an error names.
         size: the expected size.
+        wide: whether ids may have 16 bits.
 
     Raises:
-        UserError: another size, or not a complete PNG of one 8-bit channel.
+        UserError: another size, or not a complete PNG of that kind.
     """
+    with _open(BytesIO(content), name, ("PNG",)) as opened:
+        bits = 16 if wide and _is_16_bit(opened) else 8
 
     def require(picture: ImageFile) -> None:
         if (picture.height, picture.width) != size:
             found = f"is {picture.width}x{picture.height}, but its image is {size[1]}x{size[0]}"
             raise UserError(f"{found}; save the answers in the image's size")
-        if picture.mode in {"RGB", "RGBA"}:
-            raise UserError(f"label has {_channels(picture)}; expected one 8-bit channel of class ids")
+        if _is_16_bit(picture) and not wide:
+            raise UserError("is 16-bit or wider, but no id of the class map is above 255; save it with 8 bits")
 
-    labels: UInt8Array = parse_label(content, name, 8, require, ("PNG",)).values.astype(np.uint8, copy=False)
-    return labels
+    return parse_label(content, name, bits, require, ("PNG",))
 
 
 def read_size(path: Path) -> tuple[int, int]:
