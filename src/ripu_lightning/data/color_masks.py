@@ -209,8 +209,8 @@ class LabelDecoder:
         """The table for a file that says that ``number`` is no label."""
         if table[number] not in (IGNORED, UNKNOWN):
             raise UserError(
-                f"{name}: says that {number} means unlabelled, but it is the id of {self._named(table[number])}; the "
-                f"file was written with another class map than {self.source}: use that one, or export the labels again"
+                f"{name}: says that {number} means unlabelled, but it is the id of {self._named(table[number])}; it was "
+                f"written with another class map than {self._classes.source}: use that one, or export the labels again"
             )
         table = table.copy()
         table[number] = IGNORED
