@@ -46,6 +46,9 @@ class FolderDataset(SegmentationDataset):
         UserError: no such folder or class map, no images, an image without label or a label without image.
     """
 
+    config_key: str = ""
+    """Where a config describes it, such as ``data.source``; errors name its keys."""
+
     def __init__(
         self,
         root: str,
@@ -85,6 +88,7 @@ class FolderDataset(SegmentationDataset):
         self.ids = [image_id for image_id in self._images if image_id in self._labels or not self.has_labels]
         if not self.ids:
             raise UserError(f"{root}: no image has a label; {self.orphans[0]}")
+        self._other_suffixes = self.layout.left_out(self._images, self._labels)
         self._fingerprint: str | None = None
         self._content: str | None = None
         self._skipped: list[str] = []
@@ -97,7 +101,7 @@ class FolderDataset(SegmentationDataset):
 
     def image(self, index: int) -> UInt8Array:
         """RGB image ``(H, W, 3)`` uint8. Raises UserError if the file is no readable 8-bit RGB image."""
-        return read_image(self.files(index)[0], convert=self._convert == "rgb")
+        return read_image(self.files(index)[0], convert=self._convert == "rgb", key=self._key("convert"))
 
     def label(self, index: int) -> UInt8Array:
         """Truth ``(H, W)`` uint8. Raises UserError if there is none, or it does not fit the image or the class map."""
@@ -108,7 +112,7 @@ class FolderDataset(SegmentationDataset):
         if stored.shape != size and self._mismatch != "resize":
             raise UserError(
                 f"{path}: label is {stored.shape[1]}x{stored.shape[0]}, but its image {image.name} is "
-                f"{size[1]}x{size[0]}; give both one size, or set mismatch to resize or skip"
+                f"{size[1]}x{size[0]}; give both one size, or set {self._key('mismatch')}=resize or skip"
             )
         mapped = self._map(stored, path)
         return mapped if mapped.shape == size else resize_mask(mapped, size)
@@ -162,6 +166,9 @@ class FolderDataset(SegmentationDataset):
             )
         return lines
 
+    def _key(self, argument: str) -> str:
+        return f"{self.config_key}.{argument}" if self.config_key else argument
+
     def _meaning(self) -> tuple[object, ...]:
         """What decides, next to the files, which pixels are read."""
         return (self.classes.as_dict(), self._label_map, self._label_bits, self._mismatch, self._convert)
@@ -196,7 +203,7 @@ class FolderDataset(SegmentationDataset):
         return [image_id for image_id, flag in zip(self.ids, flags, strict=True) if flag]
 
     def _left_out(self) -> list[str]:
-        lines = []
+        lines = [*self._other_suffixes]
         if self.orphans:
             lines.append(
                 f"{self.layout.root}: {len(self.orphans)} files without partner are left out; {self.orphans[0]}"

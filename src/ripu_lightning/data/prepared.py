@@ -169,9 +169,7 @@ class PreparedFolder:
         try:
             buffer = io.BytesIO()
             array = _resized(self._dataset, self._kind, index, self._size)
-            says = (
-                mark("index") if self._kind == "labels" else None
-            )  # should somebody take them for labels of a data set
+            says = mark("index") if self._kind == "labels" else None  # no labels of a data set
             Image.fromarray(array).save(buffer, "PNG", compress_level=1, pnginfo=says)  # read more often than written
             write_complete(self._path(index), buffer.getvalue())
         except UserError as error:
