@@ -47,9 +47,9 @@ class AnswerReader:
     """Reads answers in the file ids of a class map, or in its colours.
 
     A pixel is unpainted if it is transparent, or has the number of unlabelled pixels, as in the templates; in colours,
-    if it is the background of CVAT, or black that is no class. A file may also have been painted on a new layer, whose 0 or white would pass
-    for a class: where all pixels outside the queries hold one such value (or all pixels, if every one is queried),
-    queried pixels of this value are unpainted too.
+    if it is the background of CVAT, or black that is no class. A file may also have been painted on a new layer, whose
+    0 or white would pass for a class: where all pixels outside the queries hold one such value (or all pixels, if every
+    one is queried), queried pixels of this value are unpainted too.
 
     Args:
         classes: the class map.
