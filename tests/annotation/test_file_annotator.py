@@ -1,6 +1,7 @@
 """Annotation by files against the oracle: what is exported, what is read back, and what is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,13 +202,24 @@ def test_an_export_that_was_cut_short_is_redone(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("asked/*/*.png"))) == 2
 
 
-def test_queries_of_another_run_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnswersPending):
-        FileAnnotator(Towns(), tmp_path).annotate(1, queries("square"))
-    write_answers(tmp_path / "round_001", queries("square"))
-    with pytest.raises(UserError, match=r"round_001: holds the queries of another run; .*annotation folder") as error:
-        FileAnnotator(Towns(), tmp_path).annotate(1, queries("pixel"))
-    assert not isinstance(error.value, AnswersPending)
+def test_other_queries_of_a_round_and_rejected_answers_have_folders_of_their_own(tmp_path: Path) -> None:
+    annotator, first, others = FileAnnotator(Towns(), tmp_path), queries("square"), queries("pixel")
+    again = [replace(first[0], rejected=1), first[1]]
+    for number, given in ((1, first), (2, others), (3, again)):
+        folder = tmp_path / ("round_001" if number == 1 else f"round_001_{number}")
+        assert annotator.held(1, given) is None
+        with pytest.raises(AnswersPending, match=f"put them into {folder / 'answers'}, "):
+            annotator.annotate(1, given)
+        write_answers(folder, given[:1])
+        assert annotator.held(1, given) == {"x/0"}
+        write_answers(folder, given)
+        assert annotator.held(1, given) == {"x/0", "y/2"}
+        assert [each.values.tolist() for each in annotator.annotate(1, given)] == [
+            each.values.tolist() for each in GroundTruth(Towns()).annotate(1, given)
+        ]
+    assert annotator.held(1, first[1:]) == {"y/2"}  # also some of the images alone
+    assert len(list(annotator.annotate(1, first[1:]))) == 1
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_folder_that_was_lost_is_written_again(tmp_path: Path) -> None:

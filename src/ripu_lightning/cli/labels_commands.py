@@ -13,6 +13,7 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_QUERIED, VOID, LabelStore, Round
 from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_back, verify_store
 from ripu_lightning.labels.manifest import NAME
+from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.labels.round_file import RoundFile
 from ripu_lightning.mask_values import unlabelled_id, void_id
 from ripu_lightning.untrusted import read_config
@@ -46,10 +47,33 @@ def rollback(store: Path, to: str) -> int:
     folder, console = _folder(store), _console()
     roll_back(folder, to)
     opened = LabelStore.salvage(folder)
-    last = f"rounds 1 to {len(opened.rounds)} ({opened.rounds[-1].id})" if opened.rounds else "no rounds"
-    _say(console, f"active: {last}, {opened.pixels:,} pixels; inactive: {len(opened.inactive)} rounds")
+    _say_active(opened, console)
     _name_damaged([opened], console)
     return 0  # the pointer was moved as requested
+
+
+def reject(store: Path, to: str, images: Sequence[str], queries: Sequence[int]) -> int:
+    """``reject``: what was rejected, which rounds are active, and what the run does next."""
+    folder, console = _folder(store), _console()
+    done = reject_answers(folder, to, images, queries)
+    also = f", and their copies in {done.copies} other rounds" if done.copies else ""
+    _say(
+        console,
+        f"rejected: {done.queries:,} answers about {done.images:,} images in round {done.round.number} "
+        f"({done.round.id}){also}",
+    )
+    _say_active(LabelStore.salvage(folder), console)
+    if done.again:
+        checkpoint = store / "checkpoints" / "last.ckpt"
+        _say(
+            console,
+            f"start the run again: it queries them again and keeps the other answers of round {done.again.number}. "
+            f"Remove {checkpoint if checkpoint.is_file() else 'its last checkpoint'} where that was trained on the "
+            "rejected answers; the run then trains again on the labels in this store",
+        )
+    for line in done.damaged:
+        _say(console, f"not searched for copies: {line}")
+    return int(bool(done.damaged))
 
 
 def export(store: Path, folder: Path, kind: str, values: Literal["id", "index"] | None, through: int | None) -> int:
@@ -91,6 +115,11 @@ def _folder(path: Path) -> Path:
     return inside if not (path / NAME).is_file() and (inside / NAME).is_file() else path
 
 
+def _say_active(store: LabelStore, console: Console) -> None:
+    last = f"rounds 1 to {len(store.rounds)} ({store.rounds[-1].id})" if store.rounds else "no rounds"
+    _say(console, f"active: {last}, {store.pixels:,} pixels; inactive: {len(store.inactive)} rounds")
+
+
 def _file_names(store: LabelStore) -> tuple[dict[str, str], str]:
     """Image id -> path of its file, as far as the store's run says where its images are; and what was found out."""
     from ripu_lightning.data.layout import Layout  # with torch, which takes seconds
@@ -128,7 +157,10 @@ def _print_rounds(store: LabelStore, console: Console) -> None:
     table.add_section()
     opened = dict(store.open_inactive())
     for entry in store.inactive:
-        table.add_row(*_row(entry, opened.get(entry), "inactive" if entry in opened else "inactive, damaged"))
+        state = "inactive" if entry in opened else "inactive, damaged"
+        if entry.sha256 in store.manifest.rejected:
+            state += ", answers rejected"
+        table.add_row(*_row(entry, opened.get(entry), state))
     console.print(table)
 
 

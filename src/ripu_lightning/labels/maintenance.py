@@ -46,7 +46,7 @@ def merge_stores(stores: Sequence[LabelStore], into: Path) -> tuple[Manifest, in
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     try:
-        merged = replace(first, committed=(), head=None)
+        merged = Manifest(first.class_map, first.images)
         seen: set[str] = set()
         for store in stores:
             for entry in store.rounds:

@@ -4,10 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
@@ -16,13 +19,15 @@ from ripu_lightning.labels.round import Round
 
 NAME = "manifest.json"
 FORMAT = 3
-_KEYS = {"format", "classes", "images", "head", "rounds", "sha256"}
+_KEYS = {"format", "classes", "images", "head", "rounds", "rejected", "sha256"}
 _LONGEST = 2**31  # of an image's sides: the round files hold them in 32 bits
 
 Classes = ClassMap | Sequence[str]
 """A class map; or the names of its classes, whose file ids are then unknown."""
 Images = Mapping[str, tuple[int, int]]
 """``(H, W)`` of every image by its id."""
+Rejected = Mapping[str, Mapping[str, tuple[int, ...]]]
+"""``sha256`` of a round -> id of an image -> numbers of its rejected queries, from 1; () where all are."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Manifest:
         images: ``(H, W)`` of every image that may be queried, by its id.
         committed: all rounds ever committed, in the order of their commits; a parent comes before its children.
         head: ``sha256`` of the last active round; None where no round is active.
+        rejected: answers that are never used again, all of inactive rounds.
 
     Raises:
         ValueError: the rounds form no such tree, or a value is outside its range.
@@ -43,6 +49,7 @@ class Manifest:
     images: Images
     committed: tuple[Round, ...] = ()
     head: str | None = None
+    rejected: Rejected = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for image_id, size in self.images.items():
@@ -59,6 +66,10 @@ class Manifest:
             raise ValueError("two rounds share a file")
         if self.head not in numbers:
             raise ValueError(f"its head {self.head!r} is no round")
+        if not {entry.sha256 for entry in self.inactive} >= self.rejected.keys():
+            raise ValueError("it has rejected answers of an active round, or of none")
+        if any(min(numbers, default=1) < 1 for images in self.rejected.values() for numbers in images.values()):
+            raise ValueError("a rejected query has an impossible number")
 
     @cached_property
     def rounds(self) -> tuple[Round, ...]:
@@ -95,6 +106,22 @@ class Manifest:
             to: number of an active round (0 for none), or the first 6 or more digits of any round's ``sha256``.
 
         Raises:
+            UserError: no such round, or more than one, or answers of it or of a round before it were rejected.
+        """
+        entry = self.find(to)
+        chain = replace(self, head=entry.sha256 if entry else None, rejected={})
+        for active in chain.rounds:
+            if active.sha256 in self.rejected:
+                raise UserError(
+                    f"round {active.number} ({active.id}): answers of it were rejected, so that it cannot be active "
+                    "again; start the run, which queries them again"
+                )
+        return replace(chain, rejected=self.rejected)
+
+    def find(self, to: int | str) -> Round | None:
+        """A round by the number of an active one (0: None), or by the first 6 or more digits of its ``sha256``.
+
+        Raises:
             UserError: no such round, or more than one.
         """
         if isinstance(to, int) or re.fullmatch(r"[0-9]{1,5}", to):
@@ -103,13 +130,39 @@ class Manifest:
                     f"round {to}: the active rounds are numbered 0 (none) to {len(self.rounds)}; give another round by "
                     "the first 6 digits of its id, which ripu-labels list shows"
                 )
-            return replace(self, head=self.rounds[int(to) - 1].sha256 if int(to) else None)
+            return self.rounds[int(to) - 1] if int(to) else None
         if not re.fullmatch(r"[0-9a-f]{6,64}", to):
             raise UserError(f"round {to!r}: expected a round's number, or the first 6 or more digits of its id")
-        found = [entry.sha256 for entry in self.committed if entry.sha256.startswith(to)]
+        found = [entry for entry in self.committed if entry.sha256.startswith(to)]
         if len(found) != 1:
             raise UserError(f"round {to}: {len(found) or 'no'} rounds' ids begin so; ripu-labels list shows them")
-        return replace(self, head=found[0])
+        return found[0]
+
+    def rejected_rows(self, entry: Round, image_id: str, count: int) -> npt.NDArray[np.bool_]:
+        """Which of the ``count`` answers of a round about one image were rejected, ``(count,)``."""
+        numbers = self.rejected.get(entry.sha256, {}).get(image_id)
+        if numbers is None:
+            return np.zeros(count, dtype=np.bool_)
+        return np.isin(np.arange(1, count + 1), numbers) if numbers else np.ones(count, dtype=np.bool_)
+
+    def rejecting(self, rejected: Rejected) -> "Manifest":
+        """These answers rejected too; the head moves before the first active round that holds one of them."""
+        merged = {sha256: dict(images) for sha256, images in self.rejected.items()}
+        for sha256, images in rejected.items():
+            known = merged.setdefault(sha256, {})
+            for image_id, numbers in images.items():
+                before = known.get(image_id, numbers)
+                known[image_id] = tuple(sorted({*before, *numbers})) if before and numbers else ()
+        first = next((entry for entry in self.rounds if entry.sha256 in rejected), None)
+        return replace(self, head=first.parent if first else self.head, rejected=merged)
+
+    def pending_file(self) -> str:
+        """The name of the next round's queries while they wait for answers.
+
+        It says which round they follow: after a roll-back they would belong to another history.
+        """
+        after = f"_after_{self.rounds[-1].id}" if self.rounds else ""
+        return f"pending_{len(self.rounds) + 1:03d}{after}.parquet"
 
     def check_classes(self, folder: Path, classes: Classes) -> None:
         """Raise ``UserError`` unless the store holds labels of these classes; their colours may be others.
@@ -169,6 +222,10 @@ def write_manifest(folder: Path, manifest: Manifest, note: str) -> None:
         "images": [[name, *size] for name, size in manifest.images.items()],
         "head": manifest.head,
         "rounds": [asdict(entry) for entry in manifest.committed],
+        "rejected": {
+            sha256: {image_id: list(numbers) for image_id, numbers in images.items()}
+            for sha256, images in manifest.rejected.items()
+        },
     }
     text = json.dumps({**content, "sha256": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
     with replacing(folder / NAME, note) as file, explained(folder / NAME, note):
@@ -216,7 +273,8 @@ def _parse(path: Path, content: dict[str, Any]) -> Manifest:
         raise ValueError("its content does not match its SHA-256")
     class_map = _parse_classes(content["classes"])
     rounds = tuple(Round(**entry) for entry in content["rounds"])
-    return Manifest(class_map, _parse_images(content["images"]), rounds, content["head"])
+    images, rejected = _parse_images(content["images"]), _parse_rejected(content["rejected"])
+    return Manifest(class_map, images, rounds, content["head"], rejected)
 
 
 def _parse_classes(content: Any) -> ClassMap:
@@ -240,6 +298,15 @@ def _parse_images(content: Any) -> dict[str, tuple[int, int]]:
             raise ValueError("an image has a value of the wrong type")
         name.encode()  # half a surrogate pair can neither be written nor printed
     return images
+
+
+def _parse_rejected(content: Any) -> Rejected:
+    rejected = {
+        sha256: {image_id: tuple(numbers) for image_id, numbers in images.items()} for sha256, images in content.items()
+    }
+    if any(type(n) is not int for images in rejected.values() for numbers in images.values() for n in numbers):
+        raise ValueError("a rejected query has a number of the wrong type")
+    return rejected
 
 
 def _digest(content: Mapping[str, object]) -> str:

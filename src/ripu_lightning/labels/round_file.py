@@ -54,7 +54,13 @@ _KEPT = 64 << 20  # bytes of decoded row groups
 
 
 def write_round(
-    path: Path, answers: Iterable[Answers], images: Images, classes: int, note: str, about: Mapping[str, str] | None
+    path: Path,
+    answers: Iterable[Answers],
+    images: Images,
+    classes: int,
+    note: str,
+    about: Mapping[str, str] | None,
+    token: str = "",
 ) -> tuple[int, int, int]:
     """Write a round's file, wholly or not at all; returns its numbers of queries, pixels and void pixels.
 
@@ -65,13 +71,14 @@ def write_round(
         classes: number of classes.
         note: ends the line of a ``UserError``.
         about: the round's ``strategy``, ``annotator`` and ``time``; None for queries that wait for answers.
+        token: what to write about such queries, see :attr:`RoundFile.token`.
 
     Raises:
         ValueError: answers that do not fit; the line names the image.
         UserError: the file cannot be written. Whatever ``answers`` raises passes through.
     """
     # Every round has a SHA-256 of its own, even empty ones.
-    token = "" if about is None else secrets.token_hex(16)
+    token = token if about is None else secrets.token_hex(16)
     total = np.zeros(3, dtype=np.int64)
     with replacing(path, note) as file:
         with explained(path, note):
@@ -249,6 +256,12 @@ class RoundFile:
     def images(self) -> list[str]:
         """Ids of the images with at least one query, in the order of the file."""
         return list(self._places)
+
+    @property
+    def token(self) -> str:
+        """The text in the footer: of a round a random number, of queries what their writer gave."""
+        with readable(self._path, self._fix):
+            return (self._footer.metadata or {}).get(b"round", b"").decode()  # type: ignore[no-any-return]
 
     def read(self, image_id: str) -> tuple[Answers, tuple[int, int]] | None:
         """A copy of the answers about one image, and its ``(H, W)``; None where there are none."""

@@ -4,7 +4,6 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -47,7 +46,7 @@ class LabelStore:
         self.folder, self.images = folder, dict(images or manifest.images)
         self._lock, self._tolerant, self._cache = lock, tolerant, GroupCache()
         self.damaged: dict[int, str] = {}
-        self.manifest = replace(manifest, committed=(), head=None)
+        self.manifest = Manifest(manifest.class_map, manifest.images)
         self._files: tuple[RoundFile | None, ...] = ()  # None where it is damaged
         self._adopt(manifest)
 

@@ -90,6 +90,7 @@ class ActiveLearningLoop(Callback):
             str
         ] = []  # SHA-256 of the rounds that were active when the checkpoint was written
         self._checkpoint_step = 0
+        self._checkpoint_path: str | Path | None = None
         self._warned = False
         self._store: LabelStore | None = None
         self._ranks: Ranks | None = None
@@ -173,7 +174,7 @@ class ActiveLearningLoop(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note the checkpoint's step; the active labels decide how many loaders there are, so their states go."""
-        self._checkpoint_step = int(checkpoint["global_step"])
+        self._checkpoint_step, self._checkpoint_path = int(checkpoint["global_step"]), trainer.ckpt_path
         drop_loader_states(checkpoint)
         check_accumulation(trainer, self.schedule, checkpoint)
         if self._checkpoint_step in {stop for _, stop in self.schedule.spans}:
@@ -321,7 +322,7 @@ class ActiveLearningLoop(Callback):
         if len(active) >= trained_on and active[: len(expected)] == expected:
             return
         found = "other rounds than those" if len(active) >= trained_on else f"{len(active)} of the {trained_on} rounds"
-        raise UserError(
-            f"{self.folder}: {found} that the checkpoint was trained on are active; activate them again "
-            f"(ripu-labels rollback {self.folder} ID), or remove the checkpoint to train again on these labels"
-        )
+        fix = f"remove {self._checkpoint_path or 'the checkpoint'} to train again on these labels"
+        if self.store.manifest.rejected.keys().isdisjoint(expected):  # those with rejected answers stay inactive
+            fix = f"activate them again (ripu-labels rollback {self.folder} ID), or {fix}"
+        raise UserError(f"{self.folder}: {found} that the checkpoint was trained on are active; {fix}")
