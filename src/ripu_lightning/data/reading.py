@@ -82,6 +82,7 @@ def parse_label(
     bits: int,
     require: Callable[[ImageFile], None] = lambda _: None,
     formats: tuple[str, ...] = FORMATS,
+    layer: bool = False,
 ) -> StoredLabel:
     """Stored ids or colours from the content of a label file, see :func:`read_label`.
 
@@ -91,6 +92,7 @@ def parse_label(
         bits: of an id, 8 or 16.
         require: raises UserError for a picture that is not to be decoded.
         formats: of :data:`FORMATS`.
+        layer: whether pixels may be transparent.
 
     Raises:
         UserError: not a complete file of that kind.
@@ -103,7 +105,8 @@ def parse_label(
             _require_upright(orientation.stated(picture))
 
     def read(picture: ImageFile) -> StoredLabel:
-        stored = StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if bits == 16 else _stored(picture)
+        wide = bits == 16
+        stored = StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if wide else _stored(picture, layer)
         _require_upright(orientation.after_decoding(picture))
         return replace(stored, unlabelled=require_file_ids(picture.info))
 
@@ -133,7 +136,7 @@ def decode_label(content: bytes, name: str | Path, size: tuple[int, int], wide: 
         if _is_16_bit(picture) and not wide:
             raise UserError("is 16-bit or wider, but no id of the class map is above 255; save it with 8 bits")
 
-    return parse_label(content, name, bits, require, ("PNG",))
+    return parse_label(content, name, bits, require, ("PNG",), layer=True)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -163,17 +166,18 @@ def unreadable(name: str | Path, error: Exception, formats: tuple[str, ...] = FO
     return UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it")
 
 
-def _stored(picture: ImageFile) -> StoredLabel:
-    pixels = np.array(picture, dtype=np.uint8)
+def _stored(picture: ImageFile, layer: bool) -> StoredLabel:
+    pixels, hidden = np.array(picture, dtype=np.uint8), None
     if picture.mode in {"LA", "RGBA"}:
-        hidden = int((pixels[..., -1] != 255).sum())
-        if hidden:
-            raise UserError(f"{hidden} pixels of the label are transparent; save it without an alpha channel")
+        hidden = pixels[..., -1] == 0
+        refused = int(((pixels[..., -1] != 255) & ~(hidden & layer)).sum())
+        if refused:
+            raise UserError(f"{refused} pixels of the label are transparent; save it without an alpha channel")
         pixels = pixels[..., 0] if picture.mode == "LA" else pixels[..., :3]
     if picture.mode == "P":
         palette = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
         return StoredLabel(pixels, palette)
-    return StoredLabel(np.ascontiguousarray(pixels), colored=pixels.ndim == 3)
+    return StoredLabel(np.ascontiguousarray(pixels), colored=pixels.ndim == 3, hidden=hidden)
 
 
 def _content(path: Path) -> bytes:
