@@ -7,7 +7,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ripu_lightning.cli.app import run
-from ripu_lightning.cli.child_process import quoted, start_child
+from ripu_lightning.cli.child_process import start_child
+from ripu_lightning.cli.overrides import quoted
 from ripu_lightning.errors import UserError
 
 RUN_OF_OURS = {"WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"}
