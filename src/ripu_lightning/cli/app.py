@@ -105,7 +105,9 @@ def _check_overrides(config_name: str) -> None:
     arguments, unknown = get_args_parser().parse_known_args()
     if unknown:
         key, _, value = unknown[0].lstrip("-").partition("=")
-        raise UserError(f"{unknown[0]}: no such option; keys have no dashes: {key}={value or 'VALUE'} (--help lists them)")
+        raise UserError(
+            f"{unknown[0]}: no such option; keys have no dashes: {key}={value or 'VALUE'} (--help lists them)"
+        )
     if not (arguments.help or arguments.hydra_help or arguments.config_path):
         load(config_loader(arguments.config_dir), arguments.config_name or config_name, arguments.overrides, sweep=True)
 

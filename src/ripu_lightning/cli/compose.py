@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ripu_lightning.cli.overrides import is_text, keep_text, require_value, why_ambiguous, why_unreadable
+from ripu_lightning.cli.overrides import is_text, keep_text, refuse_value, why_ambiguous, why_unreadable
 from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.experiment import launching as launching  # registers ${start:}
 from ripu_lightning.experiment.config_keys import first_line
@@ -119,8 +119,9 @@ def _parsed(loader: ConfigLoader, overrides: list[str]) -> list[Override]:
         parsed = OverridesParser.create(loader).parse_overrides(overrides)
     except OverrideParseException as error:
         raise UserError(why_unreadable(str(error.override), _groups_with(loader, str(error.override)))) from error
-    for line in filter(None, map(require_value, overrides)):
-        raise UserError(line)
+    for override in parsed:
+        if line := refuse_value(str(override.input_line), override.value()):
+            raise UserError(line)
     return parsed
 
 
@@ -173,23 +174,26 @@ def explain_composing(error: Exception) -> str:
 
 
 def _check_types(loader: ConfigLoaderImpl, config_name: str, parsed: Sequence[Override]) -> None:
-    """Refuse text where the configs have a number or a truth value; the trainer takes words too, as ``auto``."""
-    words = [each for each in parsed if (each.is_sweep_override() or isinstance(each.value(), str)) and not each.is_add()]
-    words = [each for each in words if not each.key_or_group.startswith("hydra.")]
-    texts = [each for each in words if not _is_group(loader, each) and not is_text(each.key_or_group)]
-    if not texts:
+    """Refuse words where the configs have a number or a truth value; the trainer takes some, such as ``auto``."""
+    words = [(each, _words(each)) for each in parsed if not (each.is_add() or _is_group(loader, each))]
+    words = [(each, found) for each, found in words if found and not is_text(each.key_or_group)]
+    if not words:
         return
     chosen = [str(each.input_line) for each in parsed if _is_group(loader, each) and not each.is_sweep_override()]
     before = _load(loader, config_name, chosen)
-    for override in texts:
+    for override, found in words:
         key, default = override.get_key_element(), OmegaConf.select(before, override.key_or_group)
-        if not isinstance(default, (bool, int, float)) or (key.startswith("trainer.") and not isinstance(default, bool)):
-            continue
-        given = override.value().list if override.is_choice_sweep() else [override.value()]
-        for value in given:
-            if isinstance(value, (str, QuotedString)) and "$" not in str(value):
-                kind = "true or false" if isinstance(default, bool) else "a number"
-                raise UserError(f"{key}: expected {kind}, as {str(default).lower()}, got {str(value)!r}")
+        if isinstance(default, bool):
+            raise UserError(f"{key}: expected true or false, got {found[0]!r}")
+        if isinstance(default, (int, float)) and not key.startswith("trainer."):
+            raise UserError(f"{key}: expected a number, such as {default}, got {found[0]!r}")
+
+
+def _words(override: Override) -> list[str]:
+    """The values of an override that are text without references to other keys."""
+    value: Any = override.value()
+    given = value.list if override.is_choice_sweep() else [value]
+    return [str(each) for each in given if isinstance(each, (str, QuotedString)) and "$" not in str(each)]
 
 
 def _no_option(group: str, option: str, known: Sequence[str]) -> str:

@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ripu_lightning.cli.app import run
 from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.experiment.early_checks import PARTS, require_part
 
 COMMANDS = ("check", "prepare")
-PARTS = ("source", "target", "target_eval")
 USAGE = "ripu-data check|prepare [data=option] [key=value] ... (see --help)"
 
 
@@ -44,9 +44,7 @@ def _part(config: DictConfig) -> str:
     if config.only and config.data.get(config.only) is None:
         raise UserError(f"only: data.{config.only} is null, so there is nothing to read")
     for name in PARTS:
-        part = config.data.get(name)
-        if part is not None and not (OmegaConf.is_dict(part) and part.get("_target_")):
-            raise UserError(f"data.{name}: expected a data set ({{_target_: ..., ...}}) or null, got {part}")
+        require_part(config, name)
     return f"data.{config.only}" if config.only else ""
 
 

@@ -107,12 +107,16 @@ def why_ambiguous(override: str) -> str:
     )
 
 
-def require_value(override: str) -> str | None:
-    """The line for an override without a value; None where it has one."""
-    key, equals, value = override.partition("=")
-    if not equals or value.strip() or key.startswith("~"):
-        return None
-    return f"{override}: has no value after =; give one (is an environment variable unset?), or null for none"
+def refuse_value(override: str, value: object) -> str | None:
+    """The line for an override without key or value, or with a list or mapping where text belongs; None for others."""
+    key, equals, given = override.partition("=")
+    if not key:
+        return f"{override}: expected key=value, with a key of the config before the ="
+    if equals and not given.strip() and not key.startswith("~"):
+        return f"{override}: has no value after =; give one (is an environment variable unset?), or null for none"
+    if TEXT.fullmatch(key.lstrip("+")) and isinstance(value, (list, dict)):
+        return f"{override}: expected text; if the brackets belong to it, write {for_shell(key, given)}"
+    return None
 
 
 def _unclosed(value: str) -> str | None:
@@ -123,9 +127,8 @@ def _unclosed(value: str) -> str | None:
                 waiting.pop()
         elif character in PAIRS:
             waiting.append(PAIRS[character])
-        elif character in PAIRS.values():
-            if not waiting or waiting.pop() != character:
-                return f"{character} closes nothing"
+        elif character in PAIRS.values() and (not waiting or waiting.pop() != character):
+            return f"{character} closes nothing"
     return f"a {waiting[-1]} is missing" if waiting else None
 
 

@@ -10,7 +10,6 @@ from typing import Literal, TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from tqdm import tqdm
 
 from ripu_lightning.class_map import load_class_map
@@ -19,6 +18,7 @@ from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
 from ripu_lightning.data.reading import LabelArray, read_image, read_label, read_size, unreadable
 from ripu_lightning.data.resizing import resize_mask
 from ripu_lightning.errors import InvalidArgument, UserError, require_choice
+from ripu_lightning.first_rank import leads, rank_zero_warn
 
 T = TypeVar("T")
 
@@ -199,9 +199,8 @@ class FolderDataset(SegmentationDataset):
     def _map_indices(self, work: Callable[[int], T], title: str) -> list[T]:
         with ThreadPoolExecutor() as pool:
             results = pool.map(work, range(len(self)))
-            quiet = getattr(rank_zero_only, "rank", 0) != 0
             title = f"{title} {self.layout.root}"
-            return list(tqdm(results, total=len(self), desc=title, unit="image", disable=quiet))
+            return list(tqdm(results, total=len(self), desc=title, unit="image", disable=not leads()))
 
     def _map(self, stored: LabelArray, path: Path) -> UInt8Array:
         # For 8 bits, a fifth of NumPy's time.
