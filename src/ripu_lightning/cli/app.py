@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ripu_lightning.cli.child_process import follow_parent
 from ripu_lightning.cli.compose import conf_dir, config_loader, explain_composing, load
+from ripu_lightning.cli.library_notes import leave_out_library_notes
 from ripu_lightning.cli.overrides import keep_text
 from ripu_lightning.errors import DISK_FULL, UserError
 from ripu_lightning.experiment.config_keys import require_values
@@ -68,6 +69,7 @@ def run(config_name: str, job: Job, part: Callable[[DictConfig], str] | None = N
         try:
             require_values(config, part(config) if part else "")
             given = [*settings.overrides.task, *settings.overrides.hydra]
+            leave_out_library_notes()
             require_fitting_launch(config, any(item.startswith(("output=", "hydra.run.dir=")) for item in given))
             job(config, Path(settings.runtime.output_dir))
         except (Exception, KeyboardInterrupt) as error:

@@ -28,14 +28,18 @@ def main() -> None:
 def _data(config: DictConfig, _: Path) -> None:
     if config.command not in COMMANDS:
         raise UserError(f"command: expected check or prepare, got {config.command!r}")
-    # torch is loaded only for a valid config.
-    from ripu_lightning.cli.data_check import check
-    from ripu_lightning.cli.data_prepare import prepare
     from ripu_lightning.experiment.config_keys import errors_name_keys
 
     names = [config.only] if config.only else [name for name in PARTS if config.data.get(name)]
     with errors_name_keys(config):
-        {"check": check, "prepare": prepare}[config.command](config, names)
+        if config.command == "check":  # needs no torch
+            from ripu_lightning.cli.data_check import check
+
+            check(config, names)
+        else:
+            from ripu_lightning.cli.data_prepare import prepare
+
+            prepare(config, names)
 
 
 def _part(config: DictConfig) -> str:

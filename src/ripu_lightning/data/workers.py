@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
@@ -35,8 +35,9 @@ def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: 
         return
     from torch.utils.data import DataLoader
 
+    jobs: Any = _Jobs(job, indices)  # torch takes anything with a length and items
     results: DataLoader[Result] = DataLoader(
-        _Jobs(job, indices),  # type: ignore[arg-type] - torch takes anything with a length and items
+        jobs,
         batch_size=None,
         num_workers=workers,
         collate_fn=_unchanged,

@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 
 from ripu_lightning.errors import UserError
@@ -30,6 +29,7 @@ from ripu_lightning.experiment.early_checks import build_data, check_values
 from ripu_lightning.experiment.finished import mark_complete
 from ripu_lightning.experiment.initial import FirstStep, initial_weights, load_initial, shared_overrides
 from ripu_lightning.experiment.loggers import build_loggers, opened
+from ripu_lightning.experiment.progress_bar import RunProgressBar
 from ripu_lightning.experiment.warmup_key import share_warmup
 from ripu_lightning.report.result import decisive, reached_with
 from ripu_lightning.report.round_logs import RoundLogs
@@ -216,7 +216,7 @@ def _trainer(
     if config.pictures:
         callbacks.append(RoundPictures(folder / "pictures", config.pictures, config.strategy.get("radius", 1)))
     if config.trainer.enable_progress_bar:
-        callbacks.append(TQDMProgressBar(leave=True))
+        callbacks.append(RunProgressBar(leave=True))
     trainer: Trainer = build_trainer(
         config,
         folder,
