@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from tqdm import tqdm
 
 from ripu_lightning.class_map import ClassMap, load_class_map
@@ -18,6 +17,7 @@ from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
 from ripu_lightning.data.reading import READING_VERSION, is_turned, read_image, read_label, read_size, unreadable
 from ripu_lightning.data.resizing import resize_mask
 from ripu_lightning.errors import InvalidArgument, UserError, require_choice
+from ripu_lightning.first_rank import leads, rank_zero_warn
 from ripu_lightning.untrusted import read_bounded
 
 T = TypeVar("T")
@@ -221,9 +221,8 @@ class FolderDataset(SegmentationDataset):
     def _map_indices(self, work: Callable[[int], T], title: str) -> list[T]:
         with ThreadPoolExecutor() as pool:
             results = pool.map(work, range(len(self)))
-            quiet = getattr(rank_zero_only, "rank", 0) != 0
             title = f"{title} {self.layout.root}"
-            return list(tqdm(results, total=len(self), desc=title, unit="image", disable=quiet))
+            return list(tqdm(results, total=len(self), desc=title, unit="image", disable=not leads()))
 
     def _map(self, stored: StoredLabel, path: Path) -> UInt8Array:
         mapped = self._decoder.decode(stored, path)
