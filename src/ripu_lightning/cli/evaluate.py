@@ -15,7 +15,7 @@ def main() -> None:
 def _evaluate(config: DictConfig, folder: Path) -> None:
     from ripu_lightning.experiment.build import path_in
     from ripu_lightning.experiment.evaluate import evaluate
-    from ripu_lightning.experiment.loggers import leads
+    from ripu_lightning.first_rank import leads
     from ripu_lightning.report.result import NAME, read_result
     from ripu_lightning.report.terminal_tables import print_figures
 

@@ -15,7 +15,8 @@ from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ripu_lightning.cli.child_process import lives, quoted, start_child
+from ripu_lightning.cli.child_process import lives, start_child
+from ripu_lightning.cli.overrides import quoted
 from ripu_lightning.errors import UserError
 from ripu_lightning.experiment.recorded_config import recorded
 from ripu_lightning.files import explained, file_lock, replacing

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from pytorch_lightning.utilities import rank_zero_warn
-
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.files import explained
+from ripu_lightning.first_rank import rank_zero_warn
 from ripu_lightning.untrusted import SMALL, parse_json, read_bounded
 
 LONGEST_DIGEST = 128

@@ -158,7 +158,7 @@ def _data(training: DictConfig, with_source: bool) -> ActiveDataModule:
 @contextmanager
 def _store(labels: Path | None, datamodule: ActiveDataModule) -> Iterator[LabelStore]:
     """The store of the labels so far, or an empty one."""
-    target, classes = datamodule.target, datamodule.classes.names
+    target, classes = datamodule.target, datamodule.classes
     images = {image_id: target.size(index) for index, image_id in enumerate(target.ids)}
     if labels is not None:
         yield LabelStore.open(labels, classes=classes, images=images)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.experiment.loggers import leads
+from ripu_lightning.first_rank import leads
 
 EVALUATION = ("result.json", "predictions")
 COMPARISON = ("compare.json", "compare.csv", "agreement.png", "classes.png", "pictures")

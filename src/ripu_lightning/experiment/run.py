@@ -11,12 +11,11 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 
 from ripu_lightning.annotation import Annotator
 from ripu_lightning.data.datamodule import ActiveDataModule
-from ripu_lightning.errors import UserError, require_integer
+from ripu_lightning.errors import UserError
 from ripu_lightning.experiment.build import (
     build,
     build_annotator,
@@ -27,11 +26,15 @@ from ripu_lightning.experiment.build import (
 )
 from ripu_lightning.experiment.checkpoints import load_checkpoint
 from ripu_lightning.experiment.config_keys import errors_name_keys, require_values
+from ripu_lightning.experiment.early_checks import build_data, check_values
+from ripu_lightning.experiment.finished import mark_complete
 from ripu_lightning.experiment.initial import FirstStep, initial_weights, load_initial, shared_overrides
-from ripu_lightning.experiment.loggers import build_loggers, leads, opened
+from ripu_lightning.experiment.loggers import build_loggers, opened
 from ripu_lightning.experiment.outputs import require_run_folder
+from ripu_lightning.experiment.progress_bar import RunProgressBar
 from ripu_lightning.experiment.recorded_config import data_sets, recorded, with_class_names
 from ripu_lightning.experiment.warmup_key import share_warmup
+from ripu_lightning.first_rank import leads
 from ripu_lightning.report.data_record import NAME as DATA
 from ripu_lightning.report.data_record import Record, record_of, refuse_other_data
 from ripu_lightning.report.result import decisive, reached_with
@@ -123,11 +126,10 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
     require_run_folder(folder)
     if (folder / "config.yaml").is_file():
         refuse_other_config(read_config(folder / "config.yaml"), settings, folder)
-    for key in ("seed", "pictures"):
-        require_integer("run_experiment", key, config[key])
+    check_values(config)
     seed_everything(config.seed, workers=True, verbose=False)
     budget, strategy = build(config, "budget"), build_strategy(config)
-    schedule, datamodule = build_schedule(config, budget.rounds), build(config, "data")
+    schedule, datamodule = build_schedule(config, budget.rounds), build_data(config)
     if budget.rounds and datamodule.target_labels == "all":
         raise UserError("data.target_labels: all labels are used already; add budget=none, as no round is left")
     last = folder / "checkpoints" / "last.ckpt"
@@ -165,6 +167,8 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
             load_initial(module, initial_weights(config, folder, first_step, data))
             share_warmup(config, folder, trainer, module, datamodule, schedule)
         _fit(trainer, module, datamodule, loop, saving)
+    if trainer.is_global_zero and not loop.pending:
+        mark_complete(config, folder)
     figures = summary(loop.history) if loop.history else {}
     return RunResult(loop.history, figures, folder, last, folder / "labels", loop.pending)
 
@@ -243,7 +247,7 @@ def _trainer(
     if config.pictures:
         callbacks.append(RoundPictures(folder / "pictures", config.pictures, config.strategy.get("radius", 1)))
     if config.trainer.enable_progress_bar:
-        callbacks.append(TQDMProgressBar(leave=True))
+        callbacks.append(RunProgressBar(leave=True))
     trainer: Trainer = build_trainer(
         config,
         folder,

@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass, field
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from typing import TYPE_CHECKING, Any
 
 from ripu_lightning.evaluation.metric_names import metric_names
 from ripu_lightning.files import write_bytes
-from ripu_lightning.labels import Round
-from ripu_lightning.training.loggers import BY_PIXELS, define_axes
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+    from ripu_lightning.labels import Round
 
 IOU_PREFIX = "val/iou/"
 
@@ -48,7 +49,7 @@ class RoundRecord:
         cls,
         stage: int,
         step: int,
-        rounds: Sequence[Round],
+        rounds: "Sequence[Round]",
         total_pixels: int,
         metrics: Mapping[str, float],
         classes: Sequence[str] = (),
@@ -98,8 +99,12 @@ def summary(history: Sequence[RoundRecord]) -> dict[str, float]:
     }
 
 
-def log_round(loggers: Sequence[Logger], history: Sequence[RoundRecord]) -> None:
+def log_round(loggers: "Sequence[Logger]", history: Sequence[RoundRecord]) -> None:
     """Log the last record as ``active/*`` over ``active/round``, its mIoU over the pixels too, and the summary."""
+    from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger  # only here: records are read without them
+
+    from ripu_lightning.training.loggers import BY_PIXELS, define_axes
+
     record = history[-1]
     values = {name: float(getattr(record, name)) for name in ("round", "queries", "pixels", "void", "share", "miou")}
     metrics = {f"active/{name}": value for name, value in values.items()}

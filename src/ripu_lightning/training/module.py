@@ -49,7 +49,7 @@ class SegmentationModule(LightningModule):
     Args:
         network: meets :class:`SegmentationNetwork`.
         losses: loss terms by name and weight.
-        classes: the class map, or class names; their number is the network's. Checkpoints hold the map; evaluation
+        classes: the class map, or class names; their number is the network's. Checkpoints hold the map. Evaluation
             reports further means over its subsets.
         optimizer: called with two parameter groups, of the network's backbone and head; None is SGD as published
             (learning rate 2.5e-4, momentum 0.9, weight decay 5e-4).
