@@ -267,6 +267,17 @@ def test_where_a_class_map_was_read_from_makes_no_other_group(tmp_path: Path) ->
     assert [method.seeds for method in group.methods] == [[0, 1, 2]]
 
 
+def test_an_evaluation_given_later_joins_the_runs_that_had_it(tmp_path: Path) -> None:
+    """What was evaluated is in the protocol; without a digest of it, the config decides."""
+    for seed, evaluated in enumerate([{"split": "val"}, {"split": "val", "x": 1}, None]):
+        made_run(tmp_path / str(seed), seed=seed, data__target_eval=evaluated)
+    (group,) = groups_of(tmp_path)
+    assert [method.seeds for method in group.methods] == [[0, 1, 2]]
+    for seed, evaluated in enumerate([{"split": "val"}, {"split": "test"}], start=3):
+        made_run(tmp_path / str(seed), seed=seed, data__target_eval=evaluated, protocol={"data": None})
+    assert [method.seeds for group in groups_of(tmp_path) for method in group.methods] == [[0, 1, 2], [3], [4]]
+
+
 def without_truth(folder: Path, name: str) -> None:
     path = folder / "result.json"
     content = json.loads(path.read_text())
@@ -282,6 +293,9 @@ def test_means_are_over_the_same_classes(tmp_path: Path) -> None:
     assert differences(groups) == ["classes without truth"]
     assert "no pixel of the evaluation data is of tree: no mean counts these classes" in groups[0].cautions
     assert not any("no pixel" in line for line in groups[1].cautions)
+    console = Console(file=StringIO(), width=200)
+    print_results(read_results(folders[:2]), console)
+    assert "without truth in the evaluation data, so in no mean: tree" in console.file.getvalue()
 
 
 def test_runs_without_an_evaluation_are_listed_and_unknown(tmp_path: Path) -> None:

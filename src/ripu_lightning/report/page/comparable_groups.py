@@ -136,6 +136,8 @@ def _settings(recorded: Run, run: Run) -> dict[str, str]:
     found = {key: str(value) for key, value in decisive(recorded.config).items() if not _FREE.fullmatch(key)}
     if found.get("initial", "None") != "None":
         found["initial"] = "given"  # each seed has its own
+    if run.result.protocol and run.result.protocol["data"]:  # says what was evaluated
+        found = {key: value for key, value in found.items() if not f"{key}.".startswith("data.target_eval.")}
     for name, part in recorded.data.items():
         # Wherever images and class map are, and whatever their files are called.
         found = {key: value for key, value in found.items() if not f"{key}.".startswith(f"data.{name}.classes.")}
