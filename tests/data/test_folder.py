@@ -364,6 +364,32 @@ def test_bits_other_than_said(tree: Tree, channels: int) -> None:
         FolderDataset(str(tree.root), "train", str(tree.map), label_bits=16).label(0)
 
 
+def test_ids_of_16_bits(tree: Tree) -> None:
+    tree.map.write_text(CLASSES.replace("ids: [26]", "ids: [26001, 65535]"))
+    wide = {**TO_TRAIN, 26001: 1, 65535: 1}
+    del wide[26]
+    ids = np.random.default_rng(0).choice(np.array(list(wide)), (HEIGHT, WIDTH))
+    write_16_bit(ids, tree.label("a"), 1)
+    for name in ("north/b", "north/deep/c"):
+        write_16_bit(ids * 0, tree.label(name), 1)
+    data = FolderDataset(str(tree.root), "train", str(tree.map), label_bits=16)
+    data.check()
+    np.testing.assert_array_equal(data.label(0), np.vectorize(wide.get)(ids))
+    with pytest.raises(
+        UserError, match=r"label_bits is 8, but .* gives the class car the ids \[26001, 65535\].*set it to 16"
+    ):
+        tree.open()
+    FolderDataset(str(tree.root), "train", str(tree.map), labels=None)
+
+
+def test_a_pool_without_labels_names_what_it_leaves_out(tree: Tree) -> None:
+    save(random_image(9), tree.image("d", ".TIF"))
+    with pytest.warns(UserWarning, match=r"1 file with the suffix \.TIF \(1\) left out, because .*\.png has another"):
+        data = FolderDataset(str(tree.root), "train", str(tree.map), images="images/{split}/{id}.png", labels=None)
+    assert len(data.ids) == 3
+    assert "left out" in data.notes()[0]
+
+
 def test_damaged_16_bit_labels(tree: Tree) -> None:
     data, path = open_16_bit(tree, 3), tree.label("a")
     whole = path.read_bytes()

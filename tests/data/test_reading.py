@@ -5,7 +5,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -180,6 +180,16 @@ def test_an_image_and_its_label_agree_wherever_it_is_read(tmp_path: Path) -> Non
     assert [note for note in data.notes() if "EXIF" in note] == [
         f"{tmp_path}: 1 of 2 images have an EXIF orientation and are turned upright when they are read: a"
     ]
+
+
+@pytest.mark.parametrize("mismatch", ["error", "resize"])
+def test_a_label_of_the_stored_image_is_not_squeezed(tmp_path: Path, mismatch: Literal["error", "resize"]) -> None:
+    turned_tree(tmp_path)
+    Image.fromarray(np.zeros((WIDTH, HEIGHT), dtype=np.uint8)).save(tmp_path / "labels/train/a.png")
+    data = FolderDataset(str(tmp_path), "train", str(tmp_path / "map.yaml"), mismatch=mismatch)
+    words = r"label is 7x11, but its image a\.png is 11x7 once turned as its EXIF says"
+    with pytest.raises(UserError, match=words):
+        data.label(0)
 
 
 def test_what_an_older_release_derived_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

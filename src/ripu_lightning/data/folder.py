@@ -109,11 +109,8 @@ class FolderDataset(SegmentationDataset):
         if path is None:
             raise UserError(f"{image}: its data set has no labels (labels=None); give their pattern to use the truth")
         stored, size = read_label(path, self._label_bits), self.size(index)
-        if stored.shape != size and self._mismatch != "resize":
-            raise UserError(
-                f"{path}: label is {stored.shape[1]}x{stored.shape[0]}, but its image {image.name} is "
-                f"{size[1]}x{size[0]}; give both one size, or set {self._key('mismatch')}=resize or skip"
-            )
+        if stored.shape != size:
+            self._require_resizable(image, path, stored.shape, size)
         mapped = self._map(stored, path)
         return mapped if mapped.shape == size else resize_mask(mapped, size)
 
@@ -224,6 +221,14 @@ class FolderDataset(SegmentationDataset):
             quiet = getattr(rank_zero_only, "rank", 0) != 0
             title = f"{title} {self.layout.root}"
             return list(tqdm(results, total=len(self), desc=title, unit="image", disable=quiet))
+
+    def _require_resizable(self, image: Path, path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+        sizes = f"label is {found[1]}x{found[0]}, but its image {image.name} is {size[1]}x{size[0]}"
+        if found == size[::-1] and is_turned(image):
+            raise UserError(f"{path}: {sizes} once turned as its EXIF says; turn the label too, or remove the EXIF")
+        if self._mismatch != "resize":
+            fix = f"give both one size, or set {self._key('mismatch')}=resize or skip"
+            raise UserError(f"{path}: {sizes}; {fix}")
 
     def _map(self, stored: StoredLabel, path: Path) -> UInt8Array:
         mapped = self._decoder.decode(stored, path)
