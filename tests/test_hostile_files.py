@@ -215,8 +215,8 @@ def test_links_lead_nowhere_else(waiting: Round, tmp_path: Path) -> None:
 KINDS = {
     "png": (png(TARGET.image(0)), read_image),
     "jpg": (b"", read_image),
-    "label.png": (png(TARGET.label(0)), read_label),
-    "wide.png": (png(TARGET.label(0).astype(np.uint16) * 300), lambda path: read_label(path, bits=16)),
+    "label.png": (png(TARGET.label(0)), lambda path: read_label(path).values),
+    "wide.png": (png(TARGET.label(0).astype(np.uint16) * 300), lambda path: read_label(path, bits=16).values),
     "tif": (b"", read_image),
 }
 for suffix, name in (("jpg", "JPEG"), ("tif", "TIFF")):

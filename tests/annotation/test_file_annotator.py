@@ -136,7 +136,7 @@ FAULTS = {
     "unknown": (lambda path: grey(RIGHT + 1).save(path), r"15 queried pixels hold numbers .* \(4\).*README\.txt"),
     "colours": (lambda path: Image.fromarray(np.dstack([RIGHT] * 3)).save(path), "mode RGB.*8-bit"),
     "wide": (lambda path: Image.fromarray(RIGHT.astype(np.uint16)).save(path), "16-bit or wider"),
-    "narrow": (lambda path: grey(RIGHT > 2).save(path), "belong to no class (1)"),
+    "narrow": (lambda path: grey(RIGHT > 2).save(path), r"belong to no class \(1\)"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot be decoded"),
     "text": (lambda path: path.write_text("road"), "cannot be read as an image"),
 }
