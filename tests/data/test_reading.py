@@ -237,6 +237,13 @@ def test_16_bit_images_are_turned_too(tmp_path: Path, suffix: str, orientation: 
     np.testing.assert_array_equal(found, seen(np.repeat(scaled[..., None], 3, axis=2), orientation))
 
 
+def test_16_bit_colours_with_exif_after_the_pixels(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH, 3))
+    write_png(tmp_path / "a.png", values, 16, 2, chunk(b"eXIf", exif(8).tobytes()[6:]))
+    expected = seen(np.round(values / 257).astype(np.uint8), 8)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", convert=True), expected)
+
+
 def test_other_modes_are_converted_if_wanted(tmp_path: Path) -> None:
     grey = random_pixels(HEIGHT, WIDTH)
     palette = Image.fromarray(grey % 3).convert("P")

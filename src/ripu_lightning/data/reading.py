@@ -55,11 +55,12 @@ def read_image(path: Path, convert: bool = False, key: str = "convert") -> UInt8
             raise UserError(f"image has {found}; expected 8-bit RGB: set {key}=rgb, or convert the file")
 
     def read(picture: ImageFile) -> UInt8Array:
-        if _is_16_bit(picture):
-            pixels = _rgb_of_16_bits(_values_of_16_bits(picture, content))
+        wide, stated = _is_16_bit(picture), orientation.of_header(picture)[1]
+        if wide:
+            pixels = _rgb_of_16_bits(_values_of_16_bits(picture, content, stated))
         else:
             pixels = np.array(picture if picture.mode in {"RGB", "RGBA"} else picture.convert("RGB"))[..., :3]
-        return orientation.turn(pixels, orientation.after_decoding(picture))
+        return pixels if picture.format == "TIFF" else orientation.turn(pixels, stated)  # Pillow turns a TIFF
 
     image: UInt8Array = _decode(content, path, require, read)
     return np.ascontiguousarray(image)
@@ -97,13 +98,10 @@ def parse_label(
     def require_all(picture: ImageFile) -> None:
         require(picture)
         _require_label(picture, bits)
-        if picture.format == "TIFF":  # once decoded, Pillow has turned it
-            _require_upright(orientation.stated(picture))
+        _require_upright(orientation.of_header(picture)[1])
 
     def read(picture: ImageFile) -> StoredLabel:
-        stored = StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if bits == 16 else _stored(picture)
-        _require_upright(orientation.after_decoding(picture))
-        return stored
+        return StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if bits == 16 else _stored(picture)
 
     label: StoredLabel = _decode(content, name, require_all, read, formats)
     return label
@@ -228,14 +226,14 @@ def _decode(
             raise UserError(f"{name}: cannot be decoded ({reason}); replace or remove it") from error
 
 
-def _values_of_16_bits(picture: ImageFile, content: bytes) -> npt.NDArray[np.uint16]:
+def _values_of_16_bits(picture: ImageFile, content: bytes, stated: int = orientation.UPRIGHT) -> npt.NDArray[np.uint16]:
     """``(H, W)``, or ``(H, W, channels)`` in OpenCV's order: blue, green, red, alpha."""
-    turned = picture.format == "TIFF" and orientation.stated(picture) != orientation.UPRIGHT
-    picture.load()  # OpenCV does not notice a truncated file
     if picture.mode.startswith("I;16"):
         return np.array(picture).astype(np.uint16)
-    if turned:
-        raise UserError("has 16-bit colours and an orientation, which cannot be read together; save it upright")
+    if picture.format == "TIFF":
+        if stated != orientation.UPRIGHT:
+            raise UserError("has 16-bit colours and an orientation, which cannot be read together; save it upright")
+        picture.load()  # OpenCV does not notice a truncated file
     # Pillow silently cuts colours of 16 bits to 8.
     stored = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
