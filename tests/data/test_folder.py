@@ -375,11 +375,10 @@ def test_ids_of_16_bits(tree: Tree) -> None:
     data = FolderDataset(str(tree.root), "train", str(tree.map), label_bits=16)
     data.check()
     np.testing.assert_array_equal(data.label(0), np.vectorize(wide.get)(ids))
-    with pytest.raises(
-        UserError, match=r"label_bits is 8, but .* gives the class car the ids \[26001, 65535\].*set it to 16"
-    ):
-        tree.open()
-    FolderDataset(str(tree.root), "train", str(tree.map), labels=None)
+    assert "set label_bits to 16" in tree.fault(tree.label("a"))
+    save(random_label(0), tree.label("a"))
+    assert "8 bits, which cannot hold the ids [26001, 65535] of car" in tree.fault(tree.label("a"))
+    assert "set label_bits=16 for labels of 16 bits" in tree.fault(tree.label("a"))
 
 
 def test_a_pool_without_labels_names_what_it_leaves_out(tree: Tree) -> None:

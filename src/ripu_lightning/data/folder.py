@@ -11,7 +11,7 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from tqdm import tqdm
 
-from ripu_lightning.class_map import ClassMap, load_class_map
+from ripu_lightning.class_map import load_class_map
 from ripu_lightning.data.color_masks import LABEL_MAP, LabelDecoder, StoredLabel
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
@@ -75,8 +75,6 @@ class FolderDataset(SegmentationDataset):
         self.classes = load_class_map(classes, OWNER)
         self.layout = Layout(root, split, images, labels)
         self.has_labels = labels is not None
-        if self.has_labels and label_bits == 8:
-            _require_ids_of_8_bits(self.classes)
         self._label_map = _label_map(Path(root, LABEL_MAP)) if self.has_labels else None
         self._decoder = LabelDecoder(self.classes, label_bits, self._label_map)
         self._label_bits, self._mismatch, self._convert = label_bits, mismatch, convert
@@ -231,11 +229,21 @@ class FolderDataset(SegmentationDataset):
             raise UserError(f"{path}: {sizes}; {fix}")
 
     def _map(self, stored: StoredLabel, path: Path) -> UInt8Array:
+        if self._label_bits == 8 and stored.palette is None and not stored.colored:
+            self._require_ids_of_8_bits(path)
         mapped = self._decoder.decode(stored, path)
         unknown = mapped < 0
         if unknown.any():
             self._refuse_unknown(path, stored.at(unknown))
         return mapped.astype(np.uint8)
+
+    def _require_ids_of_8_bits(self, path: Path) -> None:
+        for name, ids in zip(self.classes.names, self.classes.ids, strict=True):
+            if ids and min(ids) > 255:
+                raise UserError(
+                    f"{path}: label has 8 bits, which cannot hold the ids {list(ids)} of {name} in {self.classes.source}; "
+                    f"correct the ids, or set {self._key('label_bits')}=16 for labels of 16 bits"
+                )
 
     def _refuse_unknown(self, path: Path, stored: StoredLabel) -> None:
         count, listed = len(stored.values), self._decoder.unknown(stored)
@@ -250,13 +258,6 @@ class FolderDataset(SegmentationDataset):
         raise UserError(
             f"{path}: {count} pixels have colours that {self._decoder.color_source} does not name: {listed}; {fix}"
         )
-
-
-def _require_ids_of_8_bits(classes: ClassMap) -> None:
-    for name, ids in zip(classes.names, classes.ids, strict=True):
-        if ids and min(ids) > 255:
-            problem = f"is 8, but {classes.source} gives the class {name} the ids {list(ids)}, over 255; set it to 16"
-            raise InvalidArgument(OWNER, "label_bits", problem)
 
 
 def _label_map(path: Path) -> tuple[str, bytes] | None:
