@@ -135,7 +135,7 @@ FAULTS = {
     "size": (lambda path: grey(RIGHT[:-1]).save(path), "is 18x11, but its image is 18x12"),
     "unknown": (lambda path: grey(RIGHT + 1).save(path), r"15 queried pixels hold numbers .* \(4\).*README\.txt"),
     "colours": (lambda path: Image.fromarray(np.dstack([RIGHT] * 3)).save(path), "mode RGB.*8-bit"),
-    "wide": (lambda path: Image.fromarray(RIGHT.astype(np.uint16)).save(path), "16-bit or wider"),
+    "wide": (lambda path: Image.fromarray(RIGHT.astype(np.uint16)).save(path), "label has 16 bits"),
     "narrow": (lambda path: grey(RIGHT > 2).save(path), r"belong to no class \(1\)"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot be decoded"),
     "text": (lambda path: path.write_text("road"), "cannot be read as an image"),

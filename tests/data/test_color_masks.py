@@ -170,8 +170,8 @@ def transparent(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.concatenate([pixels, alpha], axis=2))
 
 
-def ids_in_three_channels() -> Image.Image:
-    return Image.fromarray(np.repeat(TRUTH[..., None], 3, axis=2).astype(np.uint8))
+def ids_in_three_channels(others: int) -> Image.Image:
+    return Image.fromarray((TRUTH[..., None] * [1, others, others]).astype(np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,9 @@ def ids_in_three_channels() -> Image.Image:
         (Image.fromarray(COLORS[TRUTH] + np.uint8(1)), ".png", "54 pixels have colours that .*map.yaml does not name"),
         (transparent(COLORS[TRUTH]), ".png", "3 pixels of the label are transparent"),
         (transparent(TRUTH[..., None].astype(np.uint8)), ".png", "3 pixels of the label are transparent"),
-        (ids_in_three_channels(), ".png", "if all three channels hold the ids, save one of them"),
+        (ids_in_three_channels(1), ".png", "if the first channel holds the ids, save it alone"),
+        (ids_in_three_channels(0), ".png", "if the first channel holds the ids, save it alone"),  # as CARLA
+        (Image.fromarray(TRUTH.astype(np.int32)), ".tif", r"label has 32 bits \(mode I\); save it with 8 bits"),
         (Image.fromarray(COLORS[TRUTH]), ".jpg", "is a JPEG, whose values are not exact"),
         (Image.fromarray(COLORS[TRUTH]).convert("CMYK"), ".tif", "4 channels in mode CMYK"),
     ],

@@ -106,7 +106,7 @@ class FolderDataset(SegmentationDataset):
         image, path = self.files(index)
         if path is None:
             raise UserError(f"{image}: its data set has no labels (labels=None); give their pattern to use the truth")
-        stored, size = read_label(path, self._label_bits), self.size(index)
+        stored, size = read_label(path, self._label_bits, self._key("label_bits")), self.size(index)
         if stored.shape != size:
             self._require_resizable(image, path, stored.shape, size)
         mapped = self._map(stored, path)
@@ -241,8 +241,8 @@ class FolderDataset(SegmentationDataset):
         for name, ids in zip(self.classes.names, self.classes.ids, strict=True):
             if ids and min(ids) > 255:
                 raise UserError(
-                    f"{path}: label has 8 bits, which cannot hold the ids {list(ids)} of {name} in {self.classes.source}; "
-                    f"correct the ids, or set {self._key('label_bits')}=16 for labels of 16 bits"
+                    f"{path}: label has 8 bits, which cannot hold the ids {list(ids)} of {name} in "
+                    f"{self.classes.source}; correct the ids, or set {self._key('label_bits')}=16 for labels of 16 bits"
                 )
 
     def _refuse_unknown(self, path: Path, stored: StoredLabel) -> None:
@@ -253,8 +253,8 @@ class FolderDataset(SegmentationDataset):
                 "add them to the ids of a class or to ignore"
             )
         fix = "add them to the class map, as the color of a class or in ignore_colors"
-        if (stored.values == stored.values[:, :1]).all():
-            fix += "; if all three channels hold the ids, save one of them"
+        if (stored.values == stored.values[:, :1]).all() or not stored.values[:, 1:].any():
+            fix += "; if the first channel holds the ids, save it alone"
         raise UserError(
             f"{path}: {count} pixels have colours that {self._decoder.color_source} does not name: {listed}; {fix}"
         )

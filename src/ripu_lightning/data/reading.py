@@ -66,13 +66,18 @@ def read_image(path: Path, convert: bool = False, key: str = "convert") -> UInt8
     return np.ascontiguousarray(image)
 
 
-def read_label(path: Path, bits: int = 8) -> StoredLabel:
+def read_label(path: Path, bits: int = 8, key: str = "label_bits") -> StoredLabel:
     """Stored ids or colours of 8 bits; where ``bits`` is 16, ids of 16 bits, from the first channel.
+
+    Args:
+        path: of the file.
+        bits: of an id, 8 or 16.
+        key: of ``bits``, for errors.
 
     Raises:
         UserError: not a readable file of that kind.
     """
-    return parse_label(_content(path), path, bits)
+    return parse_label(_content(path), path, bits, key=key)
 
 
 def parse_label(
@@ -81,6 +86,7 @@ def parse_label(
     bits: int,
     require: Callable[[ImageFile], None] = lambda _: None,
     formats: tuple[str, ...] = FORMATS,
+    key: str = "label_bits",
 ) -> StoredLabel:
     """Stored ids or colours from the content of a label file, see :func:`read_label`.
 
@@ -90,6 +96,7 @@ def parse_label(
         bits: of an id, 8 or 16.
         require: raises UserError for a picture that is not to be decoded.
         formats: of :data:`FORMATS`.
+        key: of ``bits``, for errors.
 
     Raises:
         UserError: not a complete file of that kind.
@@ -97,7 +104,7 @@ def parse_label(
 
     def require_all(picture: ImageFile) -> None:
         require(picture)
-        _require_label(picture, bits)
+        _require_label(picture, bits, key)
         _require_upright(orientation.of_header(picture)[1])
 
     def read(picture: ImageFile) -> StoredLabel:
@@ -171,6 +178,8 @@ def _stored(picture: ImageFile) -> StoredLabel:
 
 
 def _content(path: Path) -> bytes:
+    if path.is_file() and path.stat().st_size > LARGEST:
+        raise UserError(f"{path}: has more than {LARGEST:,} bytes; cut the image and its label into tiles")
     try:
         return read_bounded(path, LARGEST)
     except UserError as error:
@@ -289,20 +298,22 @@ def _require_upright(found: int) -> None:
         )
 
 
-def _require_label(picture: ImageFile, bits: int) -> None:
+def _require_label(picture: ImageFile, bits: int, key: str) -> None:
     mode, packing = picture.mode, _packing(picture)
     if picture.format in {"JPEG", "MPO"}:
         raise UserError("label is a JPEG, whose values are not exact; save labels as PNG, from the original")
     if getattr(picture, "n_frames", 1) > 1:
         raise UserError(f"label has {picture.n_frames} pages; save the one that holds the classes")  # type: ignore[attr-defined]
+    if mode in {"I", "F"}:
+        raise UserError(f"label has 32 bits (mode {mode}); save it with 8 bits, or with 16 and set {key}=16")
     if bits == 16:
         if not _is_16_bit(picture):
             found = f"label has no 16-bit channels (mode {mode})"
-            raise UserError(f"{found}; expected a 16-bit PNG: set label_bits to 8")
+            raise UserError(f"{found}; expected a 16-bit PNG: set {key}=8")
         return
-    if mode.startswith("I") or mode == "F" or ";16" in packing:
-        hint = "convert it, or set label_bits to 16 if its first channel holds the ids"
-        raise UserError(f"label is 16-bit or wider (mode {mode}); expected 8 bits: {hint}")
+    if ";16" in mode or ";16" in packing:
+        hint = f"convert it, or set {key}=16 if its first channel holds the ids"
+        raise UserError(f"label has 16 bits (mode {mode}); expected 8: {hint}")
     if mode not in {"1", "L", "LA", "P", "RGB", "RGBA"}:
         raise UserError(f"label has {_channels(picture)}; expected one 8-bit channel of class ids, or RGB colours")
     if packing.startswith("L;"):
