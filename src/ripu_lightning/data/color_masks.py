@@ -32,11 +32,15 @@ class StoredLabel:
         values: ids ``(...)`` uint8 or uint16, indices of a palette ``(...)`` uint8, or colours ``(..., 3)`` uint8.
         palette: the colours ``(N, 3)`` uint8 of the indices; None where there are none.
         colored: whether the values are colours.
+        unlabelled: the id of pixels that nobody labelled, if the file says so.
+        hidden: which pixels ``(...)`` are transparent, if it has an alpha channel.
     """
 
     values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     palette: UInt8Array | None = None
     colored: bool = False
+    unlabelled: int | None = None
+    hidden: npt.NDArray[np.bool_] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,7 +50,8 @@ class StoredLabel:
     def at(self, chosen: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "StoredLabel":
         """Some pixels ``(N,)``, by their positions in the flat label or by a mask ``(H, W)``."""
         pixels = self.values.reshape(-1, 3) if self.colored else self.values.reshape(-1)
-        return replace(self, values=pixels[chosen.reshape(-1)])
+        hidden = None if self.hidden is None else self.hidden.reshape(-1)[chosen.reshape(-1)]
+        return replace(self, values=pixels[chosen.reshape(-1)], hidden=hidden)
 
 
 class ColorMap:
@@ -157,6 +162,8 @@ class LabelDecoder:
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
         table = self._lookup if stored.palette is None else self._table(stored.values, stored.palette, name)
+        if stored.unlabelled is not None and stored.unlabelled < len(table):
+            table = self._with_unlabelled(table, stored.unlabelled, name)
         # For 8 bits, a fifth of NumPy's time.
         eight = stored.values.dtype == np.uint8 and stored.values.ndim == 2 and stored.values.size > 0
         return np.asarray(cv2.LUT(stored.values, table[:256]) if eight else table[stored.values])
@@ -202,6 +209,17 @@ class LabelDecoder:
                     f"{self._classes.source}, or save the label without palette, as ids or as RGB"
                 )
         return by_id
+
+    def _with_unlabelled(self, table: Int16Array, number: int, name: str | Path) -> Int16Array:
+        """The table for a file that says that ``number`` is no label."""
+        if table[number] not in (IGNORED, UNKNOWN):
+            raise UserError(
+                f"{name}: says that {number} means unlabelled, but this is the id of {self._named(table[number])}; it "
+                f"was written with another class map than {self._classes.source}: use that one, or export it again"
+            )
+        table = table.copy()
+        table[number] = IGNORED
+        return table
 
     def _named(self, index: int) -> str:
         return "what is ignored" if index == IGNORED else self._classes.names[index]

@@ -66,6 +66,13 @@ class Layout:
             problem += "give a split where the pattern has {split}, and None where it has not"
             raise InvalidArgument(OWNER, "split", problem)
 
+    @property
+    def folder_of_images(self) -> Path:
+        """The deepest folder that holds every image; ids begin below it."""
+        parts = self._fill(self.images).split("/")
+        depth = next(position for position, part in enumerate(parts) if "{id}" in part or part == "*")
+        return Path(self.root, *parts[:depth])
+
     def list_images(self) -> Files:
         """Images by id; also those without labels.
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ripu_lightning.data import orientation
 from ripu_lightning.data.color_masks import StoredLabel
 from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.errors import UserError
+from ripu_lightning.mask_values import require_file_ids
 from ripu_lightning.untrusted import read_bounded
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -86,6 +88,7 @@ def parse_label(
     bits: int,
     require: Callable[[ImageFile], None] = lambda _: None,
     formats: tuple[str, ...] = FORMATS,
+    layer: bool = False,
     key: str = "label_bits",
 ) -> StoredLabel:
     """Stored ids or colours from the content of a label file, see :func:`read_label`.
@@ -96,6 +99,7 @@ def parse_label(
         bits: of an id, 8 or 16.
         require: raises UserError for a picture that is not to be decoded.
         formats: of :data:`FORMATS`.
+        layer: whether pixels may be transparent.
         key: of ``bits``, for errors.
 
     Raises:
@@ -108,33 +112,37 @@ def parse_label(
         _require_upright(orientation.of_header(picture)[1])
 
     def read(picture: ImageFile) -> StoredLabel:
-        return StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if bits == 16 else _stored(picture)
+        wide = bits == 16
+        stored = StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if wide else _stored(picture, layer)
+        return replace(stored, unlabelled=require_file_ids(picture.info))
 
     label: StoredLabel = _decode(content, name, require_all, read, formats)
     return label
 
 
-def decode_label(content: bytes, name: str | Path, size: tuple[int, int]) -> UInt8Array:
-    """Stored ids ``(H, W)`` uint8 of a PNG, decoded only if its header says ``size`` ``(H, W)``.
+def decode_label(content: bytes, name: str | Path, size: tuple[int, int], wide: bool = False) -> StoredLabel:
+    """Stored ids or colours of a PNG of answers, decoded only if its header says ``size`` ``(H, W)``.
 
     Args:
         content: of the file.
         name: what an error names.
         size: the expected size.
+        wide: whether ids may have 16 bits.
 
     Raises:
-        UserError: another size, or not a complete PNG of one 8-bit channel.
+        UserError: another size, or not a complete PNG of that kind.
     """
+    with _open(BytesIO(content), name, ("PNG",)) as opened:
+        bits = 16 if wide and _is_16_bit(opened) else 8
 
     def require(picture: ImageFile) -> None:
         if (picture.height, picture.width) != size:
             found = f"is {picture.width}x{picture.height}, but its image is {size[1]}x{size[0]}"
             raise UserError(f"{found}; save the answers in the image's size")
-        if picture.mode in {"RGB", "RGBA"}:
-            raise UserError(f"label has {_channels(picture)}; expected one 8-bit channel of class ids")
+        if _is_16_bit(picture) and not wide:
+            raise UserError("is 16-bit or wider, but no id of the class map is above 255; save it with 8 bits")
 
-    labels: UInt8Array = parse_label(content, name, 8, require, ("PNG",)).values.astype(np.uint8, copy=False)
-    return labels
+    return parse_label(content, name, bits, require, ("PNG",), layer=True)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -164,17 +172,18 @@ def unreadable(name: str | Path, error: Exception, formats: tuple[str, ...] = FO
     return UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it")
 
 
-def _stored(picture: ImageFile) -> StoredLabel:
-    pixels = np.array(picture, dtype=np.uint8)
+def _stored(picture: ImageFile, layer: bool) -> StoredLabel:
+    pixels, hidden = np.array(picture, dtype=np.uint8), None
     if picture.mode in {"LA", "RGBA"}:
-        hidden = int((pixels[..., -1] != 255).sum())
-        if hidden:
-            raise UserError(f"{hidden} pixels of the label are transparent; save it without an alpha channel")
+        hidden = pixels[..., -1] == 0
+        refused = int(((pixels[..., -1] != 255) & ~(hidden & layer)).sum())
+        if refused:
+            raise UserError(f"{refused} pixels of the label are transparent; save it without an alpha channel")
         pixels = pixels[..., 0] if picture.mode == "LA" else pixels[..., :3]
     if picture.mode == "P":
         palette = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
         return StoredLabel(pixels, palette)
-    return StoredLabel(np.ascontiguousarray(pixels), colored=pixels.ndim == 3)
+    return StoredLabel(np.ascontiguousarray(pixels), colored=pixels.ndim == 3, hidden=hidden)
 
 
 def _content(path: Path) -> bytes:
