@@ -196,6 +196,14 @@ def test_reject_what_is_not_there(run: Path, capsys: pytest.CaptureFixture[str])
     assert not list((run / "labels").glob("pending_*"))
 
 
+def test_skip(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, _ = give(capsys, "skip", run, "b")
+    assert (code, printed.split(";")[0]) == (0, "skipped for good: b")
+    assert "1 of 2 images" in printed
+    assert give(capsys, "list", run)[1].splitlines()[-1] == "never queried again: b"
+    assert "no image 'town/b'; did you mean 'town/a'?" in error_of(give(capsys, "skip", run, "town/b"))
+
+
 def test_rollback_past_damage(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "labels" / "round_003.parquet").unlink()
     code, printed, _ = give(capsys, "rollback", run, 3)

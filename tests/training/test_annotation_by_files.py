@@ -20,7 +20,7 @@ from ripu_lightning.data import ActiveDataModule, FolderDataset, SegmentationDat
 from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.labels.maintenance import roll_back
+from ripu_lightning.labels.maintenance import roll_back, skip_images
 from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.report.round_pictures import RoundPictures
 from ripu_lightning.training import ActiveLearningLoop, Schedule
@@ -52,7 +52,12 @@ class Run:
     """One process's part of a run: everything is built anew, as by the same command given again."""
 
     def __init__(
-        self, folder: Path, choice: str = "square", annotator: str = "files", target: SegmentationDataset | None = None
+        self,
+        folder: Path,
+        choice: str = "square",
+        annotator: str = "files",
+        target: SegmentationDataset | None = None,
+        partial: bool = False,
     ) -> None:
         self.folder, make = folder, CHOICES[choice][0]
         target = target or (Sealed if annotator == "files" else tiny.Blocks)("target!", 5)
@@ -60,7 +65,7 @@ class Run:
             tiny.Blocks("source", 4), target, tiny.Blocks("val", 3), batch_size=2, eval_batch_size=2
         )
         self.annotator: Annotator = (
-            FileAnnotator(target, folder / "annotation") if annotator == "files" else GroundTruth(target)
+            FileAnnotator(target, folder / "annotation", partial) if annotator == "files" else GroundTruth(target)
         )
         strategy: Strategy = make()
         schedule = Schedule(steps=8, first_round=3, interval=2, rounds=2)
@@ -202,6 +207,35 @@ def test_rejected_answers_are_asked_again_and_the_others_are_kept(
         assert np.array_equal(queried, store.query_round(image_id) == 1)
         assert np.array_equal(found.mask(image_id, 1), np.where(queried, truth.label(index), 255))
     assert (run.rounds, run.loop.scored) == (1, 2)  # round 1 was not scored again
+
+
+def test_partial_answers_and_a_skipped_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Round 1 is answered for images 0 and 1; then image 4 turns out to be useless."""
+    run = Run(tmp_path, partial=True)
+    run.fit()
+    with pytest.raises(AnswersPending, match="5 have no answers yet"):
+        Run(tmp_path, partial=True).fit()
+    answer(tmp_path, 1)
+    for number in (2, 3, 4):
+        (tmp_path / "annotation" / "round_001" / "answers" / f"target!_{number}.png").unlink()
+    skip_images(tmp_path / "labels", ["target!_4"])
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match="4 images, of which 2 have no answers yet"):
+        Run(tmp_path, partial=True).fit()
+    assert "round 1: 10 of 25 queries are answered" in capsys.readouterr().out
+    first = LabelStore.open(tmp_path / "labels")
+    assert first.queried_images == ("target!_0", "target!_1")
+    assert first.available("target!_2").all()
+    folder = tmp_path / "annotation" / "round_002" / "asked"
+    assert sorted(path.stem for path in folder.iterdir()) == [f"target!_{number}" for number in range(4)]
+    answer(tmp_path, 2)
+    last = Run(tmp_path)  # without partial: nothing is missing
+    last.fit()
+    found = LabelStore.open(tmp_path / "labels")
+    assert [record.pixels for record in last.loop.history] == [0, first.pixels, found.pixels]
+    asked = sum(int((found.query_round(image_id) > 0).sum()) for image_id in found.images)
+    assert found.pixels == asked
+    assert not (found.query_round("target!_4") > 0).any()
 
 
 @pytest.mark.parametrize("corrected", [False, True])

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_QUERIED, VOID, LabelStore, Round
-from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_back, verify_store
+from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_back, skip_images, verify_store
 from ripu_lightning.labels.manifest import NAME
 from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.labels.round_file import RoundFile
@@ -28,6 +28,8 @@ def show(store: Path) -> int:
     opened, console = LabelStore.salvage(_folder(store)), _console()
     _print_rounds(opened, console)
     _print_classes(opened, console)
+    if opened.manifest.skipped:
+        _say(console, f"never queried again: {', '.join(opened.manifest.skipped)}")
     return _name_damaged([opened], console)
 
 
@@ -74,6 +76,17 @@ def reject(store: Path, to: str, images: Sequence[str], queries: Sequence[int]) 
     for line in done.damaged:
         _say(console, f"not searched for copies: {line}")
     return int(bool(done.damaged))
+
+
+def skip(store: Path, images: Sequence[str]) -> int:
+    """``skip``: which images are never queried again."""
+    manifest = skip_images(_folder(store), images)
+    _say(
+        _console(),
+        f"skipped for good: {', '.join(images)}; {len(manifest.skipped):,} of {len(manifest.images):,} images are "
+        "never queried again, also not by a round that waits for answers. Labels that they have stay",
+    )
+    return 0
 
 
 def export(store: Path, folder: Path, kind: str, values: Literal["id", "index"] | None, through: int | None) -> int:

@@ -19,7 +19,7 @@ from ripu_lightning.labels.round import Round
 
 NAME = "manifest.json"
 FORMAT = 3
-_KEYS = {"format", "classes", "images", "head", "rounds", "rejected", "sha256"}
+_KEYS = {"format", "classes", "images", "head", "rounds", "rejected", "skipped", "sha256"}
 _LONGEST = 2**31  # of an image's sides: the round files hold them in 32 bits
 
 Classes = ClassMap | Sequence[str]
@@ -40,6 +40,7 @@ class Manifest:
         committed: all rounds ever committed, in the order of their commits; a parent comes before its children.
         head: ``sha256`` of the last active round; None where no round is active.
         rejected: answers that are never used again, all of inactive rounds.
+        skipped: ids of the images that are never queried again.
 
     Raises:
         ValueError: the rounds form no such tree, or a value is outside its range.
@@ -50,6 +51,7 @@ class Manifest:
     committed: tuple[Round, ...] = ()
     head: str | None = None
     rejected: Rejected = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for image_id, size in self.images.items():
@@ -70,6 +72,8 @@ class Manifest:
             raise ValueError("it has rejected answers of an active round, or of none")
         if any(min(numbers, default=1) < 1 for images in self.rejected.values() for numbers in images.values()):
             raise ValueError("a rejected query has an impossible number")
+        if not self.images.keys() >= set(self.skipped) or len(set(self.skipped)) < len(self.skipped):
+            raise ValueError("a skipped image is unknown or listed twice")
 
     @cached_property
     def rounds(self) -> tuple[Round, ...]:
@@ -226,6 +230,7 @@ def write_manifest(folder: Path, manifest: Manifest, note: str) -> None:
             sha256: {image_id: list(numbers) for image_id, numbers in images.items()}
             for sha256, images in manifest.rejected.items()
         },
+        "skipped": list(manifest.skipped),
     }
     text = json.dumps({**content, "sha256": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
     with replacing(folder / NAME, note) as file, explained(folder / NAME, note):
@@ -274,7 +279,9 @@ def _parse(path: Path, content: dict[str, Any]) -> Manifest:
     class_map = _parse_classes(content["classes"])
     rounds = tuple(Round(**entry) for entry in content["rounds"])
     images, rejected = _parse_images(content["images"]), _parse_rejected(content["rejected"])
-    return Manifest(class_map, images, rounds, content["head"], rejected)
+    if type(content["skipped"]) is not list:
+        raise ValueError("its skipped images are no list")
+    return Manifest(class_map, images, rounds, content["head"], rejected, tuple(content["skipped"]))
 
 
 def _parse_classes(content: Any) -> ClassMap:

@@ -10,10 +10,10 @@ import numpy as np
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import FolderLock
 from ripu_lightning.labels.answers import NOT_QUERIED, VOID, Answers, patches_of, query_keys
+from ripu_lightning.labels.committed_round import open_round
 from ripu_lightning.labels.manifest import Manifest, read_manifest, write_manifest
 from ripu_lightning.labels.round import Round
 from ripu_lightning.labels.round_file import RoundFile, write_round
-from ripu_lightning.labels.store import open_round
 
 _NOTE = "nothing was changed"
 _SHOWN = 10
