@@ -58,6 +58,7 @@ class Run:
         annotator: str = "files",
         target: SegmentationDataset | None = None,
         partial: bool = False,
+        extend_pool: bool = False,
     ) -> None:
         self.folder, make = folder, CHOICES[choice][0]
         target = target or (Sealed if annotator == "files" else tiny.Blocks)("target!", 5)
@@ -69,7 +70,9 @@ class Run:
         )
         strategy: Strategy = make()
         schedule = Schedule(steps=8, first_round=3, interval=2, rounds=2)
-        self.loop = ActiveLearningLoop(strategy, CHOICES[choice][1], self.annotator, schedule, folder / "labels")
+        self.loop = ActiveLearningLoop(
+            strategy, CHOICES[choice][1], self.annotator, schedule, folder / "labels", extend_pool=extend_pool
+        )
         self.module = tiny.module()
 
     def fit(self, *callbacks: Callback, **options: object) -> Trainer:
@@ -91,7 +94,7 @@ class Run:
 def answer(folder: Path, number: int, again: str = "") -> None:
     """What people do: look at the masks, write the truth where it is asked and nonsense elsewhere."""
     folder = folder / "annotation" / f"round_{number:03d}{again}"
-    truth = tiny.Blocks("target!", 5)
+    truth = tiny.Blocks("target!", 7)
     for path in sorted((folder / "asked").rglob("*.png")):
         label = truth.label(truth.ids.index(path.stem))
         Image.fromarray(np.where(np.array(Image.open(path)) == 255, label, 99)).save(folder / "answers" / path.name)
@@ -236,6 +239,36 @@ def test_partial_answers_and_a_skipped_image(tmp_path: Path, capsys: pytest.Capt
     asked = sum(int((found.query_round(image_id) > 0).sum()) for image_id in found.images)
     assert found.pixels == asked
     assert not (found.query_round("target!_4") > 0).any()
+
+
+@pytest.mark.parametrize("choice", ["square", "superpixel"])  # a budget of each image, and one of the pool
+def test_a_pool_grows_while_a_round_waits(tmp_path: Path, choice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Run(tmp_path, choice).fit()
+    answer(tmp_path, 1)
+    with pytest.raises(UserError, match=r"'target!_5' is not there; 2 new\): set extend_pool=true"):
+        Run(tmp_path, choice, target=Sealed("target!", 7)).fit()
+    with pytest.raises(UserError, match=r"image 'target!_4' is missing here"):
+        Run(tmp_path, choice, target=Sealed("target!", 4), extend_pool=True).fit()
+    capsys.readouterr()
+    Run(tmp_path, choice, target=Sealed("target!", 7), extend_pool=True).fit()
+    assert (
+        "2 new images (the first is target!_5) can be queried in the 2 rounds that are left" in capsys.readouterr().out
+    )
+    before = LabelStore.open(tmp_path / "labels")
+    assert (len(before.rounds), len(before.images)) == (1, 7)
+    answer(tmp_path, 2)
+    last = Run(tmp_path, choice, target=Sealed("target!", 7))  # from now on they belong to the pool
+    last.fit()
+    store, truth = LabelStore.open(tmp_path / "labels"), tiny.Blocks("target!", 7)
+    assert choice == "superpixel" or {"target!_5", "target!_6"} <= set(store.queried_images)
+    for index, image_id in enumerate(truth.ids):
+        assert np.array_equal(store.query_round(image_id) == 1, before.query_round(image_id) == 1)
+        queried = store.query_round(image_id) > 0
+        assert np.array_equal(store.mask(image_id), np.where(queried, truth.label(index), 255))
+    assert [record.pixels for record in last.loop.history] == [0, before.pixels, store.pixels]
+    assert last.loop.history[2].share == store.pixels / (7 * 24 * 32)
+    amounts = {"square": 7 * 24 * 32 * 0.05, "superpixel": 7 * 24 * 32 * 0.1}  # half of the budget, of the grown pool
+    assert amounts[choice] <= store.rounds[1].pixels < 1.3 * amounts[choice]
 
 
 @pytest.mark.parametrize("corrected", [False, True])

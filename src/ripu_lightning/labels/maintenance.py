@@ -13,7 +13,7 @@ import numpy as np
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import FolderLock, explained, sha256_of, sync_folder
 from ripu_lightning.labels.committed_round import open_round
-from ripu_lightning.labels.manifest import NAME, Manifest, read_manifest, write_manifest
+from ripu_lightning.labels.manifest import NAME, Classes, Images, Manifest, read_manifest, write_manifest
 from ripu_lightning.labels.round import Round
 from ripu_lightning.labels.store import LabelStore
 
@@ -160,6 +160,28 @@ def skip_images(folder: str | os.PathLike[str], images: Sequence[str]) -> Manife
         skipped = replace(manifest, skipped=tuple(dict.fromkeys((*manifest.skipped, *images))))
         write_manifest(path, skipped, "nothing was changed")
         return skipped
+    finally:
+        lock.release()
+
+
+def extend_images(folder: str | os.PathLike[str], classes: Classes, images: Images) -> list[str]:
+    """Take new images into a store; its own must all be there, in the same sizes. Returns the ids of the new ones.
+
+    Raises:
+        UserError: no store, other classes, an image of it is missing or changed, a writer holds the store, or the disk
+            refused.
+    """
+    path = Path(folder)
+    read_manifest(path)
+    lock = FolderLock(path)
+    try:
+        manifest = read_manifest(path, classes)
+        manifest.check_images(path, images, grown=True)
+        new = [image_id for image_id in images if image_id not in manifest.images]
+        if new:
+            every = {image_id: (int(size[0]), int(size[1])) for image_id, size in images.items()}
+            write_manifest(path, replace(manifest, images=every), "nothing was changed")
+        return new
     finally:
         lock.release()
 

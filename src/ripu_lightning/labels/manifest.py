@@ -182,13 +182,18 @@ class Manifest:
                 "with, or choose another output folder"
             )
 
-    def check_images(self, folder: Path, images: Images) -> None:
-        """Raise ``UserError`` unless the store holds labels of these images."""
-        difference = _first_difference(self.images, {name: (size[0], size[1]) for name, size in images.items()})
+    def check_images(self, folder: Path, images: Images, grown: bool = False) -> None:
+        """Raise ``UserError`` unless the store holds labels of these images; with ``grown`` there may be new ones."""
+        given = {name: (size[0], size[1]) for name, size in images.items()}
+        difference, fix = _first_difference(self.images, given), "give the images that it was made with"
+        if not difference and len(given) > len(self.images) and not grown:
+            new = [name for name in given if name not in self.images]
+            difference = f"image {new[0]!r} is not there; {len(new)} new"
+            fix = "set extend_pool=true to take new images into the pool"
         if difference:
             raise UserError(
-                f"label store {folder} was made with other images ({difference}): give the images that it was made "
-                "with, or choose another output folder"
+                f"label store {folder} was made with other images ({difference}): {fix}, or choose another output "
+                "folder"
             )
 
 
@@ -208,14 +213,13 @@ def _difference(ours: ClassMap, given: Classes) -> str:
 
 
 def _first_difference(ours: Images, given: Images) -> str:
-    """The first image that is missing, has another size, or is new; empty where there is none."""
+    """The first image that is missing or has another size; empty where there is none."""
     for name, (height, width) in ours.items():
         if name not in given:
             return f"image {name!r} is missing here"
         if given[name] != (height, width):
             return f"image {name!r} is {height} x {width} there, {given[name][0]} x {given[name][1]} here"
-    new = [name for name in given if name not in ours]
-    return f"image {new[0]!r} is not there; {len(new)} new" if new else ""
+    return ""
 
 
 def write_manifest(folder: Path, manifest: Manifest, note: str) -> None:

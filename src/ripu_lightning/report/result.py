@@ -25,6 +25,7 @@ IDLE = ("trainer.accelerator", "trainer.strategy", "trainer.log_every_n_steps", 
 RECIPE = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val")
 """Keys of the trainer that are part of how a network is trained: a run cannot resume with others."""
 _FREE = {"trainer", "logger", "pictures", "per_class", "output", "name", "compile", "checkpoint_every", "rank_patience"}
+_FREE |= {"extend_pool"}
 _PLACES = {
     "data.num_workers",
     "data.eval_batch_size",
