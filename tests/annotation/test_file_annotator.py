@@ -237,7 +237,9 @@ def test_partial_answers(tmp_path: Path) -> None:
         unlabelled = np.array(picture)[0, 0]
     painted[top, left] = unlabelled  # one pixel is enough
     Image.fromarray(painted).save(path)
-    with pytest.warns(UserWarning, match=r"does not wait; .*x/0\.png: 1 of \d+ queried pixels are left"):
+    with pytest.warns(
+        UserWarning, match=r"answers that are there are used .*x/0\.png: 1 of \d+ queried pixels are left"
+    ):
         found = {each.image_id: each for each in annotator.annotate(1, given)}
     (truth,) = GroundTruth(Towns()).annotate(1, given[:1])
     size = int(given[0].boxes[0, 2:].prod())

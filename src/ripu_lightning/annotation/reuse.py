@@ -61,9 +61,14 @@ def annotate_or_reuse(annotator: Annotator, store: LabelStore, queries: Sequence
             left[query.image_id] = _subset(query, unknown, found.rejected)
     stream = annotator.annotate(number, list(left.values())) if left else ()
     notes = [_note(store, number, whole, recalled, left)]
-    if held:
+    again = [
+        query.image_id
+        for query, found in zip(queries, recalled, strict=True)
+        if query.image_id in (held or ()) and any(found.origins)
+    ]
+    if again:
         notes.append(
-            f"round {number}: the answers that the annotator has of {len(held)} images are read again, as they are; "
+            f"round {number}: the answers that the annotator has of {len(again)} images are read again, as they are; "
             "they count, and not those of inactive rounds"
         )
     answers = _merge(queries, left, stream, history, getattr(annotator, "partial", False))

@@ -101,11 +101,12 @@ def extend_store(folder: Path, pool: ActivePool, rounds: int) -> None:
     if not (folder / MANIFEST).is_file():
         return
     new = extend_images(folder, classes_of(pool), pool.image_sizes)
-    left = rounds - len(LabelStore.open(folder).rounds)
     if new:
+        manifest = LabelStore.open(folder).manifest
+        begun = len(manifest.rounds) + (folder / manifest.pending_file()).is_file()
         print(
-            f"extend_pool: {len(new)} new images (the first is {new[0]}) can be queried in the {left} rounds that are "
-            "left; earlier rounds stay as they are",
+            f"extend_pool: {len(new)} new images (the first is {new[0]}) join the pool after round {begun} of "
+            f"{rounds}; queries that are selected already stay as they are",
             flush=True,
         )
 
