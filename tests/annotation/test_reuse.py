@@ -236,6 +236,21 @@ def test_answers_to_other_boxes_are_refused(tmp_path: Path) -> None:
             list(annotate_or_reuse(Stubborn(queries[0]), store, more).answers)
 
 
+def test_an_answer_that_the_rejected_one_had_replaced_does_not_come_back(tmp_path: Path) -> None:
+    queries, person = draw({"a": [2], "b": [], "c": []}, False, 0), Person()
+    with LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES) as store:
+        for value in (0, 1):
+            box = queries[0].boxes
+            answers = Answers("a", queries[0].centres, box, np.array([value], np.uint8), queries[0].scores)
+            store.commit([answers], strategy="s", annotator="person", exclusion=0)
+            store.roll_back(0)
+        second = store.inactive[1].id
+    reject_answers(tmp_path, second)
+    with LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES) as store:
+        assert annotate_or_reuse(person, store, queries).note == ""
+    assert [query.rejected for query in person.asked[0]] == [1]
+
+
 class Hasty(Person):
     """Leaves out the queries whose number is drawn; the images come in any order."""
 
