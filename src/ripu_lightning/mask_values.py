@@ -1,6 +1,6 @@
 """What the numbers in a mask file mean: file ids or class indices, and the text in the file that says which."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -30,10 +30,11 @@ def unlabelled_id(classes: ClassMap) -> int:
         UserError: the class map leaves no number free.
     """
     used = {value for values in (*classes.ids, classes.ignore) for value in values}
-    for value in (*range(255, -1, -1), *range(2**16 - 1, 255, -1)):
-        if value not in used:
-            return value
-    raise UserError(f"{classes.source}: no number of 0..65535 is free for unlabelled pixels; ignore fewer")
+    free: Iterator[int] = (value for value in (*range(255, -1, -1), *range(2**16 - 1, 255, -1)) if value not in used)
+    found = next(free, None)
+    if found is None:
+        raise UserError(f"{classes.source}: no number of 0..65535 is free for unlabelled pixels; ignore fewer")
+    return found
 
 
 def is_wide(classes: ClassMap) -> bool:

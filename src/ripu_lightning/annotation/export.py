@@ -37,16 +37,18 @@ Paint or replace answers/ID.png. It has the size of the image and one channel of
 holds a number from the list below. The other pixels are not read. Queried pixels that still hold {unlabelled} are
 waited for.
 
-The file may also be a PNG in the colours below (RGB), exactly; black means that nobody has painted. CVAT's export
-"Segmentation mask 1.1" is read as it is, and so is a zip of all files, as answers.zip next to this file.
+{colours}CVAT's export "Segmentation mask 1.1" is read unchanged, in answers/ or as answers.zip next to this file. Any
+other zip of these PNGs may be answers.zip, too.
 
 A file whose pixels are all 0 (or white) outside the queries may be an empty layer: queried pixels of that value are
 waited for, too. Where that is their class, write the image's id into answers/painted.txt, one id a line.
 
 When all answers are there, run the same command again: it reads them and continues.
 
-numbers           colour          class
 {classes}
+"""
+_COLOURS = """\
+The file may also have the colours below, exactly: RGB, 8 bits a channel. Black and transparent mean unpainted.
 """
 
 
@@ -98,14 +100,17 @@ def _export_image(folder: Path, query: Query, image: UInt8Array, classes: ClassM
 
 
 def _readme(round_number: int, queries: Sequence[Query], classes: ClassMap) -> str:
-    rows = [(" ".join(map(str, ids)), " ".join(map(str, color)), name)
-            for ids, color, name in zip(classes.ids, classes.colors, classes.names, strict=True)]  # fmt: skip
+    rows = [("numbers", "colour", "class")]
+    for ids, color, name in zip(classes.ids, classes.colors, classes.names, strict=True):
+        rows.append((" ".join(map(str, ids)), " ".join(map(str, color)), name))
     rows.append((" ".join(map(str, classes.ignore)), "", "cannot say"))
+    shown = [f"{ids:<17} {f'{color:<15} ' if classes.own_colors else ''}{name}" for ids, color, name in rows if ids]
     return _README.format(
         number=round_number,
         regions=sum(len(query.centres) for query in queries),
         images=len(queries),
         unlabelled=unlabelled_id(classes),
         bits=16 if is_wide(classes) else 8,
-        classes="\n".join(f"{ids:<17} {color:<15} {name}" for ids, color, name in rows if ids),
+        colours=_COLOURS if classes.own_colors else "",
+        classes="\n".join(shown),
     )

@@ -46,10 +46,10 @@ NOTHING = PaintedPixels(np.array([UNPAINTED], dtype=np.int16))
 class AnswerReader:
     """Reads answers in the file ids of a class map, or in its colours.
 
-    A pixel is unpainted if it has the number of unlabelled pixels, as in the templates; the background of CVAT; or,
-    in colours, black that is no class. A file may also have been painted on a new layer, whose 0 or white would pass
-    for a class: where all pixels outside the queries hold one such value (or all pixels, if every one is queried),
-    queried pixels of this value are unpainted too.
+    A pixel is unpainted if it is transparent, or has the number of unlabelled pixels, as in the templates; in colours,
+    if it is the background of CVAT, or black that is no class. A file may also have been painted on a new layer, whose
+    0 or white would pass for a class: where all pixels outside the queries hold one such value (or all pixels, if every
+    one is queried), queried pixels of this value are unpainted too.
 
     Args:
         classes: the class map.
@@ -90,10 +90,13 @@ class AnswerReader:
         there = stored.at(pixels)
         classes = decoder.decode(there, source.name).copy()
         unpainted = self._is_unlabelled(there, classes)
+        if there.hidden is not None:
+            unpainted |= there.hidden
         if ((classes == UNKNOWN) & ~unpainted).any():
             self._refuse_unknown(source, decoder, there.at((classes == UNKNOWN) & ~unpainted))
         classes[unpainted] = UNPAINTED
-        blank = None if painted else _blank(stored, pixels)
+        transparent = stored.hidden is not None and stored.hidden.any()  # such a layer has no colour of its own
+        blank = None if painted or transparent else _blank(stored, pixels)
         if blank is not None:
             same = _equals(there, blank) & (classes != UNPAINTED)
             if same.all() or (classes[same] != IGNORED).all():

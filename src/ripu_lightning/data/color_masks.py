@@ -33,12 +33,14 @@ class StoredLabel:
         palette: the colours ``(N, 3)`` uint8 of the indices; None where there are none.
         colored: whether the values are colours.
         unlabelled: the id of pixels that nobody labelled, if the file says so.
+        hidden: which pixels ``(...)`` are transparent, if it has an alpha channel.
     """
 
     values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     palette: UInt8Array | None = None
     colored: bool = False
     unlabelled: int | None = None
+    hidden: npt.NDArray[np.bool_] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +50,8 @@ class StoredLabel:
     def at(self, chosen: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "StoredLabel":
         """Some pixels ``(N,)``, by their positions in the flat label or by a mask ``(H, W)``."""
         pixels = self.values.reshape(-1, 3) if self.colored else self.values.reshape(-1)
-        return replace(self, values=pixels[chosen.reshape(-1)])
+        hidden = None if self.hidden is None else self.hidden.reshape(-1)[chosen.reshape(-1)]
+        return replace(self, values=pixels[chosen.reshape(-1)], hidden=hidden)
 
 
 class ColorMap:
@@ -209,8 +212,8 @@ class LabelDecoder:
         """The table for a file that says that ``number`` is no label."""
         if table[number] not in (IGNORED, UNKNOWN):
             raise UserError(
-                f"{name}: says that {number} means unlabelled, but it is the id of {self._named(table[number])}; the "
-                f"file was written with another class map than {self.source}: use that one, or export the labels again"
+                f"{name}: says that {number} means unlabelled, but this is the id of {self._named(table[number])}; it "
+                f"was written with another class map than {self._classes.source}: use that one, or export it again"
             )
         table = table.copy()
         table[number] = IGNORED

@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from ripu_lightning.data import orientation
 from ripu_lightning.data.color_masks import StoredLabel
 from ripu_lightning.data.dataset import UInt8Array
-from ripu_lightning.errors import InvalidArgument, UserError
+from ripu_lightning.errors import UserError
 from ripu_lightning.mask_values import require_file_ids
 from ripu_lightning.untrusted import read_bounded
 
@@ -35,33 +35,33 @@ if Image.MAX_IMAGE_PIXELS is not None:
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # _open refuses such images
 
 
-def read_image(path: Path, convert: bool = False) -> UInt8Array:
+def read_image(path: Path, convert: bool = False, key: str = "convert") -> UInt8Array:
     """RGB image ``(H, W, 3)`` uint8, turned upright as its EXIF orientation says; a fourth channel (alpha) is dropped.
 
     Args:
         path: of the file.
         convert: also read grey, palette, CMYK and 16-bit files. Values of 16 bits are divided by 257 and rounded;
             colour profiles are not applied.
+        key: of ``convert``, for errors.
 
     Raises:
-        InvalidArgument: not 8-bit RGB or RGBA, and ``convert`` is not set.
-        UserError: not a readable file.
+        UserError: not a readable file, or one that needs ``convert``.
     """
     content = _content(path)
 
     def require(picture: ImageFile) -> None:
         if convert:
             return _require_convertible(picture)
-        found = f"16 bits a channel (mode {picture.mode})" if _is_16_bit(picture) else _channels(picture)
         if _is_16_bit(picture) or picture.mode not in {"RGB", "RGBA"}:
-            problem = f"is null, but {path} has {found}, not 8-bit RGB; set convert=rgb, or convert the file"
-            raise InvalidArgument("FolderDataset", "convert", problem)
+            found = "16 bits a channel" if _is_16_bit(picture) else _channels(picture)
+            raise UserError(f"image has {found}; expected 8-bit RGB: set {key}=rgb, or convert the file")
 
     def read(picture: ImageFile) -> UInt8Array:
         if _is_16_bit(picture):
-            return _rgb_of_16_bits(content)  # Pillow would cut the values
-        pixels = np.array(picture if picture.mode in {"RGB", "RGBA"} else picture.convert("RGB"))
-        return orientation.turn(pixels[..., :3], orientation.after_decoding(picture))
+            pixels = _rgb_of_16_bits(_values_of_16_bits(picture, content))
+        else:
+            pixels = np.array(picture if picture.mode in {"RGB", "RGBA"} else picture.convert("RGB"))[..., :3]
+        return orientation.turn(pixels, orientation.after_decoding(picture))
 
     image: UInt8Array = _decode(content, path, require, read)
     return np.ascontiguousarray(image)
@@ -82,6 +82,7 @@ def parse_label(
     bits: int,
     require: Callable[[ImageFile], None] = lambda _: None,
     formats: tuple[str, ...] = FORMATS,
+    layer: bool = False,
 ) -> StoredLabel:
     """Stored ids or colours from the content of a label file, see :func:`read_label`.
 
@@ -91,6 +92,7 @@ def parse_label(
         bits: of an id, 8 or 16.
         require: raises UserError for a picture that is not to be decoded.
         formats: of :data:`FORMATS`.
+        layer: whether pixels may be transparent.
 
     Raises:
         UserError: not a complete file of that kind.
@@ -103,8 +105,8 @@ def parse_label(
             _require_upright(orientation.stated(picture))
 
     def read(picture: ImageFile) -> StoredLabel:
-        # Pillow silently cuts colours of 16 bits to 8. OpenCV keeps them, but does not notice a truncated file.
-        stored = StoredLabel(_first_channel(content)) if bits == 16 else _stored(picture)
+        wide = bits == 16
+        stored = StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if wide else _stored(picture, layer)
         _require_upright(orientation.after_decoding(picture))
         return replace(stored, unlabelled=require_file_ids(picture.info))
 
@@ -134,7 +136,7 @@ def decode_label(content: bytes, name: str | Path, size: tuple[int, int], wide: 
         if _is_16_bit(picture) and not wide:
             raise UserError("is 16-bit or wider, but no id of the class map is above 255; save it with 8 bits")
 
-    return parse_label(content, name, bits, require, ("PNG",))
+    return parse_label(content, name, bits, require, ("PNG",), layer=True)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -164,17 +166,18 @@ def unreadable(name: str | Path, error: Exception, formats: tuple[str, ...] = FO
     return UserError(f"{name}: cannot be read as an image ({reason}); replace or remove it")
 
 
-def _stored(picture: ImageFile) -> StoredLabel:
-    pixels = np.array(picture, dtype=np.uint8)
+def _stored(picture: ImageFile, layer: bool) -> StoredLabel:
+    pixels, hidden = np.array(picture, dtype=np.uint8), None
     if picture.mode in {"LA", "RGBA"}:
-        hidden = int((pixels[..., -1] != 255).sum())
-        if hidden:
-            raise UserError(f"{hidden} pixels of the label are transparent; save it without an alpha channel")
+        hidden = pixels[..., -1] == 0
+        refused = int(((pixels[..., -1] != 255) & ~(hidden & layer)).sum())
+        if refused:
+            raise UserError(f"{refused} pixels of the label are transparent; save it without an alpha channel")
         pixels = pixels[..., 0] if picture.mode == "LA" else pixels[..., :3]
     if picture.mode == "P":
         palette = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
         return StoredLabel(pixels, palette)
-    return StoredLabel(np.ascontiguousarray(pixels), colored=pixels.ndim == 3)
+    return StoredLabel(np.ascontiguousarray(pixels), colored=pixels.ndim == 3, hidden=hidden)
 
 
 def _content(path: Path) -> bytes:
@@ -189,7 +192,7 @@ def _content(path: Path) -> bytes:
 def _open(source: Path | BytesIO, name: str | Path, formats: tuple[str, ...] = FORMATS) -> ImageFile:
     try:
         picture = Image.open(source, formats=formats)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except Exception as error:  # a damaged header makes the readers raise nearly anything
         raise unreadable(name, error, formats) from error
@@ -226,8 +229,6 @@ def _decode(
             require(picture)
             verify(content)
             return read(picture)
-        except InvalidArgument:  # it names the file itself
-            raise
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         except Exception as error:  # truncated or corrupt beyond the header
@@ -235,21 +236,28 @@ def _decode(
             raise UserError(f"{name}: cannot be decoded ({reason}); replace or remove it") from error
 
 
-def _values_of_16_bits(content: bytes) -> npt.NDArray[np.uint16]:
+def _values_of_16_bits(picture: ImageFile, content: bytes) -> npt.NDArray[np.uint16]:
+    """``(H, W)``, or ``(H, W, channels)`` in OpenCV's order: blue, green, red, alpha."""
+    turned = picture.format == "TIFF" and orientation.stated(picture) != orientation.UPRIGHT
+    picture.load()  # OpenCV does not notice a truncated file
+    if picture.mode.startswith("I;16"):
+        return np.array(picture).astype(np.uint16)
+    if turned:
+        raise UserError("has 16-bit colours and an orientation, which cannot be read together; save it upright")
+    # Pillow silently cuts colours of 16 bits to 8.
     stored = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise ValueError("broken data stream")
     return np.asarray(stored, dtype=np.uint16)
 
 
-def _first_channel(content: bytes) -> npt.NDArray[np.uint16]:
-    stored = _values_of_16_bits(content)
-    return np.ascontiguousarray(stored if stored.ndim == 2 else stored[..., 2])  # its order is blue, green, red
+def _first_channel(stored: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    return np.ascontiguousarray(stored if stored.ndim == 2 else stored[..., 2])
 
 
-def _rgb_of_16_bits(content: bytes) -> UInt8Array:
-    stored = ((_values_of_16_bits(content).astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return np.repeat(stored[..., None], 3, axis=2) if stored.ndim == 2 else stored[..., 2::-1]
+def _rgb_of_16_bits(stored: npt.NDArray[np.uint16]) -> UInt8Array:
+    scaled = ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(scaled[..., None], 3, axis=2) if scaled.ndim == 2 else scaled[..., 2::-1]
 
 
 def _packing(picture: ImageFile) -> str:
