@@ -96,10 +96,11 @@ def test_readers_neither_write_nor_need_the_right_to(tmp_path: Path) -> None:
         (CLASSES, {"town/a": (9, 14), "town/b": (7, 5), "d": (12, 12)}, "image 'c' is missing here"),
         (MAP, IMAGES, ""),
         (
-            replace(MAP, colors=((1, 2, 3), (4, 5, 6), (7, 8, 9)), ignore=(255, 0), subsets={"flat": ("road",)}),
+            replace(MAP, colors=((1, 2, 3), (4, 5, 6), (7, 8, 9)), subsets={"flat": ("road",)}),
             IMAGES,
             "",
         ),
+        (replace(MAP, ignore=(255, 0)), IMAGES, "the file ids [255] are ignored there, [0, 255] here"),
         (replace(MAP, ids=((8,), (7, 26), (23,))), IMAGES, "class 'road' has the file ids [7] there, [8] here"),
         (replace(MAP, ids=((7,), (26, 8), (23,))), IMAGES, ""),
         (replace(MAP, ids=((23,), (26, 8), (7,))), IMAGES, "class 'road' has the file ids [7] there, [23] here"),
