@@ -95,8 +95,9 @@ class AnswerReader:
         if ((classes == UNKNOWN) & ~unpainted).any():
             self._refuse_unknown(source, decoder, there.at((classes == UNKNOWN) & ~unpainted))
         classes[unpainted] = UNPAINTED
-        transparent = stored.hidden is not None and stored.hidden.any()  # such a layer has no colour of its own
-        blank = None if painted or transparent else _blank(stored, pixels)
+        # A transparent layer has no colour of its own; a mask that we wrote says which pixels nobody labelled.
+        sure = painted or stored.unlabelled is not None or (stored.hidden is not None and bool(stored.hidden.any()))
+        blank = None if sure else _blank(stored, pixels)
         if blank is not None:
             same = _equals(there, blank) & (classes != UNPAINTED)
             if same.all() or (classes[same] != IGNORED).all():

@@ -135,12 +135,14 @@ def _file_names(store: LabelStore) -> tuple[dict[str, str], str]:
     try:
         layout = Layout(target["root"], target["split"], target["images"], None)
         found, folder = layout.list_images(), layout.folder_of_images
-        names = {image_id: found[image_id].relative_to(folder).as_posix() for image_id in store.images}
     except KeyError as error:
-        return {}, f"{without} {path} or its data.target lacks {error.args[0]!r}"
+        return {}, f"{without} data.target of {path} has no key {error.args[0]!r}"
     except UserError as error:
         return {}, f"{without} the images were not found ({error})"
-    return names, f"file_name is relative to {folder}"
+    gone = [image_id for image_id in store.images if image_id not in found]
+    if gone:
+        return {}, f"{without} there is no image {gone[0]!r} in {folder}"
+    return {name: found[name].relative_to(folder).as_posix() for name in store.images}, f"file_name is below {folder}"
 
 
 def _print_rounds(store: LabelStore, console: Console) -> None:
