@@ -41,7 +41,7 @@ def of_header(picture: ImageFile) -> tuple[tuple[int, int], int]:
     return ((width, height) if found >= 5 else (height, width)), found
 
 
-def stated(picture: ImageFile) -> int:
+def stated(picture: Image.Image) -> int:
     """The orientation that the metadata state, as far as they were read: all of them once a picture is decoded."""
     if not hasattr(picture, "tag_v2") and not any(name in picture.info for name in _METADATA):
         return UPRIGHT

@@ -192,7 +192,7 @@ def _content(path: Path) -> bytes:
 def _open(source: Path | BytesIO, name: str | Path, formats: tuple[str, ...] = FORMATS) -> ImageFile:
     try:
         picture = Image.open(source, formats=formats)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except Exception as error:  # a damaged header makes the readers raise nearly anything
         raise unreadable(name, error, formats) from error
