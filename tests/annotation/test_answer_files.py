@@ -157,6 +157,8 @@ def layer(value: int, painted: int | None = None) -> npt.NDArray[np.uint8]:
     return pixels
 
 
+ASKED = layer(0, 255)
+ASKED[5:7, 6:8] = 255
 EMPTY = {  # class map, pixels, queried pixels that may be unpainted, and what they hold
     "black, and 0 is a class": (PLAIN, layer(0), 13, "0"),
     "black, and 0 is ignored": (MARKED, layer(0), 13, "0"),
@@ -164,6 +166,7 @@ EMPTY = {  # class map, pixels, queried pixels that may be unpainted, and what t
     "white, and 255 is a class": (BINARY, layer(255), 13, "255"),
     "one box of two": (PLAIN, layer(0, 1), 4, "0"),
     "the other class": (BINARY, layer(0, 255), 4, "0"),
+    "the mask of queries": (PLAIN, ASKED, 13, "255, as in asked/"),
     "colours": (ClassMap(("dark", "sky"), ((0, 0, 0), (1, 2, 3))), np.dstack([layer(0)] * 3), 13, "[0, 0, 0]"),
 }
 
@@ -176,7 +179,7 @@ def test_an_empty_layer_is_no_answer_until_somebody_says_so(tmp_path: Path, kind
     line = waiting.waits()
     assert f"of which 1 look unpainted, for all other pixels hold the same (x/0.png: {count} of 13 queried" in line
     assert f" hold {held}; where that is right, write the image's id into answers/painted.txt)" in line
-    waiting.put("painted.txt", b"\xef\xbb\xbf\r\nx/0.png\r\n")
+    waiting.put("painted.txt", b"\xef\xbb\xbf\r\n./x/0.png\r\n")
     table = classes.lookup()
     expected = table[pixels] if pixels.ndim == 2 else np.zeros(SIZE)
     assert waiting.read() == [values_of(expected, waiting.queries[0])]

@@ -245,7 +245,7 @@ def test_export_says_what_the_numbers_mean(tmp_path: Path, capsys: pytest.Captur
     with LabelStore.create_or_open(tmp_path / "labels", classes=classes, images=IMAGES) as store:
         commit(store, 0, [0, 1, 255, 254])
     about = {
-        (): "file ids of the class map, 3 for void and 255 for unlabelled pixels",
+        (): "file ids of the class map in 16 bits (label_bits: 16), 3 for void and 255 for unlabelled pixels",
         ("--values", "index"): "class indices, 255 for void and unlabelled pixels: readers of labels refuse them",
     }
     first_row = {(): [7, 1000, 3] + [255] * 5, ("--values", "index"): [0, 1] + [255] * 6}

@@ -15,7 +15,7 @@ from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_
 from ripu_lightning.labels.manifest import NAME
 from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.labels.round_file import RoundFile
-from ripu_lightning.mask_values import unlabelled_id, void_id
+from ripu_lightning.mask_values import is_wide, unlabelled_id, void_id
 from ripu_lightning.untrusted import read_config
 
 WIDTH = 160
@@ -90,7 +90,8 @@ def export(store: Path, folder: Path, kind: str, values: Literal["id", "index"] 
         about = "class indices, 255 for void and unlabelled pixels: readers of labels refuse them"
         if values != "index":
             void, unlabelled = void_id(opened.class_map), unlabelled_id(opened.class_map)
-            about = f"file ids of the class map, {void} for void and {unlabelled} for unlabelled pixels"
+            bits = " in 16 bits (label_bits: 16)" if is_wide(opened.class_map) else ""
+            about = f"file ids of the class map{bits}, {void} for void and {unlabelled} for unlabelled pixels"
     else:
         file_names, about = _file_names(opened)
         opened.export_coco(folder / "annotations.json", through, file_names)
