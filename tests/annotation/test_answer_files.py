@@ -246,7 +246,7 @@ def test_files_for_no_queried_image_are_named(waiting: Round, name: str) -> None
     (waiting.folder / "3.png").write_bytes(LAST)
     line = waiting.waits()
     assert "1 have no answers yet (the first is été/3.png)" in line
-    assert line.endswith(f"; files that belong to no queried image: 3.png, answers/{name}")
+    assert line.endswith(f"; files that are no PNG of a queried image: 3.png, answers/{name}")
 
 
 def test_a_name_for_two_images(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_name_for_two_images(tmp_path: Path) -> None:
     waiting.annotator = FileAnnotator(waiting.annotator._images.dataset, tmp_path)
     waiting.waits()
     waiting.put("0.png", FIRST)
-    assert "files that belong to no queried image: answers/0.png" in waiting.waits()
+    assert "files that are no PNG of a queried image: answers/0.png" in waiting.waits()
 
 
 def test_two_files_for_one_image(waiting: Round) -> None:
@@ -373,6 +373,14 @@ def test_cvat_segmentation_mask(waiting: Round, packed: bool, top: str) -> None:
     labels["été/3"][5, 6] = 1
     give()
     assert waiting.read() == [values_of(labels[each.image_id], each) for each in waiting.queries]
+
+
+def test_cvat_may_know_further_images_of_the_data_set(waiting: Round) -> None:
+    labels = {image_id: np.minimum(TRUTH[IDS.index(image_id)], 2) for image_id in ("x/0", "x/1", "été/3")}
+    waiting.pack(cvat(labels))
+    assert waiting.read() == [values_of(labels[each.image_id], each) for each in waiting.queries]
+    waiting.pack({**cvat(labels), "SegmentationClass/x/7.png": FIRST})
+    assert "'SegmentationClass/x/7.png' is the answer to no queried image" in waiting.refuses()
 
 
 def test_a_label_of_cvat_that_is_no_class(waiting: Round) -> None:

@@ -1,6 +1,8 @@
 """Exported stores, read back by Pillow, pycocotools and our own readers of labels and answers: not a pixel changes."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +243,40 @@ def test_coco_decodes_to_the_masks(tmp_path: Path, through: int | None, name_of:
             assert (left, top) == (columns.min(), rows.min())
             assert (width, height) == (np.ptp(columns) + 1, np.ptp(rows) + 1)
         np.testing.assert_array_equal(found, mask)
+
+
+READ_BY_DATUMARO = """
+import sys
+import numpy as np
+from datumaro.components.dataset import Dataset
+data = Dataset.import_from(sys.argv[1], "coco_instances")
+names = [category.name for category in data.categories()[next(iter(data.categories()))]]
+for item in data:
+    assert item.media.data.shape[:2] == item.annotations[0].image.shape, item.id
+    for part in item.annotations:
+        if hasattr(part, "image"):
+            print(item.id, names[part.label], *np.flatnonzero(part.image).tolist())
+"""
+
+
+@pytest.mark.skipif("RIPU_DATUMARO" not in os.environ, reason="RIPU_DATUMARO names no Python that has datumaro")
+def test_datumaro_reads_the_same(tmp_path: Path) -> None:
+    with writer(tmp_path / "store") as store:
+        commit(store, 5)
+    for image, size in IMAGES.items():
+        path = tmp_path / "coco" / "images" / "train" / f"{image}.v2.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((*size, 3), dtype=np.uint8)).save(path)
+    names = {image: f"{image}.v2.png" for image in IMAGES}
+    store.export_coco(tmp_path / "coco" / "annotations" / "instances_train.json", file_names=names)
+    command = [os.environ["RIPU_DATUMARO"], "-c", READ_BY_DATUMARO, str(tmp_path / "coco")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": ""})
+    found = {image: np.full(size, VOID, dtype=np.uint8) for image, size in IMAGES.items()}
+    for line in printed.stdout.splitlines():
+        image, name, *pixels = line.split(" ")
+        found[image.removesuffix(".v2")].reshape(-1)[np.array(pixels, dtype=np.int64)] = CLASSES.index(name)
+    for image in IMAGES:
+        np.testing.assert_array_equal(found[image], store.mask(image))
 
 
 def test_coco_of_an_empty_store(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def _waiting(
             f"{len(blank)} look unpainted, for all other pixels hold the same ({_shortened(blank)}; where that is "
             f"right, write the image's id into answers/{STATEMENTS})"
         )
-    unused = f"; files that belong to no queried image: {_shortened(strays)}" if strays else ""
+    unused = f"; files that are no PNG of a queried image: {_shortened(strays)}" if strays else ""
     regions = sum(len(query.centres) for query in queries)
     line = (
         f"round {number} waits for answers: {regions} regions in {len(queries)} images, of which {', '.join(parts)}; "
