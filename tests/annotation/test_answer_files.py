@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ripu_lightning.annotation import AnswersPending, FileAnnotator, Query
+from ripu_lightning.annotation.names import AnswerNames
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data import FolderDataset
 from ripu_lightning.data.dataset import SegmentationDataset
@@ -208,6 +209,9 @@ def test_an_empty_layer_for_a_whole_image(tmp_path: Path) -> None:
     assert "x/0.png: 80 of 80 queried pixels hold 0" in waiting.waits()
     waiting.put("x/0.png", png(layer(0, 1)))
     assert waiting.read() == [layer(0, 1).reshape(-1).tolist()]
+    # As ripu-labels export writes it.
+    waiting.put("x/0.png", png(layer(0), pnginfo=_chunks({"ripu:values": "id", "ripu:unlabelled": "254"})))
+    assert waiting.read() == [[0] * 80]
 
 
 def test_statements_about_other_images_are_refused(waiting: Round) -> None:
@@ -247,6 +251,16 @@ def test_files_for_no_queried_image_are_named(waiting: Round, name: str) -> None
     line = waiting.waits()
     assert "1 have no answers yet (the first is été/3.png)" in line
     assert line.endswith(f"; files that are no PNG of a queried image: 3.png, answers/{name}")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_without_folders_in_any_form(form: str) -> None:
+    names = AnswerNames([unicodedata.normalize(form, "é"), "e", "ü/é.x"])
+    for given in ("NFC", "NFD"):
+        assert names.find(unicodedata.normalize(given, "é.PNG")) == unicodedata.normalize(form, "é")
+        assert names.find(unicodedata.normalize(given, "é.x.png")) == "ü/é.x"
+    assert names.find("e.png") == "e"
+    assert names.find("../e.png") is names.find("/e.png") is names.find("e.jpg") is None
 
 
 def test_a_name_for_two_images(tmp_path: Path) -> None:
@@ -381,6 +395,13 @@ def test_cvat_may_know_further_images_of_the_data_set(waiting: Round) -> None:
     assert waiting.read() == [values_of(labels[each.image_id], each) for each in waiting.queries]
     waiting.pack({**cvat(labels), "SegmentationClass/x/7.png": FIRST})
     assert "'SegmentationClass/x/7.png' is the answer to no queried image" in waiting.refuses()
+
+
+def test_a_background_of_another_colour(waiting: Round) -> None:
+    files = cvat({"x/0": np.minimum(TRUTH[0], 2), "été/3": np.full(SIZE, 255, dtype=np.uint8)})
+    files["SegmentationClass/été/3.png"] = png(np.full((*SIZE, 3), 9, dtype=np.uint8))
+    waiting.pack({**files, "labelmap.txt": LABEL_MAP.replace(b"background:0,0,0", b"background:9,9,9")})
+    assert "of which 1 have no answers yet (the first is été/3.png)" in waiting.waits()
 
 
 def test_a_label_of_cvat_that_is_no_class(waiting: Round) -> None:
