@@ -4,9 +4,9 @@ The names below are imported when they are first used: ``import ripu_lightning``
 ``ripu_lightning.acquisition`` and ``ripu_lightning.losses`` need torch alone.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ripu_lightning.lazy import lazy_names
 from ripu_lightning.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -57,12 +57,4 @@ __all__ = [
     "wrap_dataset",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

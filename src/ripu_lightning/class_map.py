@@ -67,6 +67,17 @@ class ClassMap:
         return cls(tuple(names))
 
     @classmethod
+    def of(cls, given: "ClassMap | Mapping[str, Any] | Sequence[str]", source: str = "class map") -> "ClassMap":
+        """A class map from itself, from what :meth:`as_dict` gives, or from class names.
+
+        Raises:
+            UserError: it describes no class map.
+        """
+        if isinstance(given, ClassMap):
+            return given
+        return cls.from_dict(given, source) if isinstance(given, Mapping) else cls.from_names(given)
+
+    @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = "class map") -> "ClassMap":
         """The class map that :meth:`as_dict` describes.
 
@@ -111,6 +122,29 @@ class ClassMap:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def difference(self, other: "ClassMap | Sequence[str]") -> str:
+        """The first way in which labels of another map mean something else, colours aside; empty where none does.
+
+        Names alone say nothing about file ids.
+
+        >>> ClassMap.from_names(["road", "car"]).difference(["road", "bus"])
+        "class 1 is 'car' there, 'bus' here"
+        """
+        names = other.names if isinstance(other, ClassMap) else tuple(other)
+        if len(names) != len(self):
+            return f"{len(self)} classes there, {len(names)} here"
+        for index, (there, here) in enumerate(zip(self.names, names, strict=True)):
+            if there != here:
+                return f"class {index} is {there!r} there, {here!r} here"
+        if not isinstance(other, ClassMap):
+            return ""
+        for name, ours, theirs in zip(names, self.ids, other.ids, strict=True):
+            if set(ours) != set(theirs):
+                return f"class {name!r} has the file ids {list(ours)} there, {list(theirs)} here"
+        if set(self.ignore) != set(other.ignore):
+            return f"the file ids {sorted(self.ignore)} are ignored there, {sorted(other.ignore)} here"
+        return ""
 
     def lookup(self, bits: int = 8) -> npt.NDArray[np.int16]:
         """``(2**bits,)`` table from file value to training id; 255 where ignored, -1 where it is unknown.

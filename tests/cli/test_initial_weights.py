@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 import tiny
 from ripu_lightning.cli import train
-from ripu_lightning.cli.child_process import quoted
+from ripu_lightning.cli.overrides import quoted
 from ripu_lightning.errors import UserError
 from ripu_lightning.experiment.checkpoints import GROUPS
 from ripu_lightning.experiment.initial import is_finished, load_initial, require_same

@@ -37,8 +37,8 @@ Paint or replace answers/ID.png. It has the size of the image and one channel of
 holds a number from the list below. The other pixels are not read. Queried pixels that still hold {unlabelled} are
 waited for.
 
-{colours}CVAT's export "Segmentation mask 1.1" is read as it is, in answers/ or as answers.zip next to this file. A zip
-of these PNGs may be answers.zip, too.
+{colours}CVAT's export "Segmentation mask 1.1" is read unchanged, in answers/ or as answers.zip next to this file. Any
+other zip of these PNGs may be answers.zip, too.
 
 A file whose pixels are all 0 (or white) outside the queries may be an empty layer: queried pixels of that value are
 waited for, too. Where that is their class, write the image's id into answers/painted.txt, one id a line.

@@ -18,11 +18,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ripu_lightning.cli.child_process import follow_parent
-from ripu_lightning.cli.compose import conf_dir, config_loader, load
+from ripu_lightning.cli.compose import conf_dir, config_loader, explain_composing, load
+from ripu_lightning.cli.library_notes import leave_out_library_notes
+from ripu_lightning.cli.overrides import keep_text
 from ripu_lightning.errors import DISK_FULL, UserError
-from ripu_lightning.experiment.config_keys import first_line, require_values
+from ripu_lightning.experiment.config_keys import require_values
 from ripu_lightning.experiment.launching import launcher, require_fitting_launch
 from ripu_lightning.signals import SIGNALS
+from ripu_lightning.version import __version__
 
 Job = Callable[[DictConfig, Path], None]
 """What a command does: with its config, in the folder of its output."""
@@ -39,6 +42,7 @@ def run(config_name: str, job: Job, part: Callable[[DictConfig], str] | None = N
         job: what the command does.
         part: the key of the only part of the config that must have all its values; by default all of it must.
     """
+    print_version("ripu-" + config_name.removesuffix("_tool"))
     outside = os.environ.get("HYDRA_FULL_ERROR", "0")
     wants_traceback = outside not in {"", "0"}
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would swallow the exception and print its own lines
@@ -65,6 +69,7 @@ def run(config_name: str, job: Job, part: Callable[[DictConfig], str] | None = N
         try:
             require_values(config, part(config) if part else "")
             given = [*settings.overrides.task, *settings.overrides.hydra]
+            leave_out_library_notes()
             require_fitting_launch(config, any(item.startswith(("output=", "hydra.run.dir=")) for item in given))
             job(config, Path(settings.runtime.output_dir))
         except (Exception, KeyboardInterrupt) as error:
@@ -80,6 +85,7 @@ def run(config_name: str, job: Job, part: Callable[[DictConfig], str] | None = N
             signal.signal(signum, signal.SIG_IGN)
     from ripu_lightning.cli.sweep import watched  # imports take a while, in which a signal would end this process
 
+    sys.argv[1:] = keep_text(sys.argv[1:])
     try:
         _check_overrides(config_name)
         with watched():
@@ -90,8 +96,20 @@ def run(config_name: str, job: Job, part: Callable[[DictConfig], str] | None = N
         os.environ["HYDRA_FULL_ERROR"] = outside
 
 
+def print_version(command: str) -> None:
+    """Answer ``--version`` and end; Hydra would print its own version."""
+    if "--version" in sys.argv[1:]:
+        print(f"{command} {__version__}")
+        sys.exit(0)
+
+
 def _check_overrides(config_name: str) -> None:
-    arguments, _ = get_args_parser().parse_known_args()
+    arguments, unknown = get_args_parser().parse_known_args()
+    if unknown:
+        key, _, value = unknown[0].lstrip("-").partition("=")
+        raise UserError(
+            f"{unknown[0]}: no such option; keys have no dashes: {key}={value or 'VALUE'} (--help lists them)"
+        )
     if not (arguments.help or arguments.hydra_help or arguments.config_path):
         load(config_loader(arguments.config_dir), arguments.config_name or config_name, arguments.overrides, sweep=True)
 
@@ -124,7 +142,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename and not Path(error.filename).is_dir():
         return f"{error.filename}: {error.strerror}; check the path and its permissions"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return first_line(error)
+        return explain_composing(error)
     return _of_submitit(error)
 
 

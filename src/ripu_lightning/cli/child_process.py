@@ -104,12 +104,6 @@ def follow_parent() -> None:
         sys.exit(1)  # it died while this one was starting
 
 
-def quoted(path: str | Path) -> str:
-    """A path as the value of an override, whatever characters it holds."""
-    escaped = str(path).replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 def lives(process: int) -> bool:
     """Whether a process of this machine exists and is no zombie; on Windows every process counts as alive.
 

@@ -1,5 +1,6 @@
 """Configs from overrides, checked before Hydra composes them, and without Hydra's global state."""
 
+import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -11,12 +12,13 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ripu_lightning.cli.overrides import is_text, keep_text, refuse_value, why_ambiguous, why_unreadable
 from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.experiment import launching as launching  # registers ${start:}
 from ripu_lightning.experiment.config_keys import first_line
@@ -44,7 +46,7 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictCo
     >>> compose(["schedule.steps=900", "network=small"]).schedule.steps
     900
     """
-    config = load(config_loader(), config_name, list(overrides))
+    config = load(config_loader(), config_name, keep_text(overrides))
     with open_dict(config):
         del config["hydra"]
     return config
@@ -90,6 +92,7 @@ def load(loader: ConfigLoaderImpl, config_name: str, overrides: list[str], sweep
         extended = searching(loader, overrides)
         for override in parsed if sweep else []:
             _check_option(extended, override)
+        _check_types(loader, config_name, parsed)
         return config
     except COMPOSING as error:
         if isinstance(error, UserError):
@@ -104,7 +107,7 @@ def load(loader: ConfigLoaderImpl, config_name: str, overrides: list[str], sweep
                 known = _load(loader, config_name, [_without_sweep(each) for each in order[:number]])
             except COMPOSING as reason:
                 raise UserError(_problem(override, known, config_name, reason)) from error
-        raise UserError(first_line(error)) from error
+        raise UserError(explain_composing(error)) from error
 
 
 def _load(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> DictConfig:
@@ -113,11 +116,19 @@ def _load(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> D
 
 def _parsed(loader: ConfigLoader, overrides: list[str]) -> list[Override]:
     try:
-        return OverridesParser.create(loader).parse_overrides(overrides)
+        parsed = OverridesParser.create(loader).parse_overrides(overrides)
     except OverrideParseException as error:
-        raise UserError(
-            f"{error.override!r} is no override that Hydra can read; expected key=value (quote special characters)"
-        ) from error
+        raise UserError(why_unreadable(str(error.override), _groups_with(loader, str(error.override)))) from error
+    for override in parsed:
+        if line := refuse_value(str(override.input_line), override.value()):
+            raise UserError(line)
+    return parsed
+
+
+def _groups_with(loader: ConfigLoader, option: str) -> list[str]:
+    """The groups that have an option of this name; the first one is what a newcomer means."""
+    groups = ("experiment", "sweep", "debug", "data", "strategy", "network", "loss", "region_type", "budget")
+    return [group for group in groups if option in loader.get_group_options(group)]
 
 
 def _is_group(loader: ConfigLoaderImpl, override: Override) -> bool:
@@ -146,7 +157,43 @@ def _check_option(loader: ConfigLoaderImpl, override: Override) -> None:
         folder, _, name = option.rpartition("/")
         known = _options(loader, f"{group}/{folder}" if folder else group)
         if name not in known:
+            known = known or _options(loader, group)
             raise UserError(_no_option(group, option, known))
+
+
+def explain_composing(error: Exception) -> str:
+    """The line for what Hydra or OmegaConf says of a command line."""
+    line = first_line(error)
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires|$)", line):
+        return why_ambiguous(several[1])
+    if there := re.match(r"Could not append to config. An item is already at '(.*)'", line):
+        return f"+{there[1]}: is in the config already; leave out the plus to change it"
+    if name := re.match(r"Cannot find primary config '(.*?)'", line):
+        return f"--config-name: no config {name[1]!r}; leave it out, or give the folder that holds it by --config-dir"
+    return line
+
+
+def _check_types(loader: ConfigLoaderImpl, config_name: str, parsed: Sequence[Override]) -> None:
+    """Refuse words where the configs have a number or a truth value; the trainer takes some, such as ``auto``."""
+    words = [(each, _words(each)) for each in parsed if not (each.is_add() or _is_group(loader, each))]
+    words = [(each, found) for each, found in words if found and not is_text(each.key_or_group)]
+    if not words:
+        return
+    chosen = [str(each.input_line) for each in parsed if _is_group(loader, each) and not each.is_sweep_override()]
+    before = _load(loader, config_name, chosen)
+    for override, found in words:
+        key, default = override.get_key_element(), OmegaConf.select(before, override.key_or_group)
+        if isinstance(default, bool):
+            raise UserError(f"{key}: expected true or false, got {found[0]!r}")
+        if isinstance(default, (int, float)) and not key.startswith("trainer."):
+            raise UserError(f"{key}: expected a number, such as {default}, got {found[0]!r}")
+
+
+def _words(override: Override) -> list[str]:
+    """The values of an override that are text without references to other keys."""
+    value: Any = override.value()
+    given = value.list if override.is_choice_sweep() else [value]
+    return [str(each) for each in given if isinstance(each, (str, QuotedString)) and "$" not in str(each)]
 
 
 def _no_option(group: str, option: str, known: Sequence[str]) -> str:
@@ -174,10 +221,10 @@ def _problem(override: Override, config: DictConfig, config_name: str, reason: E
     if key.startswith(FROM_CHECKPOINT.get(config_name, ())):
         return f"{key}: no such key here; +{key}=... with a plus in front changes the checkpoint's own config"
     if key in known:
-        return first_line(reason)
+        return explain_composing(reason)
     near = {*known, *map(str, config.hydra.runtime.choices)}
     near = {name for name in near if name.startswith("hydra") == key.startswith("hydra")}
-    return f"no key {key!r} in the config; {suggest(key, near)} (--help lists all keys)"
+    return f"no key {key!r} in the config; {suggest(key, near)} (--help lists all keys; +{key}=... adds a new one)"
 
 
 def _flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:

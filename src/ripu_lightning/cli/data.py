@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ripu_lightning.cli.app import run
 from ripu_lightning.errors import UserError, suggest
+from ripu_lightning.experiment.early_checks import PARTS, require_part
 
 COMMANDS = ("check", "prepare")
-PARTS = ("source", "target", "target_eval")
 USAGE = "ripu-data check|prepare [data=option] [key=value] ... (see --help)"
 
 
@@ -28,14 +28,18 @@ def main() -> None:
 def _data(config: DictConfig, _: Path) -> None:
     if config.command not in COMMANDS:
         raise UserError(f"command: expected check or prepare, got {config.command!r}")
-    # torch is loaded only for a valid config.
-    from ripu_lightning.cli.data_check import check
-    from ripu_lightning.cli.data_prepare import prepare
     from ripu_lightning.experiment.config_keys import errors_name_keys
 
     names = [config.only] if config.only else [name for name in PARTS if config.data.get(name)]
     with errors_name_keys(config):
-        {"check": check, "prepare": prepare}[config.command](config, names)
+        if config.command == "check":  # needs no torch
+            from ripu_lightning.cli.data_check import check
+
+            check(config, names)
+        else:
+            from ripu_lightning.cli.data_prepare import prepare
+
+            prepare(config, names)
 
 
 def _part(config: DictConfig) -> str:
@@ -44,9 +48,7 @@ def _part(config: DictConfig) -> str:
     if config.only and config.data.get(config.only) is None:
         raise UserError(f"only: data.{config.only} is null, so there is nothing to read")
     for name in PARTS:
-        part = config.data.get(name)
-        if part is not None and not (OmegaConf.is_dict(part) and part.get("_target_")):
-            raise UserError(f"data.{name}: expected a data set ({{_target_: ..., ...}}) or null, got {part}")
+        require_part(config, name)
     return f"data.{config.only}" if config.only else ""
 
 

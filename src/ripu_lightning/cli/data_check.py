@@ -13,7 +13,7 @@ from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.data.statistics import Statistics, keep_statistics, read_statistics
 from ripu_lightning.data.workers import all_cores
 from ripu_lightning.errors import UserError
-from ripu_lightning.experiment.build import build
+from ripu_lightning.experiment.early_checks import build_dataset
 
 SHOWN = 20
 """Faults of one part that are printed; the rest is counted."""
@@ -55,7 +55,7 @@ def _read(config: DictConfig, name: str) -> _Findings:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # printed below: as a fault, or as a note if there is no fault
-            findings.dataset = build(config, f"data.{name}", **({"orphans": "skip"} if one_by_one else {}))
+            findings.dataset = build_dataset(config, name, **({"orphans": "skip"} if one_by_one else {}))
     except UserError as error:
         findings.faults.append(str(error))
         return findings

@@ -9,7 +9,7 @@ from ripu_lightning.data.prepared import PreparedFolder, parse_size
 from ripu_lightning.data.statistics import load_statistics
 from ripu_lightning.data.workers import all_cores
 from ripu_lightning.errors import InvalidArgument, UserError
-from ripu_lightning.experiment.build import build
+from ripu_lightning.experiment.early_checks import build_dataset
 
 
 def prepare(config: DictConfig, names: list[str]) -> None:
@@ -31,7 +31,7 @@ def prepare(config: DictConfig, names: list[str]) -> None:
 def _prepare_part(config: DictConfig, name: str, cache: DataCache) -> None:
     key = "source_size" if name == "source" else "target_size"
     size = parse_size(key, config.data[key])
-    dataset: SegmentationDataset = build(config, f"data.{name}")
+    dataset: SegmentationDataset = build_dataset(config, name)
     place = cache.place(dataset)
     if place is None:
         raise UserError(

@@ -15,7 +15,7 @@ def main() -> None:
 def _evaluate(config: DictConfig, folder: Path) -> None:
     from ripu_lightning.experiment.build import path_in
     from ripu_lightning.experiment.evaluate import evaluate
-    from ripu_lightning.experiment.loggers import leads
+    from ripu_lightning.first_rank import leads
     from ripu_lightning.report.result import NAME, read_result
     from ripu_lightning.report.terminal_tables import print_figures
 
@@ -24,7 +24,8 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     if not leads():
         return
     if figures:
-        title = read_result(folder / NAME).protocol["inference"]["title"]
+        protocol = read_result(folder / NAME).protocol
+        title = protocol["inference"]["title"] if protocol else "plain"
         print_figures(figures, "" if title == "plain" else title)
     else:
         print("the data have no labels: nothing is counted, there are predictions only")

@@ -1,14 +1,21 @@
 """``ripu-train``: one active-learning experiment."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ripu_lightning.cli.app import run
-from ripu_lightning.cli.child_process import quoted, start_child
+from ripu_lightning.cli.child_process import start_child
+from ripu_lightning.cli.overrides import quoted
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.config_keys import errors_name_keys
+
+if TYPE_CHECKING:
+    from ripu_lightning.training.history import RoundRecord
 
 RUN_OF_OURS = {"WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"}
 """Variables that would have the first step log into this run, or as a run of its W&B sweep."""
@@ -21,11 +28,20 @@ def main() -> None:
 
 def train(config: DictConfig, folder: Path) -> None:
     """Run the experiment, print its table, and raise AnswersPending where it waits for people."""
+    from ripu_lightning.experiment.early_checks import check_files, check_values
+    from ripu_lightning.experiment.finished import complete_history
+
+    with errors_name_keys(config):
+        check_values(config)
+        check_files(config)
+    if history := complete_history(config, folder):
+        print_complete(history, config, folder)
+        return
     # Only now, with a valid config, is torch worth loading.
     from ripu_lightning.annotation import AnswersPending
     from ripu_lightning.experiment.build import build
-    from ripu_lightning.experiment.loggers import leads
     from ripu_lightning.experiment.run import run_experiment
+    from ripu_lightning.first_rank import leads
     from ripu_lightning.report.terminal_tables import print_rounds
     from ripu_lightning.training.run_checkpoint import Interrupted
 
@@ -40,6 +56,16 @@ def train(config: DictConfig, folder: Path) -> None:
         print(f"run folder: {folder}")
         if result.pending:
             raise AnswersPending(result.pending)
+
+
+def print_complete(history: "Sequence[RoundRecord]", config: DictConfig, folder: Path) -> None:
+    """Print what a run that is complete has reached."""
+    from ripu_lightning.first_rank import leads
+    from ripu_lightning.report.terminal_tables import print_rounds
+
+    if leads():
+        print_rounds(history, per_class=config.per_class)
+        print(f"complete: nothing is left to do in the run folder {folder}")
 
 
 def train_first(experiment: str, folder: Path) -> None:

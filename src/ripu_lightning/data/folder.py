@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from tqdm import tqdm
 
 from ripu_lightning.class_map import ClassMap, load_class_map
@@ -18,6 +17,7 @@ from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
 from ripu_lightning.data.reading import READING_VERSION, is_turned, read_image, read_label, read_size, unreadable
 from ripu_lightning.data.resizing import resize_mask
 from ripu_lightning.errors import InvalidArgument, UserError, require_choice
+from ripu_lightning.first_rank import leads, rank_zero_warn
 from ripu_lightning.untrusted import read_bounded
 
 T = TypeVar("T")
@@ -32,7 +32,8 @@ class FolderDataset(SegmentationDataset):
     Args:
         root: the folder that contains both.
         split: for example ``train``; None where the patterns have no split.
-        classes: name of a built-in class map, or path of a YAML (see :func:`load_class_map`).
+        classes: name of a built-in class map, path of a YAML (see :func:`load_class_map`), or the map itself, also as
+            :meth:`ClassMap.as_dict` gives it.
         images: pattern of the images, see :class:`~ripu_lightning.data.layout.Layout`.
         labels: pattern of the labels; None for a data set without labels.
         label_bits: 8, or 16 for labels whose first channel of 16 bits holds the ids.
@@ -53,7 +54,7 @@ class FolderDataset(SegmentationDataset):
         self,
         root: str,
         split: str | None,
-        classes: str,
+        classes: str | ClassMap | Mapping[str, Any],
         images: str = IMAGES,
         labels: str | None = LABELS,
         label_bits: int = 8,
@@ -61,7 +62,9 @@ class FolderDataset(SegmentationDataset):
         orphans: Literal["error", "skip"] = "error",
         convert: Literal["rgb"] | None = None,
     ) -> None:
-        texts = {"root": root, "split": split, "classes": classes, "images": images, "labels": labels}
+        texts = {"root": root, "split": split, "images": images, "labels": labels}
+        if not isinstance(classes, (ClassMap, Mapping)):
+            texts["classes"] = classes
         for argument, value in texts.items():
             if not isinstance(value, str) and not (value is None and argument in ("split", "labels")):
                 # A YAML reads 2012 as a number.
@@ -72,7 +75,9 @@ class FolderDataset(SegmentationDataset):
         require_choice(OWNER, "mismatch", mismatch, ("error", "resize", "skip"))
         require_choice(OWNER, "orphans", orphans, ("error", "skip"))
         require_choice(OWNER, "convert", convert, (None, "rgb"))
-        self.classes = load_class_map(classes, OWNER)
+        self.classes = (
+            load_class_map(classes, OWNER) if isinstance(classes, str) else ClassMap.of(classes, "in the config")
+        )
         self.layout = Layout(root, split, images, labels)
         self.has_labels = labels is not None
         if self.has_labels and label_bits == 8:
@@ -143,6 +148,15 @@ class FolderDataset(SegmentationDataset):
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    def digests(self, kind: Literal["images", "labels"]) -> dict[str, str] | None:
+        """The first half of each file's SHA-256 by its path below the root; read in threads."""
+        if kind == "labels" and not self.has_labels:
+            return None
+        paths = [path for path in (self.files(index)[kind == "labels"] for index in range(len(self))) if path]
+        names = [os.path.relpath(path, self.layout.root).replace(os.sep, "/") for path in paths]
+        digests = self._map_indices(lambda index: _sha256(paths[index])[:32], f"hashing {kind} in")
+        return dict(zip(names, digests, strict=True))
+
     def content(self) -> str:
         """SHA-256 of the class map and of the id and the files of every image; read once, in threads."""
         if self._content is None:
@@ -174,10 +188,7 @@ class FolderDataset(SegmentationDataset):
         return (self.classes.as_dict(), self._label_map, self._label_bits, self._mismatch, self._convert)
 
     def _digests(self, index: int) -> list[str]:
-        try:
-            return [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files(index) if path]
-        except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error
+        return [_sha256(path) for path in self.files(index) if path]
 
     def _state(self, path: Path) -> tuple[str, int, int]:
         try:
@@ -221,9 +232,8 @@ class FolderDataset(SegmentationDataset):
     def _map_indices(self, work: Callable[[int], T], title: str) -> list[T]:
         with ThreadPoolExecutor() as pool:
             results = pool.map(work, range(len(self)))
-            quiet = getattr(rank_zero_only, "rank", 0) != 0
             title = f"{title} {self.layout.root}"
-            return list(tqdm(results, total=len(self), desc=title, unit="image", disable=quiet))
+            return list(tqdm(results, total=len(self), desc=title, unit="image", disable=not leads()))
 
     def _map(self, stored: StoredLabel, path: Path) -> UInt8Array:
         mapped = self._decoder.decode(stored, path)
@@ -260,3 +270,10 @@ def _label_map(path: Path) -> tuple[str, bytes] | None:
 
 def _shortened(ids: Sequence[str]) -> str:
     return ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error

@@ -11,7 +11,6 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image
-from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.data.cache import DataCache, read_complete, write_complete
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
@@ -20,6 +19,7 @@ from ripu_lightning.data.reading import LARGEST, verify
 from ripu_lightning.data.resizing import OPENCV, RESIZE_VERSION, resize_image, resize_mask
 from ripu_lightning.data.workers import work_through
 from ripu_lightning.errors import InvalidArgument, UserError
+from ripu_lightning.first_rank import rank_zero_warn
 from ripu_lightning.labels.export import path_of
 from ripu_lightning.mask_values import mark
 from ripu_lightning.untrusted import read_bounded

@@ -2,8 +2,6 @@
 
 import cv2
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
 
 from ripu_lightning.data.dataset import UInt8Array
 
@@ -16,6 +14,9 @@ OPENCV = cv2.__version__
 
 def resize_image(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
     """RGB image ``(H, W, 3)`` uint8 at another ``size`` ``(h, w)``, bicubic with antialiasing."""
+    import torch  # only here: who looks at files needs none of it
+    from torch.nn.functional import interpolate
+
     # As Pillow and the published code do. OpenCV's bicubic skips pixels when it shrinks an image.
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     channels = interpolate(pixels, size, mode="bicubic", antialias=True)[0].numpy()

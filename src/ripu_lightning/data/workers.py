@@ -8,15 +8,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-import torch.distributed as dist
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ripu_lightning.signals import SIGNALS
 
 Result = TypeVar("Result")
+FEW = 32
+"""Jobs that are done before torch, which starts workers, would be loaded."""
 
 
 def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: int, title: str) -> Iterator[Result]:
@@ -27,12 +27,17 @@ def work_through(job: Callable[[int], Result], indices: Sequence[int], workers: 
     Args:
         job: picklable; it should return a user's fault instead of raising it, because torch waits for a failed process.
         indices: what to work on.
-        workers: number of processes; 0 works in this process.
+        workers: number of processes; 0, or few images, need none but this one.
         title: of the progress bar.
     """
-    workers = min(workers, len(indices))
-    results = DataLoader(
-        _Jobs(job, indices),
+    if len(indices) <= FEW or not workers:
+        yield from tqdm(map(job, indices), total=len(indices), desc=title, unit="image")
+        return
+    from torch.utils.data import DataLoader
+
+    jobs: Any = _Jobs(job, indices)  # torch takes anything with a length and items
+    results: DataLoader[Result] = DataLoader(
+        jobs,
         batch_size=None,
         num_workers=workers,
         collate_fn=_unchanged,
@@ -54,11 +59,13 @@ def worker_start(workers: int) -> str | None:
     at that moment (python/cpython#112275). The threads that carry messages between ranks do: there, a fork server
     starts the workers.
     """
+    import torch.distributed as dist
+
     fixed = {10: 15, 11: 10}.get(sys.version_info.minor, 0)
     ranks = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     if not (workers and ranks and sys.version_info.micro < fixed and multiprocessing.get_start_method() == "fork"):
         return None
-    multiprocessing.set_forkserver_preload([__name__, "ripu_lightning.data"])
+    multiprocessing.set_forkserver_preload([__name__, "ripu_lightning.data.datamodule"])
     resource_tracker.ensure_running()  # starting it unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal to all processes must not end the fork server
     try:
@@ -97,7 +104,7 @@ def _watch(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-class _Jobs(Dataset[Result], Generic[Result]):
+class _Jobs(Generic[Result]):
     def __init__(self, job: Callable[[int], Result], indices: Sequence[int]) -> None:
         self._job, self._indices = job, indices
 

@@ -4,16 +4,12 @@
 first used, because a command checks its config before it loads torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ripu_lightning.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ripu_lightning.experiment.run import RunResult, run_experiment
 
 __all__ = ["RunResult", "run_experiment"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.run"), name)
+__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, "run"))

@@ -11,7 +11,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
 
 from ripu_lightning.acquisition import Budget, Strategy
 from ripu_lightning.errors import UserError
@@ -19,6 +18,7 @@ from ripu_lightning.experiment.build import build
 from ripu_lightning.experiment.config_keys import first_line
 from ripu_lightning.extras import import_extra
 from ripu_lightning.files import replacing
+from ripu_lightning.first_rank import leads
 from ripu_lightning.report.result import code_version
 from ripu_lightning.untrusted import read_bounded
 
@@ -152,8 +152,3 @@ def _no_prompt() -> Iterator[None]:
             yield
         finally:
             sys.stdin = stdin
-
-
-def leads() -> bool:
-    """Whether this process is the first of its run."""
-    return getattr(rank_zero_only, "rank", 0) == 0

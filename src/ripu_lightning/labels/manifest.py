@@ -171,7 +171,7 @@ class Manifest:
             folder: of the store, for the error.
             classes: where they are a class map, its file ids must be those of the store too.
         """
-        difference = _difference(self.class_map, classes)
+        difference = self.class_map.difference(classes)
         if difference:
             raise UserError(
                 f"label store {folder} was made with other classes ({difference}): give the class map that it was made "
@@ -186,21 +186,6 @@ class Manifest:
                 f"label store {folder} was made with other images ({difference}): give the images that it was made "
                 "with, or choose another output folder"
             )
-
-
-def _difference(ours: ClassMap, given: Classes) -> str:
-    """How other classes differ in what makes a label mean something else; empty where they do not."""
-    names = given.names if isinstance(given, ClassMap) else tuple(given)
-    if len(names) != len(ours):
-        return f"{len(ours)} classes there, {len(names)} here"
-    ids = given.ids if isinstance(given, ClassMap) else ours.ids
-    for index, (ours_, theirs) in enumerate(zip(ours.names, names, strict=True)):
-        if ours_ != theirs:
-            return f"class {index} is {ours_!r} there, {theirs!r} here"
-    for name, ours_ids, their_ids in zip(names, ours.ids, ids, strict=True):
-        if set(ours_ids) != set(their_ids):
-            return f"class {name!r} has the file ids {list(ours_ids)} there, {list(their_ids)} here"
-    return ""
 
 
 def _first_difference(ours: Images, given: Images) -> str:

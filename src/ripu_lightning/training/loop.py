@@ -294,8 +294,9 @@ class ActiveLearningLoop(Callback):
                 "ActiveLearningLoop: the module logged no val/miou, so rounds are recorded without it; "
                 'call self.log("val/miou", value) in validation'
             )
-        total = sum(height * width for height, width in active_pool(trainer).image_sizes.values())
-        record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics)
+        pool = active_pool(trainer)
+        total = sum(height * width for height, width in pool.image_sizes.values())
+        record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics, pool.class_names)
         self.history = [*self.history[:rounds], record]
         log_round(trainer.loggers, self.history)
         prepare = getattr(module, "prepare_evaluation", None)  # on all ranks; callbacks draw what was queried with it
