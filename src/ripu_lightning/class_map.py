@@ -1,5 +1,6 @@
 """Class maps: the names, colours and file ids of classes."""
 
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -168,11 +169,11 @@ class ClassMap:
         for color in (color for color, count in Counter(self.colors).items() if count > 1):
             shared = [name for name, other in zip(self.names, self.colors, strict=True) if other == color]
             lines.append(f"{self.source}: {_listing(shared)} have one color, {list(color)}; give each its own")
-        bare = {name: "".join(name.split()).casefold() for name in self.names}
+        bare = {name: "".join(unicodedata.normalize("NFKC", name).split()).casefold() for name in self.names}
         for text in (text for text, count in Counter(bare.values()).items() if count > 1):
             alike = [name for name in self.names if bare[name] == text]
             lines.append(
-                f"{self.source}: the names {_listing(alike)} differ only by blanks or case; are they one class?"
+                f"{self.source}: {_listing(alike)} differ only by blanks, case or Unicode form; is it one class?"
             )
         return lines
 
@@ -365,7 +366,7 @@ def _color(value: Any) -> Color:
 def _integers(value: Any) -> tuple[int, ...]:
     # Strictly: int() would read "12" as the ids 1 and 2, and 7.5 as 7.
     if not isinstance(value, list) or not all(type(item) is int for item in value):
-        raise ValueError(f"{value!r} is not a list of whole numbers")
+        raise ValueError(f"{value!r} is not a list of whole numbers, written as decimals")
     return tuple(value)
 
 

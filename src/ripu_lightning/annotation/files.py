@@ -142,7 +142,7 @@ def _waiting(
 
 
 def _unused(strays: Sequence[str]) -> str:
-    line = f"; files that belong to no queried image: {_shortened(strays)}" if strays else ""
+    line = f"; files that are no PNG of a queried image: {_shortened(strays)}" if strays else ""
     return line if line.isprintable() else ascii(line)[1:-1]
 
 

@@ -15,7 +15,7 @@ from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_
 from ripu_lightning.labels.manifest import NAME
 from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.labels.round_file import RoundFile
-from ripu_lightning.mask_values import unlabelled_id, void_id
+from ripu_lightning.mask_values import is_wide, unlabelled_id, void_id
 from ripu_lightning.untrusted import read_config
 
 WIDTH = 160
@@ -103,7 +103,8 @@ def export(store: Path, folder: Path, kind: str, values: Literal["id", "index"] 
         about = "class indices, 255 for void and unlabelled pixels: readers of labels refuse them"
         if values != "index":
             void, unlabelled = void_id(opened.class_map), unlabelled_id(opened.class_map)
-            about = f"file ids of the class map, {void} for void and {unlabelled} for unlabelled pixels"
+            bits = " in 16 bits (label_bits: 16)" if is_wide(opened.class_map) else ""
+            about = f"file ids of the class map{bits}, {void} for void and {unlabelled} for unlabelled pixels"
     else:
         file_names, about = _file_names(opened)
         opened.export_coco(folder / "annotations.json", through, file_names)
@@ -148,12 +149,14 @@ def _file_names(store: LabelStore) -> tuple[dict[str, str], str]:
     try:
         layout = Layout(target["root"], target["split"], target["images"], None)
         found, folder = layout.list_images(), layout.folder_of_images
-        names = {image_id: found[image_id].relative_to(folder).as_posix() for image_id in store.images}
     except KeyError as error:
-        return {}, f"{without} {path} or its data.target lacks {error.args[0]!r}"
+        return {}, f"{without} data.target of {path} has no key {error.args[0]!r}"
     except UserError as error:
         return {}, f"{without} the images were not found ({error})"
-    return names, f"file_name is relative to {folder}"
+    gone = [image_id for image_id in store.images if image_id not in found]
+    if gone:
+        return {}, f"{without} there is no image {gone[0]!r} in {folder}"
+    return {name: found[name].relative_to(folder).as_posix() for name in store.images}, f"file_name is below {folder}"
 
 
 def _print_rounds(store: LabelStore, console: Console) -> None:
