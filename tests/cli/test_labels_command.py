@@ -156,7 +156,10 @@ def test_reject_as_people_do(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     """Round 2 holds one answer about b; round 3 was selected after it."""
     before, store = answers_of(run), LabelStore.open(run / "labels")
     first, second, _ = store.rounds
+    waiting = run / "labels" / f"pending_004_after_{store.rounds[2].id}.parquet"
+    waiting.touch()
     code, printed, _ = give(capsys, "reject", run, "--round", 2, "--image", "b", "--query", 1)
+    waiting.unlink()
     assert (code, printed.splitlines()) == (
         0,
         [
@@ -165,6 +168,8 @@ def test_reject_as_people_do(run: Path, capsys: pytest.CaptureFixture[str]) -> N
             "start the run again: it queries them again and keeps the other answers of round 2. Remove its last "
             "checkpoint where that was trained on the rejected answers; the run then trains again on the labels in "
             "this store",
+            "round 4, which waited for answers, was selected after these: it will be selected anew, and answers that "
+            "are in its folder already are not in the label store",
         ],
     )
     assert [row[-1] for row in rows(give(capsys, "list", run)[1])[3:6]] == [

@@ -73,6 +73,12 @@ def reject(store: Path, to: str, images: Sequence[str], queries: Sequence[int]) 
             f"Remove {checkpoint if checkpoint.is_file() else 'its last checkpoint'} where that was trained on the "
             "rejected answers; the run then trains again on the labels in this store",
         )
+    if done.dropped:
+        _say(
+            console,
+            f"round {done.dropped}, which waited for answers, was selected after these: it will be selected anew, and "
+            "answers that are in its folder already are not in the label store",
+        )
     for line in done.damaged:
         _say(console, f"not searched for copies: {line}")
     return int(bool(done.damaged))
