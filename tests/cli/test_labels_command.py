@@ -288,6 +288,19 @@ def run_of_images(folder: Path, **target: object) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"target": described}}))
 
 
+def test_coco_follows_the_variable_of_the_root(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_of_images(run)
+    (run / "data").rename(tmp_path / "moved")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["root_variables"] = {"data.target.root": "$RIPU_MOVED/moved"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("RIPU_MOVED", str(tmp_path))
+    said = give(capsys, "export", run, tmp_path / "coco", "--format", "coco")[1]
+    assert f"file_name is below {tmp_path / 'moved' / 'pictures' / 'train'}" in said
+
+
 def test_coco_names_the_files_of_the_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def export(number: int, code: int = 0) -> tuple[str, list[str]]:
         folder = tmp_path / f"coco_{number}"
@@ -311,6 +324,7 @@ def test_coco_names_the_files_of_the_images(run: Path, tmp_path: Path, capsys: p
         ({"images": "*/train/{id}.v2.*", "split": None}, "there is no image 'town/a' in "),
         ({"root": str(run / "gone")}, "the images were not found (no folder "),
         ({"_target_": "ripu_lightning.data.Streets"}, "is no folder of images"),
+        ({"images": 5}, "describes no data set in data.target"),
     ]
     for number, (target, words) in enumerate(changes, start=3):
         run_of_images(run, **target)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import first_line
 from ripu_lightning.labels import NOT_QUERIED, VOID, LabelStore, Round
 from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_back, skip_images, verify_store
 from ripu_lightning.labels.manifest import NAME
@@ -142,23 +143,24 @@ def _say_active(store: LabelStore, console: Console) -> None:
 
 def _file_names(store: LabelStore) -> tuple[dict[str, str], str]:
     """Image id -> path of its file, as far as the store's run says where its images are; and what was found out."""
-    from ripu_lightning.data.layout import Layout  # with torch, which takes seconds
+    # Here, because the other commands do without them.
+    from ripu_lightning.data.layout import Layout
+    from ripu_lightning.experiment.recorded_config import follow_variables
 
     without = "file_name is the image's id, without suffix, for"
     path = store.folder.resolve().parent / "config.yaml"
     if not path.is_file():
         return {}, f"{without} there is no {path} of a run"
-    data = read_config(path).get("data")
-    target = data.get("target") if isinstance(data, dict) else None
-    if not isinstance(target, dict) or target.get("_target_") != "ripu_lightning.data.FolderDataset":
-        return {}, f"{without} data.target of {path} is no folder of images"
     try:
+        target = follow_variables(read_config(path))["data"]["target"]
+        if target["_target_"] != "ripu_lightning.data.FolderDataset":
+            return {}, f"{without} data.target of {path} is no folder of images"
         layout = Layout(target["root"], target["split"], target["images"], None)
         found, folder = layout.list_images(), layout.folder_of_images
-    except KeyError as error:
-        return {}, f"{without} data.target of {path} has no key {error.args[0]!r}"
     except UserError as error:
         return {}, f"{without} the images were not found ({error})"
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return {}, f"{without} {path} describes no data set in data.target ({first_line(error)})"
     gone = [image_id for image_id in store.images if image_id not in found]
     if gone:
         return {}, f"{without} there is no image {gone[0]!r} in {folder}"
