@@ -9,11 +9,12 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from ripu_lightning.acquisition import Budget, Strategy
+from ripu_lightning.acquisition import Budget, Strategy, budget_warnings
+from ripu_lightning.acquisition.spending import unspent
 from ripu_lightning.annotation import Annotator
 from ripu_lightning.errors import InvalidArgument, UserError, require_number
 from ripu_lightning.evaluation.sliding_window import SlidingWindow
-from ripu_lightning.labels import LabelStore, QueriedLabels, Stage
+from ripu_lightning.labels import LabelStore, QueriedLabels, Round, Stage
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.training.acquire import gather_queries, select_queries
 from ripu_lightning.training.active_pool import ActivePool, active_pool
@@ -111,6 +112,18 @@ class ActiveLearningLoop(Callback):
         if self._ranks is None:
             raise RuntimeError("ActiveLearningLoop.ranks: the processes of a run are known during fit only")
         return self._ranks
+
+    @property
+    def warnings(self) -> list[str]:
+        """How the run departs from its budget: by its plan, and in the rounds so far; one line each."""
+        if self._store is None or not self.store.images:
+            return []
+        planned = budget_warnings(self.strategy.region_type, self.budget, list(self.store.images.values()))
+        return [*planned, *(line for each in self.store.rounds[: self.budget.rounds] if (line := self._unspent(each)))]
+
+    def _unspent(self, made: Round) -> str | None:
+        sizes = list((self.store.images or {}).values())
+        return unspent(self.strategy.region_type, self.budget, sizes, made.number, made.queries, made.pixels)
 
     def require_ranks(self) -> None:
         """After a failure of communication: say which processes are missing.
@@ -249,6 +262,8 @@ class ActiveLearningLoop(Callback):
         if self.pending:
             trainer.should_stop = True  # Lightning stops after this hook, with its checkpoint
         self.store.refresh()
+        if not self.pending and (line := self._unspent(self.store.rounds[round_number - 1])):
+            rank_zero_warn(line)
         if self.store.rounds != rounds:
             raise UserError(
                 f"{self.folder}: rank {trainer.global_rank} sees other labels than rank 0; use a disk that all share"
