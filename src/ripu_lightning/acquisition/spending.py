@@ -27,7 +27,7 @@ def budget_warnings(region_type: RegionType, budget: Budget, sizes: Sequence[Siz
     budget: asks for 2.2% of the pixels, but 5 rounds with at least one square of 9 pixels in each image cost 4.39%; \
 choose fewer rounds, smaller regions or per=pool
     """
-    if not budget.rounds:
+    if not (budget.rounds and sizes):
         return []
     found = [_excess(region_type, budget, sizes), _idle(budget), _crowded(region_type, budget, sizes)]
     return [line for line in found if line]

@@ -47,9 +47,9 @@ def read_record(path: Path, kind: type[Record], limit: int = LARGEST_FILE) -> Re
 
 
 def checked(kind: Any, value: Any) -> Any:
-    """A value from JSON as the type ``kind``: dataclasses are built, keys without a default required, no others accepted.
+    """A value from JSON as the type ``kind``: dataclasses are built, keys without default required.
 
-    ``Annotated`` numbers have a range, ``Annotated`` texts a pattern. Texts are one line.
+    Other keys are refused. ``Annotated`` numbers have a range, ``Annotated`` texts a pattern. Texts are one line.
 
     Raises:
         ValueError: the value is not of this type.

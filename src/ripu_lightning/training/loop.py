@@ -9,17 +9,16 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from ripu_lightning.acquisition import Budget, Strategy, budget_warnings
-from ripu_lightning.acquisition.spending import unspent
+from ripu_lightning.acquisition import Budget, Strategy
 from ripu_lightning.annotation import Annotator
 from ripu_lightning.errors import InvalidArgument, UserError, require_number
 from ripu_lightning.evaluation.sliding_window import SlidingWindow
-from ripu_lightning.labels import LabelStore, QueriedLabels, Round, Stage
+from ripu_lightning.labels import LabelStore, QueriedLabels, Stage
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.training.acquire import gather_queries, select_queries
 from ripu_lightning.training.active_pool import ActivePool, active_pool
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
-from ripu_lightning.training.feasibility import check_pool
+from ripu_lightning.training.feasibility import budget_departures, check_pool, unspent_in
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.lightning_internals import complete_epoch, delay_kill, drop_loader_states
 from ripu_lightning.training.pool_inference import PoolInference, require_dropout, require_outputs
@@ -116,14 +115,7 @@ class ActiveLearningLoop(Callback):
     @property
     def warnings(self) -> list[str]:
         """How the run departs from its budget: by its plan, and in the rounds so far; one line each."""
-        if self._store is None or not self.store.images:
-            return []
-        planned = budget_warnings(self.strategy.region_type, self.budget, list(self.store.images.values()))
-        return [*planned, *(line for each in self.store.rounds[: self.budget.rounds] if (line := self._unspent(each)))]
-
-    def _unspent(self, made: Round) -> str | None:
-        sizes = list((self.store.images or {}).values())
-        return unspent(self.strategy.region_type, self.budget, sizes, made.number, made.queries, made.pixels)
+        return budget_departures(self.strategy, self.budget, self._store) if self._store else []
 
     def require_ranks(self) -> None:
         """After a failure of communication: say which processes are missing.
@@ -262,7 +254,7 @@ class ActiveLearningLoop(Callback):
         if self.pending:
             trainer.should_stop = True  # Lightning stops after this hook, with its checkpoint
         self.store.refresh()
-        if not self.pending and (line := self._unspent(self.store.rounds[round_number - 1])):
+        if not self.pending and (line := unspent_in(self.store.rounds[-1], self.strategy, self.budget, self.store)):
             rank_zero_warn(line)
         if self.store.rounds != rounds:
             raise UserError(

@@ -42,7 +42,7 @@ class Run:
         ledger: its ``ledger.json``.
         config: its ``config.yaml``; empty where there is none.
         labels: its label store, for reading.
-        problems: what could not be read, a line each.
+        problems: what could not be read, and how the labels depart from the budget, a line each.
     """
 
     folder: Path
@@ -97,7 +97,7 @@ def read_run(stored: StoredResult) -> Run:
         part(LEDGER, ledger, None) if result.budget["rounds"] or result.budget["unit"] == "all" else None,
         part("config.yaml", read_config, {}),
         part("labels", LabelStore.open, None),
-        problems,
+        [*problems, *result.warnings],
     )
 
 
