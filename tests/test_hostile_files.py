@@ -22,8 +22,8 @@ from rich.console import Console
 from mutations import damaged
 from ripu_lightning.acquisition.label_maps import read_regions
 from ripu_lightning.annotation import AnswersPending, FileAnnotator, Query
-from ripu_lightning.data.cache import DataCache
 from ripu_lightning.class_map import ClassMap, load_class_map
+from ripu_lightning.data.cache import DataCache
 from ripu_lightning.data.reading import read_image, read_label, read_size
 from ripu_lightning.data.statistics import keep_statistics, load_statistics, read_statistics
 from ripu_lightning.errors import UserError

@@ -1,5 +1,7 @@
 """Class maps: the names, colours and file ids of classes."""
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -9,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ripu_lightning.class_colors import Color, default_colors
 from ripu_lightning.errors import InvalidArgument, UserError, suggest
-from ripu_lightning.untrusted import is_line, parse_yaml, read_bounded
+from ripu_lightning.untrusted import Unclear, is_line, parse_typed_yaml, read_bounded
 
 MAX_CLASSES = 254  # the label store writes 254 for "not queried", and 255 is "ignored" everywhere
+LARGEST_ID = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,11 @@ class ClassMap:
 
     Args:
         names: class names, unique.
-        colors: one RGB triple (0..255) for each class; by default from :func:`default_colors`.
-        ids: file values of each class; by default its position.
+        colors: one RGB triple (0..255) for each class; by default those of PASCAL VOC, without its black.
+        ids: file values of each class, in 0..65535; by default its position.
         ignore: file values that are ignored.
+        ignore_colors: colours that are ignored where labels are stored as colours.
+        own_colors: whether somebody chose every colour; labels are not read by default colours.
         subsets: by name, some of the classes, over which evaluation reports a further mean.
         source: what error messages name.
 
@@ -32,9 +38,11 @@ class ClassMap:
     """
 
     names: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...] = ()
+    colors: tuple[Color, ...] = ()
     ids: tuple[tuple[int, ...], ...] = ()
     ignore: tuple[int, ...] = (255,)
+    ignore_colors: tuple[Color, ...] = ()
+    own_colors: bool = True
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = field(default="class map", compare=False)
 
@@ -43,6 +51,7 @@ class ClassMap:
             object.__setattr__(self, "ids", tuple((i,) for i in range(len(self.names))))
         if not self.colors:
             object.__setattr__(self, "colors", default_colors([None] * len(self.names)))
+            object.__setattr__(self, "own_colors", False)
         self._validate()
 
     @classmethod
@@ -57,6 +66,17 @@ class ClassMap:
         return cls(tuple(names))
 
     @classmethod
+    def of(cls, given: "ClassMap | Mapping[str, Any] | Sequence[str]", source: str = "class map") -> "ClassMap":
+        """A class map from itself, from what :meth:`as_dict` gives, or from class names.
+
+        Raises:
+            UserError: it describes no class map.
+        """
+        if isinstance(given, ClassMap):
+            return given
+        return cls.from_dict(given, source) if isinstance(given, Mapping) else cls.from_names(given)
+
+    @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = "class map") -> "ClassMap":
         """The class map that :meth:`as_dict` describes.
 
@@ -68,13 +88,16 @@ class ClassMap:
             UserError: it describes no class map.
         """
         try:
-            _require_keys(content, ["names", "colors", "ids", "ignore", "subsets"], source)
+            known = ["names", "colors", "ids", "ignore", "ignore_colors", "own_colors", "subsets"]
+            _require_keys(content, known, source)
             return cls(
                 names=_names(content["names"]),
-                colors=tuple(_color(color) for color in content["colors"]),
+                colors=_colors(content["colors"]),
                 ids=tuple(_integers(ids) for ids in content["ids"]),
                 ignore=_integers(content["ignore"]),
-                subsets={str(name): _names(subset) for name, subset in content["subsets"].items()},
+                ignore_colors=_colors(content["ignore_colors"]),
+                own_colors=bool(content["own_colors"]),
+                subsets={_text(name): _names(subset) for name, subset in content["subsets"].items()},
                 source=source,
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -91,18 +114,46 @@ class ClassMap:
             "colors": [list(color) for color in self.colors],
             "ids": [list(ids) for ids in self.ids],
             "ignore": list(self.ignore),
+            "ignore_colors": [list(color) for color in self.ignore_colors],
+            "own_colors": self.own_colors,
             "subsets": {name: list(subset) for name, subset in self.subsets.items()},
         }
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def lookup(self) -> npt.NDArray[np.int16]:
-        """``(256,)`` table from file value to training id; 255 where ignored, -1 where it is unknown."""
-        table = np.full(256, -1, dtype=np.int16)
-        table[list(self.ignore)] = 255
-        for train_id, values in enumerate(self.ids):
-            table[list(values)] = train_id
+    def difference(self, other: "ClassMap | Sequence[str]") -> str:
+        """The first way in which labels of another map mean something else, colours aside; empty where none does.
+
+        Names alone say nothing about file ids.
+
+        >>> ClassMap.from_names(["road", "car"]).difference(["road", "bus"])
+        "class 1 is 'car' there, 'bus' here"
+        """
+        names = other.names if isinstance(other, ClassMap) else tuple(other)
+        if len(names) != len(self):
+            return f"{len(self)} classes there, {len(names)} here"
+        for index, (there, here) in enumerate(zip(self.names, names, strict=True)):
+            if there != here:
+                return f"class {index} is {there!r} there, {here!r} here"
+        if not isinstance(other, ClassMap):
+            return ""
+        for name, ours, theirs in zip(names, self.ids, other.ids, strict=True):
+            if set(ours) != set(theirs):
+                return f"class {name!r} has the file ids {list(ours)} there, {list(theirs)} here"
+        if set(self.ignore) != set(other.ignore):
+            return f"the file ids {sorted(self.ignore)} are ignored there, {sorted(other.ignore)} here"
+        return ""
+
+    def lookup(self, bits: int = 8) -> npt.NDArray[np.int16]:
+        """``(2**bits,)`` table from file value to training id; 255 where ignored, -1 where it is unknown.
+
+        Args:
+            bits: of a file value, 8 or 16.
+        """
+        table = np.full(2**bits, -1, dtype=np.int16)
+        for train_id, values in ((255, self.ignore), *enumerate(self.ids)):
+            table[[value for value in values if value < len(table)]] = train_id
         return table
 
     def palette(self) -> npt.NDArray[np.uint8]:
@@ -111,6 +162,20 @@ class ClassMap:
         palette[: len(self)] = np.array(self.colors, dtype=np.uint8)
         return palette
 
+    def doubts(self) -> list[str]:
+        """One line for each thing that is probably a mistake, although it can be read."""
+        lines = []
+        for color in (color for color, count in Counter(self.colors).items() if count > 1):
+            shared = [name for name, other in zip(self.names, self.colors, strict=True) if other == color]
+            lines.append(f"{self.source}: {_listing(shared)} have one color, {list(color)}; give each its own")
+        bare = {name: "".join(name.split()).casefold() for name in self.names}
+        for text in (text for text, count in Counter(bare.values()).items() if count > 1):
+            alike = [name for name in self.names if bare[name] == text]
+            lines.append(
+                f"{self.source}: the names {_listing(alike)} differ only by blanks or case; are they one class?"
+            )
+        return lines
+
     def _validate(self) -> None:
         if not 2 <= len(self.names) <= MAX_CLASSES:
             raise UserError(f"{self.source}: {len(self.names)} classes; expected 2 to {MAX_CLASSES}")
@@ -118,42 +183,36 @@ class ClassMap:
             raise UserError(f"{self.source}: class names repeat; give each class its own name")
         if not all(map(is_line, (*self.names, *self.subsets))):
             raise UserError(f"{self.source}: a name holds a line break or control character; leave it out")
+        if not all(name.strip() for name in (*self.names, *self.subsets)):
+            raise UserError(f"{self.source}: a name is empty; give each class and subset a name")
         if not len(self.names) == len(self.colors) == len(self.ids):
             raise UserError(f"{self.source}: names, colors and ids differ in number; give one of each a class")
         values = [value for group in (*self.ids, self.ignore) for value in group]
-        if not all(0 <= value <= 255 for value in values):
-            raise UserError(f"{self.source}: file ids must lie in 0..255")
+        if not all(0 <= value <= LARGEST_ID for value in values):
+            raise UserError(f"{self.source}: file ids must lie in 0..{LARGEST_ID}")
         repeated = sorted({value for value in values if values.count(value) > 1})
         if repeated:
-            raise UserError(f"{self.source}: file ids {repeated} are given twice; each belongs to one class")
+            hint = "; 255 is ignored unless ignore is given: ignore: []" if 255 in repeated else ""
+            raise UserError(f"{self.source}: file ids {repeated} are given twice; each belongs to one class{hint}")
+        for color in self.ignore_colors:
+            if color in self.colors and self.own_colors:
+                name = self.names[self.colors.index(color)]
+                raise UserError(f"{self.source}: the color {list(color)} is that of {name} and ignored; choose one")
         for subset, names in self.subsets.items():
             _require_known(names, self.names, f"{self.source}: subset {subset}")
             if not names or len(set(names)) != len(names):
                 raise UserError(f"{self.source}: subset {subset} is empty or repeats a class; name each class once")
 
 
-def default_colors(given: Sequence[tuple[int, int, int] | None]) -> tuple[tuple[int, int, int], ...]:
-    """One RGB triple for each class: the given one, else the next unused colour of PASCAL VOC, without its black."""
-    free = (color for color in map(_voc_color, range(1, 256)) if color not in given)
-    return tuple(next(free) if color is None else color for color in given)
-
-
-def _voc_color(number: int) -> tuple[int, int, int]:
-    """Bits 0, 3, 6 of the number are the highest of red, bits 1, 4, 7 of green, bits 2, 5 of blue."""
-    red, green, blue = (
-        sum((number >> (3 * place + channel) & 1) << (7 - place) for place in range(3)) for channel in range(3)
-    )
-    return red, green, blue
-
-
 def load_class_map(classes: str, owner: str = "load_class_map") -> ClassMap:
     """A built-in class map by its name, or one from a YAML file.
 
     The YAML holds ``classes``, a list of names or of ``{name, color: [r, g, b], ids: [file values]}``, where color and
-    ids (the position) have defaults, and ``ignore``, the list of ignored file values (``[255]``). Instead of
-    ``classes`` it may give ``from``, a built-in map, and ``without``, the classes of it to leave out: their file values
-    are ignored, too. ``subsets`` gives further means by name, each a list of classes or ``{without: [classes]}``;
-    a derived map inherits them.
+    ids (the position) have defaults, and ``ignore``, the list of ignored file values (``[255]``, unless 255 is an id of
+    a class). ``ignore_colors`` lists the colours that are ignored in labels stored as colours. Instead of ``classes``
+    it may give ``from``, a built-in map, and ``without``, the classes of it to leave out: their file values are
+    ignored, too. ``subsets`` gives further means by name, each a list of classes or ``{without: [classes]}``; a derived
+    map inherits them. What is probably a mistake is a warning, see :meth:`ClassMap.doubts`.
 
     Args:
         classes: the name or the path.
@@ -170,7 +229,10 @@ def load_class_map(classes: str, owner: str = "load_class_map") -> ClassMap:
     path = Path(classes)
     if not path.is_file():
         raise InvalidArgument(owner, "classes", f"must be a built-in class map or a YAML file: no file {path}")
-    return _parse(read_bounded(path), str(path))
+    found = _parse(read_bounded(path), str(path))
+    for doubt in found.doubts():
+        warnings.warn(doubt, stacklevel=2)
+    return found
 
 
 def _built_in(name: str) -> ClassMap:
@@ -183,11 +245,12 @@ def _built_in(name: str) -> ClassMap:
 
 def _parse(content_bytes: bytes, source: str) -> ClassMap:
     try:
-        content: Mapping[str, Any] = parse_yaml(content_bytes)
+        content: Mapping[str, Any] = _mapping(parse_typed_yaml(content_bytes), "the file")
         classes = _derived(content, source) if "from" in content else _listed(content, source)
         kind = ["from", "without"] if "from" in content else ["classes"]
-        _require_keys(content, ["ignore", "subsets", *kind], source)
-        given = {str(name): _subset(value, classes, name) for name, value in content.get("subsets", {}).items()}
+        _require_keys(content, ["ignore", "ignore_colors", "subsets", *kind], source)
+        subsets = _mapping(content.get("subsets", {}), "subsets")
+        given = {_text(name): _subset(value, classes, name) for name, value in subsets.items()}
         return replace(classes, subsets={**classes.subsets, **given})
     except UserError:
         raise
@@ -202,27 +265,33 @@ def _listed(content: Mapping[str, Any], source: str) -> ClassMap:
     listed = content["classes"]
     if not isinstance(listed, list):
         raise ValueError(f"{listed!r} is not a list of classes")
-    entries = [{"name": entry} if isinstance(entry, str) else entry for entry in listed]
+    entries = [entry if isinstance(entry, Mapping) else {"name": entry} for entry in listed]
     for entry in entries:
         _require_keys(entry, ["name", "color", "ids"], source)
+    ids = tuple(_integers(entry.get("ids", [i])) for i, entry in enumerate(entries))
+    # A mask of 0 and 255: the id that somebody wrote counts more than the default.
+    default = [] if any(255 in values for values in ids) else [255]
     return ClassMap(
-        names=tuple(str(entry["name"]) for entry in entries),
+        names=tuple(_text(entry["name"]) for entry in entries),
         colors=default_colors([_color(entry["color"]) if "color" in entry else None for entry in entries]),
-        ids=tuple(_integers(entry.get("ids", [i])) for i, entry in enumerate(entries)),
-        ignore=_integers(content.get("ignore", [255])),
+        ids=ids,
+        ignore=_integers(content.get("ignore", default)),
+        ignore_colors=_colors(content.get("ignore_colors", [])),
+        own_colors=all("color" in entry for entry in entries),
         source=source,
     )
 
 
 def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
     try:
-        base = _built_in(str(content["from"]))
+        base = _built_in(_text(content["from"]))
     except LookupError as error:
         raise UserError(f"{source}: from: {error}") from error
     removed = _names(content.get("without", []))
     _require_known(removed, base.names, f"{source}: without")
     kept = [i for i, name in enumerate(base.names) if name not in removed]
     dropped = [value for i, values in enumerate(base.ids) if i not in kept for value in values]
+    dropped_colors = [color for i, color in enumerate(base.colors) if i not in kept]
     names = tuple(base.names[i] for i in kept)
     subsets = {key: tuple(name for name in subset if name in names) for key, subset in base.subsets.items()}
     return ClassMap(
@@ -230,6 +299,8 @@ def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
         colors=tuple(base.colors[i] for i in kept),
         ids=tuple(base.ids[i] for i in kept),
         ignore=tuple(sorted({*base.ignore, *dropped, *_integers(content.get("ignore", []))})),
+        ignore_colors=(*base.ignore_colors, *dropped_colors, *_colors(content.get("ignore_colors", []))),
+        own_colors=base.own_colors,
         # A subset of no class or of every class is no further mean.
         subsets={key: subset for key, subset in subsets.items() if subset and set(subset) != set(names)},
         source=source,
@@ -244,6 +315,7 @@ def _require_keys(content: Mapping[str, Any], known: Sequence[str], source: str)
 def _subset(value: Any, classes: ClassMap, name: object) -> tuple[str, ...]:
     if not isinstance(value, Mapping):
         return _names(value)
+    _require_keys(value, ["without"], f"{classes.source}: subset {name}")
     removed = _names(value["without"])
     _require_known(removed, classes.names, f"{classes.source}: subset {name}")
     return tuple(each for each in classes.names if each not in removed)
@@ -255,13 +327,35 @@ def _require_known(names: Iterable[str], known: Sequence[str], where: str) -> No
             raise UserError(f"{where}: no class {name!r}; {suggest(name, known)}")
 
 
+def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} has no keys")
+    return value
+
+
+def _text(value: Any) -> str:
+    if value == Unclear(""):
+        raise ValueError("a name is missing")
+    if isinstance(value, (int, Unclear)):
+        raise ValueError(f"YAML does not read {value!r} as text; put it in quotes: '{value!r}'")
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a name")
+    return value
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"{value!r} is not a list of class names")
-    return tuple(map(str, value))
+    return tuple(map(_text, value))
 
 
-def _color(value: Any) -> tuple[int, int, int]:
+def _colors(value: Any) -> tuple[Color, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list of colors")
+    return tuple(map(_color, value))
+
+
+def _color(value: Any) -> Color:
     channels = _integers(value)
     if len(channels) != 3 or not all(0 <= channel <= 255 for channel in channels):
         raise ValueError(f"color {value} is not three numbers in 0..255")
@@ -273,3 +367,7 @@ def _integers(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(item) is int for item in value):
         raise ValueError(f"{value!r} is not a list of whole numbers")
     return tuple(value)
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

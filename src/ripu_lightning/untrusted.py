@@ -1,9 +1,11 @@
 """Small files from other people: of bounded size, YAML and JSON as plain values, nothing executed."""
 
 import json
+import re
 import stat
 import unicodedata
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +64,52 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_yaml(content: bytes) -> Any:
+def parse_yaml(content: bytes, loader: type[yaml.SafeLoader] = _UniqueKeys) -> Any:
     """The content of a YAML file, as plain containers and values.
+
+    Args:
+        content: of the file.
+        loader: derived from the default.
 
     Raises:
         ValueError: no YAML, tags that name code, or a key given twice; the message is one line.
     """
     try:
-        return yaml.load(content.decode("utf-8"), _UniqueKeys)
+        return yaml.load(content.decode("utf-8"), loader)
     except Exception as error:  # PyYAML's constructors raise nearly anything: a month 13, the tag !!float at a text
         raise ValueError(" ".join(str(error).split())) from error
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """A word that YAML reads as something other than its text: ``no``, ``0x10``, ``1:30``, ``2012-04-01``, nothing."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text or "(nothing)"
+
+
+class _AsTyped(_UniqueKeys):
+    pass
+
+
+def _construct_typed(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int | Unclear:
+    decimal = node.tag.endswith(":int") and re.fullmatch(r"0|-?[1-9][0-9]{0,18}", node.value)
+    return int(node.value) if decimal else Unclear(node.value)
+
+
+for _kind in ("bool", "float", "int", "null", "timestamp"):
+    _AsTyped.add_constructor(f"tag:yaml.org,2002:{_kind}", _construct_typed)
+
+
+def parse_typed_yaml(content: bytes) -> Any:
+    """The content of a YAML file of text and decimal whole numbers; any other word is an :class:`Unclear`.
+
+    Raises:
+        ValueError: see :func:`parse_yaml`.
+    """
+    return parse_yaml(content, _AsTyped)
 
 
 def leaves(content: Any, depth: int = DEPTH) -> Iterator[Any]:

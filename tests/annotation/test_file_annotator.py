@@ -1,6 +1,7 @@
 """Annotation by files against the oracle: what is exported, what is read back, and what is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,13 @@ def test_queried_pixels_are_shown(tmp_path: Path, region_type: str) -> None:
         "README.txt", "answers", "asked", "pictures", "queries.parquet"
     ]  # fmt: skip
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png")) == [
-        "asked/x/0.png", "asked/y/2.png"
+        "answers/x/0.png", "answers/y/2.png", "asked/x/0.png", "asked/y/2.png"
     ]  # fmt: skip
     for query in given:
         mask = asked(query)
+        with Image.open(folder / "answers" / f"{query.image_id}.png") as template:
+            assert (template.mode, template.size) == ("L", (mask.shape[1], mask.shape[0]))
+            assert np.unique(np.array(template)).tolist() == [254]
         with Image.open(folder / "asked" / f"{query.image_id}.png") as picture:
             assert picture.mode == "L"
             assert np.array_equal(np.array(picture), np.where(mask, 255, 0))
@@ -121,8 +125,10 @@ def test_queried_pixels_are_shown(tmp_path: Path, region_type: str) -> None:
         if mask.sum() > 30:
             assert np.abs(shown[mask] - Towns().image(query.index)[mask]).mean() < 40
     text = (folder / "README.txt").read_text()
-    assert "7 9               a" in text
-    assert "0 255             cannot say" in text
+    assert "7 9               1 2 3           a" in text
+    assert "0 255                             cannot say" in text
+    assert "254 everywhere" in text
+    assert "one channel of 8 bits" in text
     assert f"{sum(len(query.centres) for query in given)} regions in 2 images" in text
 
 
@@ -130,13 +136,17 @@ def grey(values: npt.NDArray[np.generic]) -> Image.Image:
     return Image.fromarray(values)
 
 
+TURNED = Image.Exif()
+TURNED[0x0112] = 3
 RIGHT = np.full(SIZES[0], 3, dtype=np.uint8)
 FAULTS = {
     "size": (lambda path: grey(RIGHT[:-1]).save(path), "is 18x11, but its image is 18x12"),
     "unknown": (lambda path: grey(RIGHT + 1).save(path), r"15 queried pixels hold numbers .* \(4\).*README\.txt"),
-    "colours": (lambda path: Image.fromarray(np.dstack([RIGHT] * 3)).save(path), "mode RGB.*8-bit"),
+    "colours": (lambda path: Image.fromarray(np.dstack([RIGHT] * 3)).save(path), r"have colours .*\[3, 3, 3\] \(15\)"),
     "wide": (lambda path: Image.fromarray(RIGHT.astype(np.uint16)).save(path), "16-bit or wider"),
-    "narrow": (lambda path: grey(RIGHT > 2).save(path), "mode 1"),
+    "narrow": (lambda path: grey(RIGHT > 2).save(path), r"hold numbers .* \(1\)"),
+    "turned": (lambda path: grey(RIGHT).save(path, exif=TURNED), "EXIF orientation 3"),
+    "queries": (lambda path: shutil.copy(path.parents[2] / "asked" / "x" / "0.png", path), "from the folder asked/"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot be decoded"),
     "text": (lambda path: path.write_text("road"), "cannot be read as an image"),
 }
@@ -176,7 +186,7 @@ def test_one_missing_file_is_named(tmp_path: Path) -> None:
         annotator.annotate(1, given)
     write_answers(tmp_path / "round_001", given[:1])
     with pytest.raises(AnswersPending, match=r"of which 1 have no answers yet \(the first is y/2\.png\)"):
-        annotator.annotate(1, given)
+        list(annotator.annotate(1, given))
 
 
 def test_an_export_that_was_cut_short_is_redone(tmp_path: Path) -> None:
@@ -192,13 +202,24 @@ def test_an_export_that_was_cut_short_is_redone(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("asked/*/*.png"))) == 2
 
 
-def test_queries_of_another_run_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnswersPending):
-        FileAnnotator(Towns(), tmp_path).annotate(1, queries("square"))
-    write_answers(tmp_path / "round_001", queries("square"))
-    with pytest.raises(UserError, match=r"round_001: holds the queries of another run; .*annotation folder") as error:
-        FileAnnotator(Towns(), tmp_path).annotate(1, queries("pixel"))
-    assert not isinstance(error.value, AnswersPending)
+def test_other_queries_of_a_round_and_rejected_answers_have_folders_of_their_own(tmp_path: Path) -> None:
+    annotator, first, others = FileAnnotator(Towns(), tmp_path), queries("square"), queries("pixel")
+    again = [replace(first[0], rejected=1), first[1]]
+    for number, given in ((1, first), (2, others), (3, again)):
+        folder = tmp_path / ("round_001" if number == 1 else f"round_001_{number}")
+        assert annotator.held(1, given) is None
+        with pytest.raises(AnswersPending, match=f"put them into {folder / 'answers'}, "):
+            annotator.annotate(1, given)
+        write_answers(folder, given[:1])
+        assert annotator.held(1, given) == {"x/0"}
+        write_answers(folder, given)
+        assert annotator.held(1, given) == {"x/0", "y/2"}
+        assert [each.values.tolist() for each in annotator.annotate(1, given)] == [
+            each.values.tolist() for each in GroundTruth(Towns()).annotate(1, given)
+        ]
+    assert annotator.held(1, first[1:]) == {"y/2"}  # also some of the images alone
+    assert len(list(annotator.annotate(1, first[1:]))) == 1
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_folder_that_was_lost_is_written_again(tmp_path: Path) -> None:
@@ -210,7 +231,7 @@ def test_a_folder_that_was_lost_is_written_again(tmp_path: Path) -> None:
         contents.append({path: path.read_bytes() for path in (tmp_path / "round_001").rglob("*.*")})
         shutil.rmtree(tmp_path / "round_001")
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 6
+    assert len(contents[0]) == 8
 
 
 def test_a_round_without_regions_waits_for_nobody(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Answers of inactive rounds are used again, against a plain dictionary of everything ever answered."""
 
+import itertools
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from ripu_lightning.annotation.reuse import annotate_or_reuse
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.labels import NOT_QUERIED, Answers, LabelStore
+from ripu_lightning.labels.rejection import reject_answers
 
 IMAGES = {"a": (5, 6), "b": (4, 4), "c": (3, 7)}
 BOXES = [(0, 0, 2, 2), (1, 1, 2, 2), (0, 0, 1, 1), (1, 0, 2, 3)]
@@ -56,6 +59,8 @@ class Stubborn(Person):
 
 def parts(query: Query) -> list[npt.NDArray[np.bool_]]:
     """The queried pixels of each box."""
+    if not len(query.boxes):
+        return []
     ends = np.cumsum(query.boxes[:, 2] * query.boxes[:, 3])
     inside = np.ones(int(ends[-1]), dtype=bool) if query.inside is None else query.inside
     return [inside[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -74,51 +79,109 @@ def draw(picks: dict[str, list[int]], ragged: bool, seed: int) -> list[Query]:
 
 
 PICKS = st.fixed_dictionaries({image: st.lists(st.integers(0, 3), unique=True, max_size=4) for image in IMAGES})
-ROUNDS = st.lists(st.tuples(PICKS, st.booleans(), st.integers(0, 2)), min_size=1, max_size=5)
+# Before each round: how far to roll back, and what to reject: a round ever committed, an image, a query (or all).
+REJECTED = st.none() | st.tuples(st.integers(0, 9), st.sampled_from([None, *IMAGES]), st.integers(0, 3))
+ROUNDS = st.lists(st.tuples(PICKS, st.booleans(), st.integers(0, 2), REJECTED), min_size=1, max_size=6)
 
 
-@settings(max_examples=50)
+class History:
+    """Everything ever answered, as dictionaries."""
+
+    def __init__(self) -> None:
+        self.rounds: list[tuple[str, dict[tuple[object, ...], bytes]]] = []
+        self.rejected: list[tuple[str, tuple[object, ...]]] = []
+
+    def recall(self, inactive: set[str]) -> dict[tuple[object, ...], bytes]:
+        known: dict[tuple[object, ...], bytes] = {}
+        for digest, contents in self.rounds:
+            for key, values in contents.items() if digest in inactive else ():
+                if (digest, key) in self.rejected:
+                    known.pop(key, None)
+                else:
+                    known[key] = values
+        return known
+
+    def reject(self, digest: str, keys: list[tuple[object, ...]]) -> None:
+        wrong = [(key, dict(self.rounds)[digest][key]) for key in keys]
+        for other, contents in self.rounds:
+            self.rejected += [
+                (other, key)
+                for key, values in wrong
+                if contents.get(key) == values and (other, key) not in self.rejected
+            ]
+
+    def count(self, keys: Iterable[tuple[object, ...]]) -> int:
+        return sum(key == other for key in keys for _, other in self.rejected)
+
+
+def reject_one(folder: Path, history: History, choice: tuple[int, str | None, int] | None) -> None:
+    """Reject what a drawn choice means, if anything; in the store and in the history."""
+    if choice is None or not history.rounds:
+        return
+    number, image_id, query = choice
+    digest, contents = history.rounds[number % len(history.rounds)]
+    keys = [key for key in contents if image_id in (None, key[0])]
+    if not keys:
+        return
+    some = image_id is not None and 0 < query <= len(keys)
+    images, queries = ([image_id] if image_id else []), ([query] if some else [])
+    before = LabelStore.open(folder).rounds
+    done = reject_answers(folder, digest, images, queries)
+    history.reject(digest, keys[query - 1 : query] if some else keys)
+    assert done.queries == (1 if some else len(keys))
+    wrong = {other for other, _ in history.rejected}
+    safe = list(itertools.takewhile(lambda entry: entry.sha256 not in wrong, before))
+    assert list(LabelStore.open(folder).rounds) == safe
+    assert (done.again is None) == (len(safe) == len(before))
+
+
+@settings(max_examples=80, deadline=None)
 @given(ROUNDS, st.booleans())
-def test_against_a_plain_dictionary(rounds: list[tuple[dict[str, list[int]], bool, int]], turned: bool) -> None:
-    person = Person(turned)
-    with tempfile.TemporaryDirectory() as folder:
-        store = LabelStore.create_or_open(Path(folder), classes=("x", "y", "z"), images=IMAGES)
-        with store:
-            answered: list[tuple[str, dict[tuple[object, ...], bytes]]] = []  # all rounds ever, as dictionaries
-            for seed, (picks, ragged, back) in enumerate(rounds):
+def test_against_a_plain_dictionary(rounds: list[Any], turned: bool) -> None:
+    person, history = Person(turned), History()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for seed, (picks, ragged, back, choice) in enumerate(rounds):
+            reject_one(folder, history, choice)
+            with LabelStore.create_or_open(folder, classes=("x", "y", "z"), images=IMAGES) as store:
                 store.roll_back(max(0, len(store.rounds) - back))
-                aside = {entry.sha256 for entry in store.inactive}
-                known: dict[tuple[object, ...], bytes] = {}
-                for digest, contents in answered:
-                    known |= contents if digest in aside else {}
+                known = history.recall({entry.sha256 for entry in store.inactive})
                 queries = draw(picks, ragged, seed)
                 before = len(person.asked)
-                answers = list(annotate_or_reuse(person, store, queries))
+                found = annotate_or_reuse(person, store, queries)
+                answers = list(found.answers)
                 entry = store.commit(answers, strategy="s", annotator="person", exclusion=0)
-                asked = {
-                    (each.image_id, tuple(box), part.tobytes())
-                    for each in (person.asked[before] if len(person.asked) > before else [])
-                    for box, part in zip(each.boxes.tolist(), parts(each) if len(each.boxes) else [], strict=True)
-                }
-                made: dict[tuple[object, ...], bytes] = {}
-                by_image = {each.image_id: each for each in answers}
-                for query in queries:
-                    got = by_image[query.image_id]
-                    for name in ("centres", "boxes", "scores"):
-                        assert getattr(got, name).tobytes() == getattr(query, name).tobytes()
-                    start = 0
-                    for box, part in zip(query.boxes.tolist(), parts(query) if len(query.boxes) else [], strict=True):
-                        key = (query.image_id, tuple(box), part.tobytes())
-                        values = got.values[start : start + len(part)]
-                        start += len(part)
-                        assert ((values != NOT_QUERIED) == part).all()
-                        made[key] = values.tobytes()
-                        assert (key in asked) == (key not in known)
-                        if key in known:
-                            assert made[key] == known[key]
-                if not turned:
-                    assert [each.image_id for each in answers] == list(IMAGES)
-                answered.append((entry.sha256, made))
+            asked = keys_of(person.asked[before] if len(person.asked) > before else [])
+            made: dict[tuple[object, ...], bytes] = {}
+            by_image = {each.image_id: each for each in answers}
+            for query in queries:
+                got = by_image[query.image_id]
+                for name in ("centres", "boxes", "scores"):
+                    assert getattr(got, name).tobytes() == getattr(query, name).tobytes()
+                start = 0
+                for key, part in zip(keys_of([query]), parts(query), strict=True):
+                    values = got.values[start : start + len(part)]
+                    start += len(part)
+                    assert ((values != NOT_QUERIED) == part).all()
+                    made[key] = values.tobytes()
+                    assert (key in asked) == (key not in known)
+                    if key in known:
+                        assert made[key] == known[key]
+            for query in person.asked[before] if asked else ():
+                assert query.rejected == history.count(keys_of([query]))
+            assert bool(found.note) == (len(asked) < len(made))
+            if not turned:
+                assert [each.image_id for each in answers] == list(IMAGES)
+            history.rounds.append((entry.sha256, made))
+
+
+def keys_of(queries: Iterable[Query]) -> list[tuple[object, ...]]:
+    """Image, box and queried pixels of each query."""
+    return [
+        (each.image_id, tuple(box), part.tobytes())
+        for each in queries
+        for box, part in zip(each.boxes.tolist(), parts(each), strict=True)
+    ]
 
 
 def store_with_an_inactive_round(folder: Path, person: Person, queries: list[Query]) -> LabelStore:
@@ -135,7 +198,7 @@ def test_the_annotator_is_not_called_where_all_is_known(tmp_path: Path) -> None:
     person, queries = Person(), draw(ALL, False, 0)
     with store_with_an_inactive_round(tmp_path, person, queries) as store:
         again = [replace(query, scores=query.scores + 1) for query in queries]
-        found = list(annotate_or_reuse(person, store, again))
+        found = list(annotate_or_reuse(person, store, again).answers)
         assert len(person.asked) == 1
         for query, answers in zip(again, found, strict=True):
             (entry,) = store.inactive
@@ -148,7 +211,7 @@ def test_without_inactive_rounds_the_annotator_gets_the_very_queries(tmp_path: P
     store = LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES)
     with store:
         store.commit(person.annotate(1, queries), strategy="s", annotator="person", exclusion=0)
-        found = annotate_or_reuse(person, store, queries)
+        found = annotate_or_reuse(person, store, queries).answers
         assert all(one is other for one, other in zip(person.asked[1], queries, strict=True))
         assert len(list(found)) == 3
 
@@ -158,7 +221,7 @@ def test_a_damaged_inactive_round_is_ignored(tmp_path: Path) -> None:
     with store_with_an_inactive_round(tmp_path, person, queries) as store:
         path = tmp_path / "round_001.parquet"
         path.write_bytes(path.read_bytes()[:-1])
-        assert len(list(annotate_or_reuse(person, store, queries))) == 3
+        assert len(list(annotate_or_reuse(person, store, queries).answers)) == 3
         assert len(person.asked) == 2
 
 
@@ -167,7 +230,7 @@ def test_answers_to_other_boxes_are_refused(tmp_path: Path) -> None:
     with store_with_an_inactive_round(tmp_path, person, queries) as store:
         more = draw({**ALL, "a": [0, 3]}, False, 1)
         with pytest.raises(ValueError, match="a: the annotator answered other boxes"):
-            list(annotate_or_reuse(Stubborn(queries[0]), store, more))
+            list(annotate_or_reuse(Stubborn(queries[0]), store, more).answers)
 
 
 class Pictures(SegmentationDataset):
@@ -192,11 +255,10 @@ def test_files_are_not_touched_where_all_is_known(tmp_path: Path) -> None:
     queries, folder = draw(ALL, False, 0), tmp_path / "annotation"
     with store_with_an_inactive_round(tmp_path / "labels", Person(), queries) as store:
         annotator = FileAnnotator(Pictures(), folder)
-        assert len(list(annotate_or_reuse(annotator, store, queries))) == 3
+        assert len(list(annotate_or_reuse(annotator, store, queries).answers)) == 3
         assert not folder.exists()
-        (folder / "round_001").mkdir(parents=True)  # of another time: it is not even looked at
-        assert len(list(annotate_or_reuse(annotator, store, queries))) == 3
-        (folder / "round_001").rmdir()
+        (folder / "round_001").mkdir(parents=True)  # which has no queries: it is somebody else's
+        assert len(list(annotate_or_reuse(annotator, store, queries).answers)) == 3
         with pytest.raises(AnswersPending, match="1 regions in 1 images"):
             annotate_or_reuse(annotator, store, draw({**ALL, "b": [1, 2]}, False, 1))
-        assert [path.name for path in (folder / "round_001" / "asked").iterdir()] == ["b.png"]
+        assert [path.name for path in (folder / "round_001_2" / "asked").iterdir()] == ["b.png"]

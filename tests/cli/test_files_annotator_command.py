@@ -11,9 +11,9 @@ from test_train_command import SMALL
 
 import trees
 from ripu_lightning.annotation import GroundTruth
+from ripu_lightning.class_map import load_class_map
 from ripu_lightning.cli.train import main
 from ripu_lightning.data import Streets
-from ripu_lightning.class_map import load_class_map
 from ripu_lightning.labels import LabelStore
 
 COMMAND = ["ripu-train", *SMALL, "budget.rounds=1", "schedule.steps=3", "annotator=files", "output=run", "pictures=1"]

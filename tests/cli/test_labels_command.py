@@ -148,6 +148,54 @@ def test_rollback_back_forth_and_to_nothing(run: Path, capsys: pytest.CaptureFix
     assert answers_of(run) == before
 
 
+def test_reject_as_people_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Round 2 holds one answer about b; round 3 was selected after it."""
+    before, store = answers_of(run), LabelStore.open(run / "labels")
+    first, second, _ = store.rounds
+    code, printed, _ = give(capsys, "reject", run, "--round", 2, "--image", "b", "--query", 1)
+    assert (code, printed.splitlines()) == (
+        0,
+        [
+            f"rejected: 1 answers about 1 images in round 2 ({second.id})",
+            f"active: rounds 1 to 1 ({first.id}), 3 pixels; inactive: 3 rounds",
+            "start the run again: it queries them again and keeps the other answers of round 2. Remove its last "
+            "checkpoint where that was trained on the rejected answers; the run then trains again on the labels in "
+            "this store",
+        ],
+    )
+    assert [row[-1] for row in rows(give(capsys, "list", run)[1])[3:6]] == [
+        "inactive", "inactive, answers rejected", "inactive"
+    ]  # fmt: skip
+    (pending,) = (run / "labels").glob("pending_*")
+    assert pending.name == f"pending_002_after_{first.id}.parquet"
+    assert give(capsys, "verify", run)[0] == 0
+    for to in (second.id, store.rounds[2].id):
+        line = error_of(give(capsys, "rollback", run, to))
+        assert f"round 2 ({second.id}): answers of it were rejected, so that it cannot be active again" in line
+    code, printed, _ = give(capsys, "reject", run, "--round", store.inactive[0].id)
+    assert (code, len(printed.splitlines())) == (0, 2)  # it was inactive: nothing changes for the run
+    assert LabelStore.open(run / "labels").rounds == (first,)
+    assert answers_of(run) == before
+
+
+def test_reject_what_is_not_there(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = (run / "labels" / "manifest.json").read_bytes()
+    for arguments, words in (
+        (["--round", 7], "numbered 0 (none) to 3"),
+        (["--round", 0], "numbered from 1"),
+        (["--round", "abcdef0"], "no rounds' ids begin so"),
+        (["--round", 2, "--image", "town/a"], "has no answers about 'town/a'; it has b"),
+        (["--round", 2, "--image", "b", "--query", 2], "has no query 2 of 'b'; it has 1 at row 1, column 0"),
+        (["--round", 2, "--image", "b", "--query", 0], "has no query 0 of 'b'"),
+        (["--round", 2, "--query", 1], "numbers the queries of one image, but 0 are given; add --image ID"),
+    ):
+        assert words in error_of(give(capsys, "reject", run, *arguments))
+    with LabelStore.create_or_open(run / "labels", classes=CLASSES, images=IMAGES):
+        assert "is being written" in error_of(give(capsys, "reject", run, "--round", 1))
+    assert (run / "labels" / "manifest.json").read_bytes() == manifest
+    assert not list((run / "labels").glob("pending_*"))
+
+
 def test_rollback_past_damage(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "labels" / "round_003.parquet").unlink()
     code, printed, _ = give(capsys, "rollback", run, 3)
@@ -237,13 +285,13 @@ def test_without_the_extra(run: Path, tmp_path: Path) -> None:
 
 
 def test_text_that_steers_a_terminal_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with LabelStore.create_or_open(tmp_path, classes=("\x1b[2J", "[red]car[/red]"), images=IMAGES) as store:
+    with LabelStore.create_or_open(tmp_path, classes=("\u202eroad", "[red]car[/red]"), images=IMAGES) as store:
         store.commit([answer("b", 0, [0])], strategy="\x1b]0;x\x07", annotator="a\nb", exclusion=0)
     code, printed, _ = give(capsys, "list", tmp_path)
     assert code == 0
     assert "\x1b" not in printed
     assert "\x07" not in printed
-    assert r"\x1b[2J" in printed
+    assert r"\u202eroad" in printed
     assert "[red]car[/red]" in printed
     assert r"a\nb" in printed
 

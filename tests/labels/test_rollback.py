@@ -226,7 +226,7 @@ def test_the_manifest_lists_every_round_and_the_head(tmp_path: Path) -> None:
         commit(store, 2)
     content = json.loads((tmp_path / "manifest.json").read_text())
     first, second, third = content["rounds"]
-    assert content["format"] == 2
+    assert content["format"] == 3
     assert content["head"] == third["sha256"]
     assert [entry["number"] for entry in content["rounds"]] == [1, 2, 2]
     assert [entry["parent"] for entry in content["rounds"]] == [None, first["sha256"], first["sha256"]]

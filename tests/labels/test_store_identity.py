@@ -6,15 +6,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from store_samples import CLASSES, IMAGES, assert_holds, commit, edit_manifest, writer
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
 
+MAP = ClassMap(CLASSES, colors=((9, 9, 9), (8, 8, 8), (7, 7, 7)), ids=((7,), (8, 26), (23,)), ignore=(255,))
 HOLDER = """
 import os, sys, time
 from pathlib import Path
@@ -87,17 +90,31 @@ def test_readers_neither_write_nor_need_the_right_to(tmp_path: Path) -> None:
     [
         (("road", "bus", "sky"), IMAGES, "class 1 is 'car' there, 'bus' here"),
         (("road", "car"), IMAGES, "3 classes there, 2 here"),
-        (CLASSES, {**IMAGES, "d": (3, 3)}, "3 images there, 4 here"),
-        (CLASSES, {**IMAGES, "c": (12, 13)}, "other image ids or sizes"),
-        (CLASSES, {"town/a": (9, 14), "town/b": (7, 5), "d": (12, 12)}, "other image ids or sizes"),
+        (CLASSES, {**IMAGES, "d": (3, 3), "e": (3, 3)}, "image 'd' is not there; 2 new"),
+        (CLASSES, {**IMAGES, "c": (12, 13)}, "image 'c' is 12 x 12 there, 12 x 13 here"),
+        (CLASSES, {"town/a": (9, 14), "town/b": (7, 5), "d": (12, 12)}, "image 'c' is missing here"),
+        (MAP, IMAGES, ""),
+        (
+            replace(MAP, colors=((1, 2, 3), (4, 5, 6), (7, 8, 9)), ignore=(255, 0), subsets={"flat": ("road",)}),
+            IMAGES,
+            "",
+        ),
+        (replace(MAP, ids=((8,), (7, 26), (23,))), IMAGES, "class 'road' has the file ids [7] there, [8] here"),
+        (replace(MAP, ids=((7,), (26, 8), (23,))), IMAGES, ""),
+        (replace(MAP, ids=((23,), (26, 8), (7,))), IMAGES, "class 'road' has the file ids [7] there, [23] here"),
+        (replace(MAP, names=("car", "road", "sky")), IMAGES, "class 0 is 'road' there, 'car' here"),
     ],
 )
 def test_another_identity_is_refused(
-    tmp_path: Path, classes: tuple[str, ...], images: dict[str, tuple[int, int]], difference: str
+    tmp_path: Path, classes: tuple[str, ...] | ClassMap, images: dict[str, tuple[int, int]], difference: str
 ) -> None:
-    with writer(tmp_path) as store:
+    with LabelStore.create_or_open(tmp_path, classes=MAP, images=IMAGES) as store:
         made = [commit(store, 0)]
     for opening in (LabelStore.open, LabelStore.create_or_open):
+        if not difference:
+            with opening(tmp_path, classes=classes, images=images) as store:
+                assert store.class_map == MAP  # what its labels were made with
+            continue
         with pytest.raises(UserError) as caught:
             opening(tmp_path, classes=classes, images=images)
         assert difference in str(caught.value)
@@ -135,18 +152,30 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (text(lambda content: content.replace('"pixels": ', '"pixels": 1')), "its content does not match its SHA-256"),
     (text(lambda content: content.replace('"sky"', '"sea"')), "its content does not match its SHA-256"),
     (edit(lambda content: content.pop("images")), "damaged"),
-    (edit(lambda content: content.update(format=1)), "format 1, this version reads 2"),
+    (edit(lambda content: content.update(format=1)), "format 1, this version reads 3"),
     (edit(lambda content: content.update(extra=1)), "its keys are not"),
-    (edit(lambda content: content.update(classes="abc")), "of the wrong type"),
-    (edit(lambda content: content.update(classes=["a", 1])), "damaged"),
-    (edit(lambda content: content.update(classes=[])), "0 classes"),
-    (edit(lambda content: content.update(classes=["\ud800"])), "damaged"),
-    (edit(lambda content: content["images"].update(count=True)), "of the wrong type"),
-    (edit(lambda content: content["images"].update(sha256="ab")), "impossible images"),
+    (edit(lambda content: content.update(classes="abc")), "not a class map"),
+    (edit(lambda content: content["classes"].update(names=["a", 1, "b"])), "1"),
+    (edit(lambda content: content["classes"].update(names=[], colors=[], ids=[])), "0 classes"),
+    (edit(lambda content: content["classes"].update(names=["a", "b", "\ud800"])), "control character"),
+    (edit(lambda content: content["classes"].update(ids=[[1], [1], [2]])), "given twice"),
+    (edit(lambda content: content["classes"].update(note="x")), "no key 'note'"),
+    (edit(lambda content: content["images"].append(["d", True, 3])), "of the wrong type"),
+    (edit(lambda content: content["images"].append(["d", 0, 3])), "impossible size"),
+    (edit(lambda content: content["images"].append(["c", 12, 12])), "listed twice"),
+    (edit(lambda content: content["images"].append(["\ud800", 3, 3])), "damaged"),
+    (edit(lambda content: content["images"].append(["d", 3])), "damaged"),
+    (edit(lambda content: content.update(images={})), "its images are no list"),
     (edit(lambda content: content.update(head="ab" * 32)), "its head"),
-    (edit(lambda content: content.update(head=7)), "of the wrong type"),
+    (edit(lambda content: content.update(head=7)), "its head 7 is no round"),
     (edit(lambda content: content["rounds"].append(content["rounds"][0])), "is listed twice"),
     (edit(lambda content: content["rounds"].append({**content["rounds"][0], "sha256": "ab" * 32})), "share a file"),
+    (edit(lambda content: content.update(rejected={"ab" * 32: {}})), "rejected answers of an active round, or of none"),
+    (edit(lambda content: content.update(rejected={content["head"]: {}})), "rejected answers of an active round"),
+    (edit(lambda content: content.update(head=None, rejected={content["head"]: {"c": [0]}})), "impossible number"),
+    (edit(lambda content: content.update(head=None, rejected={content["head"]: {"c": [True]}})), "of the wrong type"),
+    (edit(lambda content: content.update(head=None, rejected={content["head"]: {"c": 1}})), "damaged"),
+    (edit(lambda content: content.update(rejected=[1])), "damaged"),
     (first(number=2), "does not follow"),
     (first(parent="ab" * 32), "does not follow"),
     (first(sha256="AB" * 32), "is no SHA-256"),
@@ -233,6 +262,6 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
 
 
 def test_more_classes_than_a_byte_holds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="255 classes"):
+    with pytest.raises(UserError, match="255 classes"):
         LabelStore.create_or_open(tmp_path, classes=[str(k) for k in range(255)], images=IMAGES)
     writer(tmp_path).close()

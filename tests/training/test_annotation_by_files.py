@@ -20,6 +20,8 @@ from ripu_lightning.data import ActiveDataModule, FolderDataset, SegmentationDat
 from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
+from ripu_lightning.labels.maintenance import roll_back
+from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.report.round_pictures import RoundPictures
 from ripu_lightning.training import ActiveLearningLoop, Schedule
 
@@ -81,13 +83,22 @@ class Run:
         return len(LabelStore.open(self.folder / "labels").rounds)
 
 
-def answer(folder: Path, number: int) -> None:
+def answer(folder: Path, number: int, again: str = "") -> None:
     """What people do: look at the masks, write the truth where it is asked and nonsense elsewhere."""
-    folder = folder / "annotation" / f"round_{number:03d}"
+    folder = folder / "annotation" / f"round_{number:03d}{again}"
     truth = tiny.Blocks("target!", 5)
     for path in sorted((folder / "asked").rglob("*.png")):
         label = truth.label(truth.ids.index(path.stem))
         Image.fromarray(np.where(np.array(Image.open(path)) == 255, label, 99)).save(folder / "answers" / path.name)
+
+
+def answer_wrongly(folder: Path) -> Path:
+    """Another class at every pixel of image 3 in round 1."""
+    folder, truth = folder / "annotation" / "round_001", tiny.Blocks("target!", 5)
+    asked = np.array(Image.open(folder / "asked" / "target!_3.png")) == 255
+    label = truth.label(truth.ids.index("target!_3"))
+    Image.fromarray(np.where(asked, (label + 1) % 3, 99).astype(np.uint8)).save(folder / "answers" / "target!_3.png")
+    return folder / "answers" / "target!_3.png"
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -153,6 +164,68 @@ def test_nothing_is_scored_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     run.fit()
     assert scored == [2]
     assert run.rounds == 2  # nothing was picked, so nobody is waited for
+
+
+def test_rejected_answers_are_asked_again_and_the_others_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Image 3 of round 1 was answered wrongly, and the run had ended when somebody saw it."""
+    Run(tmp_path).fit()
+    answer(tmp_path, 1)
+    wrong = answer_wrongly(tmp_path)
+    Run(tmp_path).fit()
+    answer(tmp_path, 2)
+    Run(tmp_path).fit()
+    store = LabelStore.open(tmp_path / "labels")
+    assert len(store.rounds) == 2
+    done = reject_answers(tmp_path / "labels", 1, [wrong.stem])
+    assert (done.images, done.queries) == (1, len(store.answers(wrong.stem, 1)))
+    answer(tmp_path, 1)  # where the old answers are: these are not looked at any more
+    with pytest.raises(AnswersPending, match=r"round 1 waits for answers: .* in 1 images.*round_001_2"):
+        Run(tmp_path).fit()
+    folder = tmp_path / "annotation" / "round_001_2"
+    assert [path.stem for path in (folder / "asked").rglob("*.png")] == [wrong.stem]
+    answer(tmp_path, 1, "_2")
+    capsys.readouterr()
+    with pytest.raises(
+        UserError, match=r": 1 of the 2 rounds .* are active; remove .*last\.ckpt to train again on these labels"
+    ):
+        Run(tmp_path).fit()
+    kept = store.rounds[0].queries - done.queries
+    assert f"round 1: {kept} of {kept + done.queries} queries keep the answers" in capsys.readouterr().out
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    run = Run(tmp_path)
+    run.fit()
+    found, truth = LabelStore.open(tmp_path / "labels"), tiny.Blocks("target!", 5)
+    for index, image_id in enumerate(truth.ids):
+        queried = found.query_round(image_id) == 1
+        assert np.array_equal(queried, store.query_round(image_id) == 1)
+        assert np.array_equal(found.mask(image_id, 1), np.where(queried, truth.label(index), 255))
+    assert (run.rounds, run.loop.scored) == (1, 2)  # round 1 was not scored again
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_after_a_roll_back_the_files_count(tmp_path: Path, corrected: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    Run(tmp_path).fit()
+    answer(tmp_path, 1)
+    wrong = answer_wrongly(tmp_path)
+    Run(tmp_path).fit()
+    roll_back(tmp_path / "labels", 0)
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    if corrected:
+        answer(tmp_path, 1)
+    else:
+        wrong.unlink()  # as good as any other way to lose it: the store has it
+    capsys.readouterr()
+    run = Run(tmp_path)
+    run.fit()
+    said = capsys.readouterr().out
+    found, truth = LabelStore.open(tmp_path / "labels"), tiny.Blocks("target!", 5)
+    queried = found.query_round(wrong.stem) == 1
+    expected = truth.label(truth.ids.index(wrong.stem))[queried]
+    assert np.array_equal(found.mask(wrong.stem, 1)[queried], expected if corrected else (expected + 1) % 3)
+    assert f"answers that the annotator has of {5 if corrected else 4} images are read again" in said
+    assert ("ripu-labels reject" in said) == (not corrected)
 
 
 def test_killed_between_asking_and_its_checkpoint(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class Query:
         inside: ``(sum of height*width,)`` bool, which pixels of the boxes are queried, box after box and row by row;
             None where all are.
         scores: ``(n,)`` float32.
+        rejected: how many earlier answers to these regions were rejected. It grows whenever one is: an annotator that
+            keeps answers must not give those again.
     """
 
     index: int
@@ -32,6 +34,7 @@ class Query:
     boxes: npt.NDArray[np.int32]
     inside: npt.NDArray[np.bool_] | None
     scores: npt.NDArray[np.float32]
+    rejected: int = 0
 
 
 class AnswersPending(UserError):
@@ -44,7 +47,7 @@ class Annotator(Protocol):
     """Answers the queries of a round; an annotator that needs time gets them again when the run is started again.
 
     It may have ``check(image_sizes, class_names)``, which is called before any training and raises UserError where it
-    cannot answer for these images and classes.
+    cannot answer for these images and classes; and ``held(round_number, queries)``, see :meth:`FileAnnotator.held`.
 
     Attributes:
         name: written into the label store.

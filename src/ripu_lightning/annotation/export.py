@@ -8,18 +8,18 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from PIL.ImageFilter import MaxFilter
 from tqdm import tqdm
 
 from ripu_lightning.annotation.annotators import ImagesById, Query
+from ripu_lightning.annotation.painted import queried_pixels
 from ripu_lightning.annotation.queries import write_queries
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.files import explained, replacing, sync_folder
 from ripu_lightning.labels.export import write_masks
-from ripu_lightning.labels.masks import box_pixels
+from ripu_lightning.mask_values import is_wide, unlabelled_id
 
 FRAME = (255, 0, 255)
 """Colour of the frame around the queried pixels."""
@@ -30,19 +30,25 @@ Round {number}: {regions} regions in {images} images wait for answers. ID is an 
 
 asked/ID.png      255 where a pixel is queried, 0 elsewhere
 pictures/ID.jpg   the image, with a frame around the queried pixels (the frame itself is not queried)
-queries.parquet   the same for programs, a row a region
+answers/ID.png    to be painted: {unlabelled} everywhere, which means that nobody has painted yet
+queries.parquet   the queries for programs, a row a region
 
-Put here, for every image of asked/:
+Paint or replace answers/ID.png. It has the size of the image and one channel of {bits} bits, and every queried pixel
+holds a number from the list below. The other pixels are not read. Queried pixels that still hold {unlabelled} are
+waited for.
 
-answers/ID.png    one channel of 8 bits (or a palette), as large as the image. Every queried pixel holds a number
-                  from the list below. The other pixels are not read.
+{colours}CVAT's export "Segmentation mask 1.1" is read unchanged, in answers/ or as answers.zip next to this file. Any
+other zip of these PNGs may be answers.zip, too.
 
-Or put answers.zip next to this file, with these PNGs and nothing else.
+A file whose pixels are all 0 (or white) outside the queries may be an empty layer: queried pixels of that value are
+waited for, too. Where that is their class, write the image's id into answers/painted.txt, one id a line.
 
-When all of them are there, run the same command again: it reads them and continues.
+When all answers are there, run the same command again: it reads them and continues.
 
-numbers           class
 {classes}
+"""
+_COLOURS = """\
+The file may also have the colours below, exactly: RGB, 8 bits a channel. Black and transparent mean unpainted.
 """
 
 
@@ -61,7 +67,7 @@ def export_round(folder: Path, round_number: int, queries: Sequence[Query], imag
     def write(query: Query) -> None:
         with reading:
             image = images.image(query.image_id)
-        _export_image(temporary, query, image)
+        _export_image(temporary, query, image, images.dataset.classes)
 
     with ThreadPoolExecutor() as pool:
         written = pool.map(write, queries)
@@ -76,16 +82,12 @@ def export_round(folder: Path, round_number: int, queries: Sequence[Query], imag
         sync_folder(folder.parent)
 
 
-def queried_pixels(query: Query, width: int) -> npt.NDArray[np.int64]:
-    """Flat positions of all queried pixels of an image ``width`` wide."""
-    pixels = box_pixels(query.boxes, width)
-    return pixels if query.inside is None else pixels[query.inside]
-
-
-def _export_image(folder: Path, query: Query, image: UInt8Array) -> None:
-    queried = np.zeros(image.shape[:2], dtype=np.uint8)
+def _export_image(folder: Path, query: Query, image: UInt8Array, classes: ClassMap) -> None:
+    queried, unlabelled = np.zeros(image.shape[:2], dtype=np.uint8), unlabelled_id(classes)
     queried.reshape(-1)[queried_pixels(query, image.shape[1])] = 255
-    write_masks(folder / "asked", [query.image_id], lambda _: queried, None)
+    write_masks(folder / "asked", [query.image_id], lambda _: queried, "queries")
+    template = np.full(queried.shape, unlabelled, dtype=np.uint16 if is_wide(classes) else np.uint8)
+    write_masks(folder / "answers", [query.image_id], lambda _: template, "id", unlabelled)
     wide = 2 * max(1, max(queried.shape) // 1000) + 1
     framed = image.copy()
     framed[np.array(Image.fromarray(queried).filter(MaxFilter(wide))) > queried] = FRAME
@@ -98,7 +100,17 @@ def _export_image(folder: Path, query: Query, image: UInt8Array) -> None:
 
 
 def _readme(round_number: int, queries: Sequence[Query], classes: ClassMap) -> str:
-    rows = [*zip(classes.ids, classes.names, strict=True), (classes.ignore, "cannot say")]
-    lines = [f"{' '.join(map(str, ids)):<17} {name}" for ids, name in rows if ids]
-    regions = sum(len(query.centres) for query in queries)
-    return _README.format(number=round_number, regions=regions, images=len(queries), classes="\n".join(lines))
+    rows = [("numbers", "colour", "class")]
+    for ids, color, name in zip(classes.ids, classes.colors, classes.names, strict=True):
+        rows.append((" ".join(map(str, ids)), " ".join(map(str, color)), name))
+    rows.append((" ".join(map(str, classes.ignore)), "", "cannot say"))
+    shown = [f"{ids:<17} {f'{color:<15} ' if classes.own_colors else ''}{name}" for ids, color, name in rows if ids]
+    return _README.format(
+        number=round_number,
+        regions=sum(len(query.centres) for query in queries),
+        images=len(queries),
+        unlabelled=unlabelled_id(classes),
+        bits=16 if is_wide(classes) else 8,
+        colours=_COLOURS if classes.own_colors else "",
+        classes="\n".join(shown),
+    )

@@ -1,40 +1,47 @@
 """Annotation by files: queries are written into a folder, and people or other programs put the answers there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.annotation.annotators import AnswersPending, ImagesById, Query
-from ripu_lightning.annotation.archive import AnswerArchive
-from ripu_lightning.annotation.export import export_round, queried_pixels
-from ripu_lightning.annotation.queries import holds_queries
+from ripu_lightning.annotation.export import export_round
+from ripu_lightning.annotation.names import STATEMENTS
+from ripu_lightning.annotation.painted import NOTHING, UNPAINTED, AnswerReader, PaintedPixels
+from ripu_lightning.annotation.queries import holds_queries, queried_images
+from ripu_lightning.annotation.sources import AnswerSources
 from ripu_lightning.data.dataset import SegmentationDataset
-from ripu_lightning.data.reading import decode_label
-from ripu_lightning.errors import UserError
+from ripu_lightning.errors import require_choice
 from ripu_lightning.labels import NOT_QUERIED, Answers
-from ripu_lightning.labels.masks import box_pixels
-from ripu_lightning.untrusted import read_bounded
+from ripu_lightning.labels.answers import box_sizes
+
+_SHOWN = 5
+"""Files that a line lists."""
 
 
 class FileAnnotator:
     """Writes queries into ``<folder>/round_001/`` and reads ``<folder>/round_001/answers/ID.png``.
 
-    The README.txt of a round's folder explains it to people. Images without such a file are looked for in
-    ``<folder>/round_001/answers.zip``. The answers hold the file ids of the data set's class map at the queried
-    pixels; ignored ids mean void.
+    These files are there from the start, as templates without a label; the README.txt of a round's folder explains
+    them to people. Answers may also be in ``<folder>/round_001/answers.zip``. At the queried pixels they hold the file
+    ids of the data set's class map (ignored ids mean void), or its colours. Pixels that still have the value of the
+    template are waited for. Where ``round_001`` holds other queries, or rejected answers to these, the folder is
+    ``round_001_2``, and so on.
 
     Args:
         dataset: the target's training images; its labels are not read.
         folder: made if missing; of this run only.
+        partial: give the answers that are there, as soon as there is one; the other queries stay without an answer.
     """
 
     name = "files"
     reads_truth = False
 
-    def __init__(self, dataset: SegmentationDataset, folder: str | Path) -> None:
-        self._images, self._folder = ImagesById("FileAnnotator", dataset), Path(folder)
-        self._lookup = dataset.classes.lookup()
+    def __init__(self, dataset: SegmentationDataset, folder: str | Path, partial: bool = False) -> None:
+        require_choice("FileAnnotator", "partial", partial, (False, True))
+        self._images, self._folder, self.partial = ImagesById("FileAnnotator", dataset), Path(folder), partial
 
     def check(self, image_sizes: Mapping[str, tuple[int, int]], class_names: Sequence[str]) -> None:
         """See :class:`Annotator`."""
@@ -44,59 +51,124 @@ class FileAnnotator:
         """See :class:`Annotator`; each file is opened when its answers are taken.
 
         Raises:
-            AnswersPending: a file of answers is missing.
-            UserError: the folder holds the queries of another run, or answers that cannot be read.
+            AnswersPending: answers are missing; raised at once where none can be there, else at the end.
+            UserError: answers that cannot be read.
         """
         queries = [query for query in queries if len(query.centres)]
-        folder = self._folder / f"round_{round_number:03d}"
+        folder = self._folder_of(round_number, queries)
         if not folder.is_dir():
             export_round(folder, round_number, queries, self._images)
-        elif not holds_queries(folder / "queries.parquet", queries):
-            raise UserError(
-                f"{folder}: holds the queries of another run; choose another annotation folder or move this one away"
-            )
-        limits = {query.image_id: _most_bytes(self._images.size(query.image_id)) for query in queries}
-        archive = AnswerArchive(folder / "answers.zip", limits)
-        paths = {query.image_id: folder / "answers" / f"{query.image_id}.png" for query in queries}
-        loose = {image_id for image_id, path in paths.items() if path.is_file()}
-        missing = [image_id for image_id in paths if image_id not in loose and image_id not in archive]
+            if queries:
+                raise AnswersPending(
+                    _waiting(folder, round_number, queries, {query.image_id: NOTHING for query in queries}, [])
+                )
+        return self._read(folder, round_number, queries, self._sources(folder))
+
+    def held(self, round_number: int, queries: Sequence[Query]) -> set[str] | None:
+        """Images whose answers are complete in the folder that was made for these queries; None where there is none.
+
+        After a roll-back these count, and not what the label store has kept of them: they may have been corrected.
+        """
+        queries = [query for query in queries if len(query.centres)]
+        folder = self._folder_of(round_number, queries)
+        if not folder.is_dir():
+            return None
+        painted = self._painted(folder, queries, self._sources(folder))
+        return {query.image_id for query, found in painted if not found.unpainted}
+
+    def _folder_of(self, round_number: int, queries: Sequence[Query]) -> Path:
+        """The folder of these queries, or a new one: other queries of the same round keep theirs."""
+        name, again = f"round_{round_number:03d}", 2
+        folder = self._folder / name
+        while folder.is_dir():
+            file = folder / "queries.parquet"
+            if file.is_file() and holds_queries(file, queries):
+                break
+            folder, again = self._folder / f"{name}_{again}", again + 1
+        return folder
+
+    def _sources(self, folder: Path) -> AnswerSources:
+        ids = queried_images(folder / "queries.parquet")
+        limits = {image_id: _most_bytes(self._images.size(image_id)) for image_id in ids}
+        return AnswerSources(folder, limits, [each for each in self._images.dataset.ids if each not in limits])
+
+    def _painted(
+        self, folder: Path, queries: Sequence[Query], sources: AnswerSources
+    ) -> Iterator[tuple[Query, PaintedPixels]]:
+        reader = AnswerReader(self._images.dataset.classes, str(folder / "README.txt"))
+        for query in queries:
+            size, painted = self._images.size(query.image_id), query.image_id in sources.painted
+            yield query, reader.read_best(sources.of[query.image_id], query, size, painted)
+
+    def _read(
+        self, folder: Path, round_number: int, queries: Sequence[Query], sources: AnswerSources
+    ) -> Iterator[Answers]:
+        missing: dict[str, PaintedPixels] = {}
+        answered = 0
+        for query, found in self._painted(folder, queries, sources):
+            if found.unpainted:
+                missing[query.image_id] = found
+            if self.partial or not missing:  # else they are only counted
+                answers = _answers(query, found)
+                answered += len(answers)
+                yield answers
         if missing:
-            regions = sum(len(query.centres) for query in queries)
-            raise AnswersPending(
-                f"round {round_number} waits for answers: {regions} regions in {len(queries)} images, of which "
-                f"{len(missing)} have no answers yet (the first is {missing[0]}.png); put them into "
-                f"{folder / 'answers'}, see README.txt next to it, and run the same command again"
-            )
+            line = _waiting(folder, round_number, queries, missing, sources.strays)
+            if not (self.partial and answered):
+                raise AnswersPending(line)
+            rank_zero_warn(f"annotator.partial: the run does not wait; {line}")
 
-        def read(query: Query) -> Answers:
-            image_id, path = query.image_id, paths[query.image_id]
-            if image_id not in loose:
-                return self._answers(folder, query, archive.name(image_id), archive.read(image_id))
-            # An unpacked archive may hold links to any file of this machine; its owner can link the folder instead.
-            if not path.resolve().is_relative_to((folder / "answers").resolve()):
-                raise UserError(f"{path}: is a link that leads out of {folder / 'answers'}; put the file itself there")
-            return self._answers(folder, query, str(path), read_bounded(path, limits[image_id]))
 
-        return map(read, queries)
+def _answers(query: Query, found: PaintedPixels) -> Answers:
+    """The answers to those queries of an image that have no unpainted pixel."""
+    if found.unpainted == len(found.classes):
+        rows, values = np.zeros(len(query.centres), dtype=np.bool_), np.zeros(0, dtype=np.uint8)
+    else:
+        pixels = np.full(int(box_sizes(query.boxes).sum()), NOT_QUERIED, dtype=np.int16)
+        pixels[slice(None) if query.inside is None else query.inside] = found.classes
+        starts = np.cumsum(box_sizes(query.boxes)) - box_sizes(query.boxes)
+        rows = ~np.logical_or.reduceat(pixels == UNPAINTED, starts)
+        values = pixels[np.repeat(rows, box_sizes(query.boxes))].astype(np.uint8)
+    return Answers(query.image_id, query.centres[rows], query.boxes[rows], values, query.scores[rows])
 
-    def _answers(self, folder: Path, query: Query, name: str, content: bytes) -> Answers:
-        size = self._images.size(query.image_id)
-        stored, width = decode_label(content, name, size), size[1]
-        found = self._lookup[stored.reshape(-1)]
-        queried = queried_pixels(query, width)
-        if (found[queried] < 0).any():
-            unknown = stored.reshape(-1)[queried[found[queried] < 0]]
-            raise UserError(
-                f"{name}: {unknown.size} queried pixels hold numbers that belong to no class "
-                f"({', '.join(map(str, np.unique(unknown)[:10]))}); use those listed in {folder / 'README.txt'}"
-            )
-        values = found[box_pixels(query.boxes, width)].astype(np.uint8)
-        if query.inside is not None:
-            values[~query.inside] = NOT_QUERIED
-        return Answers(query.image_id, query.centres, query.boxes, values, query.scores)
+
+def _waiting(
+    folder: Path, number: int, queries: Sequence[Query], missing: Mapping[str, PaintedPixels], strays: Sequence[str]
+) -> str:
+    """Which answers are missing, as one line."""
+    partial, blank, untouched = list[str](), list[str](), list[str]()
+    for image_id, found in missing.items():
+        share = f"{image_id}.png: {found.unpainted} of {len(found.classes)} queried pixels"
+        if found.blank is not None:
+            blank.append(f"{share} hold {found.blank}")
+        elif found.unpainted < len(found.classes):
+            partial.append(f"{share} are left")
+        else:
+            untouched.append(image_id)
+    parts = []
+    if untouched:
+        parts.append(f"{len(untouched)} have no answers yet (the first is {untouched[0]}.png)")
+    if partial:
+        parts.append(f"{len(partial)} are painted in part ({_shortened(partial)})")
+    if blank:
+        parts.append(
+            f"{len(blank)} look unpainted, for all other pixels hold the same ({_shortened(blank)}; where that is "
+            f"right, write the image's id into answers/{STATEMENTS})"
+        )
+    unused = f"; files that belong to no queried image: {_shortened(strays)}" if strays else ""
+    regions = sum(len(query.centres) for query in queries)
+    line = (
+        f"round {number} waits for answers: {regions} regions in {len(queries)} images, of which {', '.join(parts)}; "
+        f"put them into {folder / 'answers'}, see README.txt next to it, and run the same command again{unused}"
+    )
+    return line if line.isprintable() else ascii(line)[1:-1]
+
+
+def _shortened(items: Sequence[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
 
 
 def _most_bytes(size: tuple[int, int]) -> int:
-    """What a PNG of one channel needs where nothing can be compressed, and a megabyte for notes in it."""
+    """What a PNG of eight bytes a pixel needs where nothing can be compressed, and a megabyte for notes in it."""
     height, width = size
-    return height * (width + 1) * 101 // 100 + 2**20
+    return height * (8 * width + 1) * 101 // 100 + 2**20

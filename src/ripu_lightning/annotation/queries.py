@@ -4,6 +4,7 @@
 which every answer is void.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from ripu_lightning.annotation.annotators import Query
 from ripu_lightning.labels import NOT_QUERIED, VOID, Answers
-from ripu_lightning.labels.answers import box_sizes
+from ripu_lightning.labels.answers import box_sizes, query_keys
 from ripu_lightning.labels.round_file import RoundFile, readable, write_round
 
 _FIX = "restore it from a backup"
@@ -29,7 +30,9 @@ def write_queries(path: Path, queries: Sequence[Query], images: Mapping[str, tup
     Raises:
         UserError: the disk refused.
     """
-    write_round(path, map(_unanswered, queries), images, 0, "the labels of earlier rounds are safe", None)
+    rejected = {query.image_id: query.rejected for query in queries if query.rejected}
+    note = "the labels of earlier rounds are safe"
+    write_round(path, map(_unanswered, queries), images, 0, note, None, json.dumps(rejected) if rejected else "")
 
 
 def read_queries(path: Path, images: Mapping[str, tuple[int, int]]) -> list[Query]:
@@ -56,16 +59,33 @@ def read_queries(path: Path, images: Mapping[str, tuple[int, int]]) -> list[Quer
 
 
 def holds_queries(path: Path, queries: Sequence[Query]) -> bool:
-    """Whether a file of :func:`write_queries` holds exactly these queries.
+    """Whether a file of :func:`write_queries` asks for just these regions of each image, and has no rejected answers.
+
+    Their order, centres and scores do not matter, nor do further images.
 
     Raises:
         UserError: the file is missing or damaged.
     """
-    expected = [_unanswered(query) for query in queries if len(query.centres)]
-    return list(map(_content, _read(path, None))) == list(map(_content, expected))
+    file = RoundFile(path, 0, None, _FIX)
+    with readable(path, _FIX):
+        rejected = json.loads(file.token or "{}")
+        if not isinstance(rejected, dict):
+            raise ValueError("its footer is not that of queries")
+    for query in (each for each in queries if len(each.centres)):
+        found = file.read(query.image_id)
+        if found is None or rejected.get(query.image_id, 0) != query.rejected:
+            return False
+        if _regions(found[0]) != _regions(_unanswered(query)):
+            return False
+    return True
 
 
-def _read(path: Path, images: Mapping[str, tuple[int, int]] | None) -> list[Answers]:
+def queried_images(path: Path) -> list[str]:
+    """Ids of the images of a file of :func:`write_queries`. Raises UserError where it is missing or damaged."""
+    return RoundFile(path, 0, None, _FIX).images
+
+
+def _read(path: Path, images: Mapping[str, tuple[int, int]]) -> list[Answers]:
     file = RoundFile(path, 0, images, _FIX)
     return [found[0] for image_id in file.images if (found := file.read(image_id)) is not None]
 
@@ -78,6 +98,5 @@ def _unanswered(query: Query) -> Answers:
     return Answers(query.image_id, query.centres, query.boxes, values, query.scores)
 
 
-def _content(answers: Answers) -> tuple[str | bytes, ...]:
-    arrays = (answers.centres, answers.boxes, answers.values, answers.scores)
-    return answers.image_id, *(array.tobytes() for array in arrays)
+def _regions(answers: Answers) -> set[tuple[bytes, bytes]]:
+    return set(query_keys(answers.boxes, answers.values != NOT_QUERIED))

@@ -1,82 +1,173 @@
 """Answers of inactive rounds are used again: a query that such a round answered does not go to the annotator."""
 
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ripu_lightning.annotation.annotators import Annotator, Query
 from ripu_lightning.labels import NOT_QUERIED, Answers, LabelStore
-from ripu_lightning.labels.answers import Int32Array, UInt8Array, box_sizes
-from ripu_lightning.labels.round_file import RoundFile
+from ripu_lightning.labels.answers import UInt8Array, box_sizes, patches_of, query_keys
 
 
-def annotate_or_reuse(annotator: Annotator, store: LabelStore, queries: Sequence[Query]) -> Iterable[Answers]:
+class RoundAnswers(NamedTuple):
+    """The answers of a round, and what a person should know about their origin.
+
+    Attributes:
+        answers: in the order of the queries, read as they are taken.
+        note: lines for people; empty where nothing was known before.
+    """
+
+    answers: Iterable[Answers]
+    note: str
+
+
+def annotate_or_reuse(annotator: Annotator, store: LabelStore, queries: Sequence[Query]) -> RoundAnswers:
     """Answers to the queries of the next round; the annotator gets only those that no inactive round has answered.
 
-    A query is the same if its image, its box and its queried pixels are; where several rounds have answered it, the
-    one committed last counts. Centres and scores are those of the queries. Images come in the order of the queries.
+    A query is the same if its image, its box and its queried pixels are. The last answer to it counts, unless that one
+    was rejected. An image whose answers the annotator holds already (:meth:`FileAnnotator.held`) is read from there:
+    they may have been corrected. Centres and scores are those of the queries.
 
     Args:
         annotator: see :class:`Annotator`; not called at all where no query is left.
         store: where the answers will be committed.
-        queries: one for each image, in the order of the pool.
+        queries: one for each image, in the order of the pool; the annotator gets none without a region.
 
     Raises:
         ValueError: the annotator answered other boxes than those queried.
         UserError: a file of an inactive round cannot be read. Whatever the annotator raises passes through.
     """
-    number, files = len(store.rounds) + 1, [file for _, file in store.open_inactive()]
-    if not files:
-        return annotator.annotate(number, queries)
-    left = {}
-    for query in queries:
-        unknown = np.array([answer is None for answer in _known(files, query)], dtype=np.bool_)
-        if unknown.any():
-            left[query.image_id] = query if unknown.all() else _subset(query, unknown)
-    return _merge(queries, left, annotator.annotate(number, list(left.values())) if left else (), files)
+    history, number = _History(store), len(store.rounds) + 1
+    recalled = [history.recall(query) for query in queries]
+    whole = [_counted(query, found.rejected) for query, found in zip(queries, recalled, strict=True)]
+    held = annotator.held(number, whole) if history.used and hasattr(annotator, "held") else None
+    left: dict[str, Query] = {}
+    for query, found in zip(whole, recalled, strict=True):
+        unknown = np.array([origin is None for origin in found.origins], dtype=np.bool_)
+        if not len(unknown):
+            continue
+        if unknown.all() or (held is not None and (query.image_id in held or unknown.any())):
+            left[query.image_id] = query
+        elif unknown.any():
+            left[query.image_id] = _subset(query, unknown, found.rejected)
+    stream = annotator.annotate(number, list(left.values())) if left else ()
+    notes = [_note(store, number, whole, recalled, left)]
+    if held:
+        notes.append(
+            f"round {number}: the answers that the annotator has of {len(held)} images are read again, as they are; "
+            "they count, and not those of inactive rounds"
+        )
+    return RoundAnswers(_merge(queries, left, stream, history), "\n".join(filter(None, notes)))
+
+
+class _Recalled(NamedTuple):
+    """What the history knows of each query of one image."""
+
+    answers: list[UInt8Array | None]
+    origins: list[str | None]  # id of the round whose answer counts
+    rejected: list[int]  # how many answers were rejected
+
+
+class _History:
+    """The inactive rounds of a store, in the order of their commits."""
+
+    def __init__(self, store: LabelStore) -> None:
+        self._manifest, self._files = store.manifest, store.open_inactive()
+        known = [entry for entry, _ in self._files]
+        # What a damaged file's rejected answers were about is unknown: they count for all queries of their images.
+        self._lost = [store.manifest.rejected.get(entry.sha256, {}) for entry in store.inactive if entry not in known]
+
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to recall."""
+        return bool(self._files or self._lost)
+
+    def recall(self, query: Query) -> _Recalled:
+        """The last answer to each query of an image, unless it was rejected."""
+        known: dict[tuple[bytes, bytes], tuple[UInt8Array, str]] = {}
+        rejected: Counter[tuple[bytes, bytes]] = Counter()
+        for entry, file in self._files:
+            found = file.read(query.image_id)
+            if found is None:
+                continue
+            boxes, values = found[0].boxes, found[0].values
+            keys, patches = query_keys(boxes, values != NOT_QUERIED), patches_of(values, boxes)
+            rows = self._manifest.rejected_rows(entry, query.image_id, len(keys)).tolist()
+            for key, patch, wrong in zip(keys, patches, rows, strict=True):
+                if wrong:
+                    rejected[key] += 1
+                    known.pop(key, None)  # what it had replaced is no better
+                else:
+                    known[key] = patch, entry.id
+        lost = sum(query.image_id in images for images in self._lost)
+        keys = query_keys(query.boxes, _inside(query))
+        answers = [known.get(key, (None, None)) for key in keys]
+        return _Recalled([a for a, _ in answers], [origin for _, origin in answers], [rejected[k] + lost for k in keys])
 
 
 def _merge(
-    queries: Sequence[Query], left: Mapping[str, Query], answers: Iterable[Answers], files: Sequence[RoundFile]
+    queries: Sequence[Query], left: Mapping[str, Query], answers: Iterable[Answers], history: _History
 ) -> Iterator[Answers]:
     """The annotator's answers and the known ones, image by image."""
     stream, early = iter(answers), dict[str, Answers]()
     for query in queries:
         fresh: Iterator[UInt8Array] = iter(())
-        if query.image_id in left:
+        asked = left.get(query.image_id)
+        if asked is not None:
             while query.image_id not in early and (given := next(stream, None)) is not None:
                 early[given.image_id] = given
             found = early.pop(query.image_id, None)
-            if found is None or not np.array_equal(found.boxes, left[query.image_id].boxes):
+            if found is None or not np.array_equal(found.boxes, asked.boxes):
                 raise ValueError(f"{query.image_id}: the annotator answered other boxes than those queried")
-            fresh = iter(_patches(found.values, found.boxes))
-        patches = [next(fresh) if answer is None else answer for answer in _known(files, query)]
+            fresh = iter(patches_of(found.values, found.boxes))
+        if asked is not None and len(asked.centres) == len(query.centres):
+            patches = list(fresh)
+        else:
+            patches = [next(fresh) if answer is None else answer for answer in history.recall(query).answers]
         values = np.concatenate([np.empty(0, dtype=np.uint8), *patches])
         yield Answers(query.image_id, query.centres, query.boxes, values, query.scores)
 
 
-def _known(files: Sequence[RoundFile], query: Query) -> list[UInt8Array | None]:
-    """The known answer to each query of one image, None where there is none."""
-    known: dict[tuple[bytes, bytes], UInt8Array] = {}
-    for file in files:  # in the order of their commits: the last one counts
-        if (found := file.read(query.image_id)) is not None:
-            for box, patch in zip(found[0].boxes, _patches(found[0].values, found[0].boxes), strict=True):
-                known[box.tobytes(), (patch != NOT_QUERIED).tobytes()] = patch
-    if not known:
-        return [None] * len(query.centres)
-    inside = np.ones(int(box_sizes(query.boxes).sum()), dtype=np.bool_) if query.inside is None else query.inside
-    queried = _patches(inside.view(np.uint8), query.boxes)
-    return [known.get((box.tobytes(), part.tobytes())) for box, part in zip(query.boxes, queried, strict=True)]
-
-
-def _subset(query: Query, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Query:
-    inside = None if query.inside is None else query.inside[np.repeat(rows, box_sizes(query.boxes))]
-    return replace(
-        query, centres=query.centres[rows], boxes=query.boxes[rows], inside=inside, scores=query.scores[rows]
+def _note(
+    store: LabelStore, number: int, queries: Sequence[Query], recalled: Sequence[_Recalled], left: Mapping[str, Query]
+) -> str:
+    """How many queries get an old answer, of which rounds, and how to have them answered again."""
+    origins: Counter[str] = Counter()
+    for query, found in zip(queries, recalled, strict=True):
+        asked = left.get(query.image_id)
+        if asked is None or len(asked.centres) < len(query.centres):
+            origins.update(origin for origin in found.origins if origin is not None)
+    if not origins:
+        return ""
+    total = sum(len(query.centres) for query in queries)
+    rounds = " and ".join(f"{count} by round {origin}" for origin, count in origins.items())
+    return (
+        f"round {number}: {sum(origins.values())} of {total} queries keep the answers that inactive rounds gave them "
+        f"({rounds}), {total - sum(origins.values())} go to the annotator; to have the old ones answered again: "
+        f"ripu-labels reject {shlex.quote(str(store.folder))} --round {next(iter(origins))}"
     )
 
 
-def _patches(values: UInt8Array, boxes: Int32Array) -> list[UInt8Array]:
-    """The values of each box."""
-    return np.split(values, np.cumsum(box_sizes(boxes))[:-1]) if len(boxes) else []
+def _counted(query: Query, rejected: Sequence[int]) -> Query:
+    return replace(query, rejected=sum(rejected)) if any(rejected) else query
+
+
+def _subset(query: Query, rows: npt.NDArray[np.bool_], rejected: Sequence[int]) -> Query:
+    inside = None if query.inside is None else query.inside[np.repeat(rows, box_sizes(query.boxes))]
+    return replace(
+        query,
+        centres=query.centres[rows],
+        boxes=query.boxes[rows],
+        inside=inside,
+        scores=query.scores[rows],
+        rejected=int(np.array(rejected)[rows].sum()),
+    )
+
+
+def _inside(query: Query) -> npt.NDArray[np.bool_]:
+    return np.ones(int(box_sizes(query.boxes).sum()), dtype=np.bool_) if query.inside is None else query.inside

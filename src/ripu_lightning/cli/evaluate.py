@@ -24,7 +24,8 @@ def _evaluate(config: DictConfig, folder: Path) -> None:
     if not leads():
         return
     if figures:
-        title = read_result(folder / NAME).protocol["inference"]["title"]
+        protocol = read_result(folder / NAME).protocol
+        title = protocol["inference"]["title"] if protocol else "plain"
         print_figures(figures, "" if title == "plain" else title)
     else:
         print("the data have no labels: nothing is counted, there are predictions only")

@@ -1,11 +1,11 @@
-"""``ripu-labels``: list, verify, roll back, export and merge label stores."""
+"""``ripu-labels``: list, verify, roll back, reject, export and merge label stores."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ripu_lightning.cli.labels_commands import export, merge, rollback, show, verify
+from ripu_lightning.cli.labels_commands import export, merge, reject, rollback, show, verify
 from ripu_lightning.errors import DISK_FULL, UserError
 from ripu_lightning.version import __version__
 
@@ -61,6 +61,26 @@ def _parser() -> argparse.ArgumentParser:
     rolling.add_argument(
         "to", metavar="TO", help="number of the last active round (0 for none), or first 6 digits of any round's id"
     )
+    rejecting = add(
+        "reject", reject, "answers that are wrong: they are never used again, and the run queries them again"
+    )
+    rejecting.add_argument(
+        "--round",
+        dest="to",
+        required=True,
+        metavar="ROUND",
+        help="number of an active round, or first 6 digits of any round's id",
+    )
+    rejecting.add_argument("--image", dest="images", nargs="+", default=[], metavar="ID", help="only these images")
+    rejecting.add_argument(
+        "--query",
+        dest="queries",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="K",
+        help="only these queries of the image, from 1, in the order of the round's file",
+    )
     exporting = add("export", export, "masks for other programs")
     exporting.add_argument("folder", type=Path, metavar="FOLDER", help=_NEW)
     exporting.add_argument(
@@ -68,7 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         dest="kind",
         choices=("png", "coco"),
         required=True,
-        help="png: ID.png an image, class indices, 255 elsewhere; coco: annotations.json (needs the extra coco)",
+        help="png: ID.png for each image; coco: annotations.json (needs the extra coco)",
+    )
+    exporting.add_argument(
+        "--values",
+        choices=("id", "index"),
+        help="of png: file ids of the class map, which can be read as labels and answers (the default); or class "
+        "indices, 255 elsewhere",
     )
     exporting.add_argument("--through", type=int, metavar="N", help="count the rounds 1 to N only")
     merging = add("merge", merge, "the active rounds of several stores as one store")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -12,7 +13,10 @@ from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_QUERIED, VOID, LabelStore, Round
 from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_back, verify_store
 from ripu_lightning.labels.manifest import NAME
+from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.labels.round_file import RoundFile
+from ripu_lightning.mask_values import unlabelled_id, void_id
+from ripu_lightning.untrusted import read_config
 
 WIDTH = 160
 """Characters a line, where no terminal says how many there are."""
@@ -43,24 +47,54 @@ def rollback(store: Path, to: str) -> int:
     folder, console = _folder(store), _console()
     roll_back(folder, to)
     opened = LabelStore.salvage(folder)
-    last = f"rounds 1 to {len(opened.rounds)} ({opened.rounds[-1].id})" if opened.rounds else "no rounds"
-    _say(console, f"active: {last}, {opened.pixels:,} pixels; inactive: {len(opened.inactive)} rounds")
+    _say_active(opened, console)
     _name_damaged([opened], console)
     return 0  # the pointer was moved as requested
 
 
-def export(store: Path, folder: Path, kind: str, through: int | None) -> int:
-    """``export``: masks of the active rounds."""
+def reject(store: Path, to: str, images: Sequence[str], queries: Sequence[int]) -> int:
+    """``reject``: what was rejected, which rounds are active, and what the run does next."""
+    folder, console = _folder(store), _console()
+    done = reject_answers(folder, to, images, queries)
+    also = f", and their copies in {done.copies} other rounds" if done.copies else ""
+    _say(
+        console,
+        f"rejected: {done.queries:,} answers about {done.images:,} images in round {done.round.number} "
+        f"({done.round.id}){also}",
+    )
+    _say_active(LabelStore.salvage(folder), console)
+    if done.again:
+        checkpoint = store / "checkpoints" / "last.ckpt"
+        _say(
+            console,
+            f"start the run again: it queries them again and keeps the other answers of round {done.again.number}. "
+            f"Remove {checkpoint if checkpoint.is_file() else 'its last checkpoint'} where that was trained on the "
+            "rejected answers; the run then trains again on the labels in this store",
+        )
+    for line in done.damaged:
+        _say(console, f"not searched for copies: {line}")
+    return int(bool(done.damaged))
+
+
+def export(store: Path, folder: Path, kind: str, values: Literal["id", "index"] | None, through: int | None) -> int:
+    """``export``: masks of the active rounds, and a line about what they hold."""
     console = _console()
+    if kind == "coco" and values is not None:
+        raise UserError("--values: a COCO file holds category ids, from 1; leave it out, or take --format png")
     require_empty(folder)
     opened = LabelStore.salvage(_folder(store))
     if through is not None and not 1 <= through <= len(opened.rounds):
         raise UserError(f"--through: expected an active round, 1 to {len(opened.rounds)}, got {through}")
     if kind == "png":
-        opened.export_png(folder, through=through)
+        opened.export_png(folder, values or "id", through)
+        about = "class indices, 255 for void and unlabelled pixels: readers of labels refuse them"
+        if values != "index":
+            void, unlabelled = void_id(opened.class_map), unlabelled_id(opened.class_map)
+            about = f"file ids of the class map, {void} for void and {unlabelled} for unlabelled pixels"
     else:
-        opened.export_coco(folder / "annotations.json", through)
-    _say(console, f"{len(opened.queried_images_through(through))} images written to {folder}")
+        file_names, about = _file_names(opened)
+        opened.export_coco(folder / "annotations.json", through, file_names)
+    _say(console, f"{len(opened.queried_images_through(through))} images written to {folder}: {about}")
     return _name_damaged([opened], console, through)
 
 
@@ -81,6 +115,34 @@ def _folder(path: Path) -> Path:
     return inside if not (path / NAME).is_file() and (inside / NAME).is_file() else path
 
 
+def _say_active(store: LabelStore, console: Console) -> None:
+    last = f"rounds 1 to {len(store.rounds)} ({store.rounds[-1].id})" if store.rounds else "no rounds"
+    _say(console, f"active: {last}, {store.pixels:,} pixels; inactive: {len(store.inactive)} rounds")
+
+
+def _file_names(store: LabelStore) -> tuple[dict[str, str], str]:
+    """Image id -> path of its file, as far as the store's run says where its images are; and what was found out."""
+    from ripu_lightning.data.layout import Layout  # with torch, which takes seconds
+
+    without = "file_name is the image's id, without suffix, for"
+    path = store.folder.resolve().parent / "config.yaml"
+    if not path.is_file():
+        return {}, f"{without} there is no {path} of a run"
+    data = read_config(path).get("data")
+    target = data.get("target") if isinstance(data, dict) else None
+    if not isinstance(target, dict) or target.get("_target_") != "ripu_lightning.data.FolderDataset":
+        return {}, f"{without} data.target of {path} is no folder of images"
+    try:
+        layout = Layout(target["root"], target["split"], target["images"], None)
+        found, folder = layout.list_images(), layout.folder_of_images
+        names = {image_id: found[image_id].relative_to(folder).as_posix() for image_id in store.images}
+    except KeyError as error:
+        return {}, f"{without} {path} or its data.target lacks {error.args[0]!r}"
+    except UserError as error:
+        return {}, f"{without} the images were not found ({error})"
+    return names, f"file_name is relative to {folder}"
+
+
 def _print_rounds(store: LabelStore, console: Console) -> None:
     """A row a round: the active ones and their sums, then the inactive ones."""
     table = Table()
@@ -95,7 +157,10 @@ def _print_rounds(store: LabelStore, console: Console) -> None:
     table.add_section()
     opened = dict(store.open_inactive())
     for entry in store.inactive:
-        table.add_row(*_row(entry, opened.get(entry), "inactive" if entry in opened else "inactive, damaged"))
+        state = "inactive" if entry in opened else "inactive, damaged"
+        if entry.sha256 in store.manifest.rejected:
+            state += ", answers rejected"
+        table.add_row(*_row(entry, opened.get(entry), state))
     console.print(table)
 
 

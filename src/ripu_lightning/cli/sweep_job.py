@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
 
 from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ripu_lightning.cli.child_process import lives, start_child
 from ripu_lightning.cli.overrides import quoted
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.recorded_config import recorded
 from ripu_lightning.files import explained, file_lock, replacing
 from ripu_lightning.report.result import NAME as RESULT
 from ripu_lightning.report.result import digest, read_result
@@ -120,8 +120,7 @@ def is_complete(folder: Path, config: DictConfig) -> bool:
     if job is None or job.state != "complete":
         return False
     try:
-        plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-        return read_result(folder / RESULT).config == digest(plain)
+        return read_result(folder / RESULT).config == digest(recorded(config))
     except UserError:
         return False
 

@@ -1,16 +1,21 @@
 """Files derived from data sets, in one folder for each fingerprint, so that changed data are never confused."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.files import explained
 from ripu_lightning.first_rank import rank_zero_warn
-from ripu_lightning.untrusted import SMALL, read_bounded
+from ripu_lightning.untrusted import SMALL, parse_json, read_bounded
 
 LONGEST_DIGEST = 128
 """Characters: SHA-512 in hexadecimal."""
+LARGEST_DIGESTS = 2**28
+"""Bytes; enough for a million files."""
 
 
 class DataCache:
@@ -69,6 +74,21 @@ class DataCache:
         found = dataset.content()
         if found:
             self.keep(dataset, "content", found.encode())
+        return found
+
+    def digests(self, dataset: SegmentationDataset, kind: Literal["images", "labels"]) -> dict[str, str] | None:
+        """The data set's own digests of its files, computed once for each fingerprint; None without files."""
+        name = f"digests_{kind}"
+        known = self.read(dataset, name, LARGEST_DIGESTS)
+        if known is not None:
+            with suppress(ValueError, RecursionError):
+                found = parse_json(known)
+                if isinstance(found, dict) and all(isinstance(each, str) for each in found.values()):
+                    return found
+            self.warn_damaged(dataset, name)
+        found = dataset.digests(kind)
+        if found is not None:
+            self.keep(dataset, name, json.dumps(found).encode())
         return found
 
     def check(self, dataset: SegmentationDataset, labels: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,13 @@ class SegmentationDataset(ABC):
     def content(self) -> str | None:
         """Hexadecimal digest of all images and labels, equal for equal data on any machine; None where unknown."""
         return self.fingerprint()
+
+    def digests(self, kind: Literal["images", "labels"]) -> dict[str, str] | None:
+        """A hexadecimal digest of each image file, or label file, by its path below the root; None without files.
+
+        By it a run finds out which file was exchanged after it began; without files it compares :meth:`content`.
+        """
+        return None
 
     def notes(self) -> list[str]:
         """One line for each kind of fault that an option of the data set tolerates."""

@@ -2,23 +2,23 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-from ripu_lightning.class_map import load_class_map
+from ripu_lightning.class_map import ClassMap, load_class_map
+from ripu_lightning.data.color_masks import LABEL_MAP, LabelDecoder, StoredLabel
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
-from ripu_lightning.data.reading import LabelArray, read_image, read_label, read_size, unreadable
+from ripu_lightning.data.reading import READING_VERSION, is_turned, read_image, read_label, read_size, unreadable
 from ripu_lightning.data.resizing import resize_mask
 from ripu_lightning.errors import InvalidArgument, UserError, require_choice
 from ripu_lightning.first_rank import leads, rank_zero_warn
+from ripu_lightning.untrusted import read_bounded
 
 T = TypeVar("T")
 
@@ -26,35 +26,45 @@ T = TypeVar("T")
 class FolderDataset(SegmentationDataset):
     """Images and labels in folders, by default ``images/SPLIT/**/NAME.*`` and ``labels/SPLIT/**/NAME.png``.
 
-    Images are 8-bit RGB; labels hold the file ids of the class map, in one channel (or a palette) of 8 bits.
+    Images are 8-bit RGB, turned upright as their EXIF orientation says. Labels hold the file ids of the class map, in
+    one channel or a palette of 8 bits, or its colours, in RGB; a ``labelmap.txt`` in ``root`` replaces the colours.
 
     Args:
         root: the folder that contains both.
         split: for example ``train``; None where the patterns have no split.
-        classes: name of a built-in class map, or path of a YAML (see :func:`load_class_map`).
+        classes: name of a built-in class map, path of a YAML (see :func:`load_class_map`), or the map itself, also as
+            :meth:`ClassMap.as_dict` gives it.
         images: pattern of the images, see :class:`~ripu_lightning.data.layout.Layout`.
         labels: pattern of the labels; None for a data set without labels.
         label_bits: 8, or 16 for labels whose first channel of 16 bits holds the ids.
         mismatch: for a label of another size than its image: ``error``, ``resize`` (the label, nearest), or ``skip``
             (the pair).
         orphans: for an image without label or a label without image: ``error`` or ``skip``.
+        convert: ``rgb`` also reads grey, palette, CMYK and 16-bit images, see
+            :func:`~ripu_lightning.data.reading.read_image`; labels are never converted.
 
     Raises:
         UserError: no such folder or class map, no images, an image without label or a label without image.
     """
 
+    config_key: str = ""
+    """Where a config describes it, such as ``data.source``; errors name its keys."""
+
     def __init__(
         self,
         root: str,
         split: str | None,
-        classes: str,
+        classes: str | ClassMap | Mapping[str, Any],
         images: str = IMAGES,
         labels: str | None = LABELS,
         label_bits: int = 8,
         mismatch: Literal["error", "resize", "skip"] = "error",
         orphans: Literal["error", "skip"] = "error",
+        convert: Literal["rgb"] | None = None,
     ) -> None:
-        texts = {"root": root, "split": split, "classes": classes, "images": images, "labels": labels}
+        texts = {"root": root, "split": split, "images": images, "labels": labels}
+        if not isinstance(classes, (ClassMap, Mapping)):
+            texts["classes"] = classes
         for argument, value in texts.items():
             if not isinstance(value, str) and not (value is None and argument in ("split", "labels")):
                 # A YAML reads 2012 as a number.
@@ -64,12 +74,17 @@ class FolderDataset(SegmentationDataset):
         require_choice(OWNER, "label_bits", label_bits, (8, 16))
         require_choice(OWNER, "mismatch", mismatch, ("error", "resize", "skip"))
         require_choice(OWNER, "orphans", orphans, ("error", "skip"))
-        self.classes = load_class_map(classes, OWNER)
+        require_choice(OWNER, "convert", convert, (None, "rgb"))
+        self.classes = (
+            load_class_map(classes, OWNER) if isinstance(classes, str) else ClassMap.of(classes, "in the config")
+        )
         self.layout = Layout(root, split, images, labels)
         self.has_labels = labels is not None
-        # The last entry is for all values above 255.
-        self._lookup = np.append(self.classes.lookup(), np.int16(-1))
-        self._label_bits, self._mismatch = label_bits, mismatch
+        if self.has_labels and label_bits == 8:
+            _require_ids_of_8_bits(self.classes)
+        self._label_map = _label_map(Path(root, LABEL_MAP)) if self.has_labels else None
+        self._decoder = LabelDecoder(self.classes, label_bits, self._label_map)
+        self._label_bits, self._mismatch, self._convert = label_bits, mismatch, convert
         self._images, self._labels = self.layout.list_images(), self.layout.list_labels()
         self.orphans = self.layout.orphans(self._images, self._labels)
         if self.orphans and orphans == "error":
@@ -78,6 +93,7 @@ class FolderDataset(SegmentationDataset):
         self.ids = [image_id for image_id in self._images if image_id in self._labels or not self.has_labels]
         if not self.ids:
             raise UserError(f"{root}: no image has a label; {self.orphans[0]}")
+        self._other_suffixes = self.layout.left_out(self._images, self._labels)
         self._fingerprint: str | None = None
         self._content: str | None = None
         self._skipped: list[str] = []
@@ -90,7 +106,7 @@ class FolderDataset(SegmentationDataset):
 
     def image(self, index: int) -> UInt8Array:
         """RGB image ``(H, W, 3)`` uint8. Raises UserError if the file is no readable 8-bit RGB image."""
-        return read_image(self.files(index)[0])
+        return read_image(self.files(index)[0], convert=self._convert == "rgb", key=self._key("convert"))
 
     def label(self, index: int) -> UInt8Array:
         """Truth ``(H, W)`` uint8. Raises UserError if there is none, or it does not fit the image or the class map."""
@@ -101,7 +117,7 @@ class FolderDataset(SegmentationDataset):
         if stored.shape != size and self._mismatch != "resize":
             raise UserError(
                 f"{path}: label is {stored.shape[1]}x{stored.shape[0]}, but its image {image.name} is "
-                f"{size[1]}x{size[0]}; give both one size, or set mismatch to resize or skip"
+                f"{size[1]}x{size[0]}; give both one size, or set {self._key('mismatch')}=resize or skip"
             )
         mapped = self._map(stored, path)
         return mapped if mapped.shape == size else resize_mask(mapped, size)
@@ -124,37 +140,55 @@ class FolderDataset(SegmentationDataset):
     def fingerprint(self) -> str:
         """SHA-256 of the class map, the options, and the path, size and modification time of every file."""
         if self._fingerprint is None:
-            classes = self.classes
-            options = (self.layout.split, self.layout.images, self.layout.labels, self._label_bits, self._mismatch)
-            digest = hashlib.sha256(
-                repr((options, classes.names, classes.colors, classes.ids, classes.ignore)).encode()
-            )
+            options = (self.layout.split, self.layout.images, self.layout.labels, *self._meaning())
+            digest = hashlib.sha256(repr((options, READING_VERSION)).encode())
             for image_id in self.ids:
                 for path in (self._images[image_id], self._labels.get(image_id)):
                     digest.update(repr(path and self._state(path)).encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    def digests(self, kind: Literal["images", "labels"]) -> dict[str, str] | None:
+        """The first half of each file's SHA-256 by its path below the root; read in threads."""
+        if kind == "labels" and not self.has_labels:
+            return None
+        paths = [path for path in (self.files(index)[kind == "labels"] for index in range(len(self))) if path]
+        names = [os.path.relpath(path, self.layout.root).replace(os.sep, "/") for path in paths]
+        digests = self._map_indices(lambda index: _sha256(paths[index])[:32], f"hashing {kind} in")
+        return dict(zip(names, digests, strict=True))
+
     def content(self) -> str:
         """SHA-256 of the class map and of the id and the files of every image; read once, in threads."""
         if self._content is None:
-            classes, digest = self.classes, hashlib.sha256()
-            digest.update(repr((classes.names, classes.ids, classes.ignore, self._label_bits, self._mismatch)).encode())
+            digest = hashlib.sha256(repr(self._meaning()).encode())
             for image_id, files in zip(self.ids, self._map_indices(self._digests, "hashing"), strict=True):
                 digest.update(repr((image_id, files)).encode())
             self._content = digest.hexdigest()
         return self._content
 
     def notes(self) -> list[str]:
-        """One line each for orphans and pairs that are left out, and for labels that are resized."""
+        """One line for each kind of file that is left out, resized or turned, and for each doubt about the classes."""
         resized = self._mismatches() if self._mismatch == "resize" and self.has_labels else []
-        return [*self._left_out(), *([self._differing("labels resized", resized)] if resized else [])]
+        turned = self._where(self._map_indices(lambda index: is_turned(self.files(index)[0]), "looking for EXIF in"))
+        lines = [*self.classes.doubts(), *self._left_out()]
+        if resized:
+            lines.append(self._differing("labels resized", resized))
+        if turned:
+            lines.append(
+                f"{self.layout.root}: {len(turned)} of {len(self)} images have an EXIF orientation and are turned "
+                f"upright when they are read: {_shortened(turned)}"
+            )
+        return lines
+
+    def _key(self, argument: str) -> str:
+        return f"{self.config_key}.{argument}" if self.config_key else argument
+
+    def _meaning(self) -> tuple[object, ...]:
+        """What decides, next to the files, which pixels are read."""
+        return (self.classes.as_dict(), self._label_map, self._label_bits, self._mismatch, self._convert)
 
     def _digests(self, index: int) -> list[str]:
-        try:
-            return [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files(index) if path]
-        except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error
+        return [_sha256(path) for path in self.files(index) if path]
 
     def _state(self, path: Path) -> tuple[str, int, int]:
         try:
@@ -180,7 +214,7 @@ class FolderDataset(SegmentationDataset):
         return [image_id for image_id, flag in zip(self.ids, flags, strict=True) if flag]
 
     def _left_out(self) -> list[str]:
-        lines = []
+        lines = [*self._other_suffixes]
         if self.orphans:
             lines.append(
                 f"{self.layout.root}: {len(self.orphans)} files without partner are left out; {self.orphans[0]}"
@@ -190,10 +224,9 @@ class FolderDataset(SegmentationDataset):
         return lines
 
     def _differing(self, what: str, ids: Sequence[str]) -> str:
-        more = ", ..." if len(ids) > 10 else ""
         return (
             f"{self.layout.root}: {what} where image and label differ in size, {len(ids)} of "
-            f"{len(self) + len(self._skipped)}: {', '.join(ids[:10])}{more}"
+            f"{len(self) + len(self._skipped)}: {_shortened(ids)}"
         )
 
     def _map_indices(self, work: Callable[[int], T], title: str) -> list[T]:
@@ -202,19 +235,45 @@ class FolderDataset(SegmentationDataset):
             title = f"{title} {self.layout.root}"
             return list(tqdm(results, total=len(self), desc=title, unit="image", disable=not leads()))
 
-    def _map(self, stored: LabelArray, path: Path) -> UInt8Array:
-        # For 8 bits, a fifth of NumPy's time.
-        eight = stored.dtype == np.uint8
-        mapped = cv2.LUT(stored, self._lookup[:256]) if eight else self._lookup[np.minimum(stored, np.uint16(256))]
+    def _map(self, stored: StoredLabel, path: Path) -> UInt8Array:
+        mapped = self._decoder.decode(stored, path)
         unknown = mapped < 0
         if unknown.any():
-            self._refuse_unknown_ids(path, stored[unknown])
+            self._refuse_unknown(path, stored.at(unknown))
         return mapped.astype(np.uint8)
 
-    def _refuse_unknown_ids(self, path: Path, values: npt.NDArray[np.integer]) -> None:
-        ids = np.unique(values).tolist()
-        more = ", ..." if len(ids) > 10 else ""
+    def _refuse_unknown(self, path: Path, stored: StoredLabel) -> None:
+        count, listed = len(stored.values), self._decoder.unknown(stored)
+        if not stored.colored:
+            raise UserError(
+                f"{path}: {count} pixels hold ids that the class map {self.classes.source} does not name: {listed}; "
+                "add them to the ids of a class or to ignore"
+            )
+        fix = "add them to the class map, as the color of a class or in ignore_colors"
+        if (stored.values == stored.values[:, :1]).all():
+            fix += "; if all three channels hold the ids, save one of them"
         raise UserError(
-            f"{path}: {values.size} pixels hold ids that the class map {self.classes.source} does not name: "
-            f"{', '.join(map(str, ids[:10]))}{more}; add them to the ids of a class or to ignore"
+            f"{path}: {count} pixels have colours that {self._decoder.color_source} does not name: {listed}; {fix}"
         )
+
+
+def _require_ids_of_8_bits(classes: ClassMap) -> None:
+    for name, ids in zip(classes.names, classes.ids, strict=True):
+        if ids and min(ids) > 255:
+            problem = f"is 8, but {classes.source} gives the class {name} the ids {list(ids)}, over 255; set it to 16"
+            raise InvalidArgument(OWNER, "label_bits", problem)
+
+
+def _label_map(path: Path) -> tuple[str, bytes] | None:
+    return (str(path), read_bounded(path)) if path.is_file() else None
+
+
+def _shortened(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error

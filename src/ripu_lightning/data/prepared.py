@@ -21,6 +21,7 @@ from ripu_lightning.data.workers import work_through
 from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.first_rank import rank_zero_warn
 from ripu_lightning.labels.export import path_of
+from ripu_lightning.mask_values import mark
 from ripu_lightning.untrusted import read_bounded
 
 Size = tuple[int, int]
@@ -168,7 +169,8 @@ class PreparedFolder:
         try:
             buffer = io.BytesIO()
             array = _resized(self._dataset, self._kind, index, self._size)
-            Image.fromarray(array).save(buffer, "PNG", compress_level=1)  # read far more often than written
+            says = mark("index") if self._kind == "labels" else None  # no labels of a data set
+            Image.fromarray(array).save(buffer, "PNG", compress_level=1, pnginfo=says)  # read more often than written
             write_complete(self._path(index), buffer.getvalue())
         except UserError as error:
             return str(error)

@@ -1,6 +1,6 @@
 """A data set without its labels, for runs in which the target's truth must not be read."""
 
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 
@@ -32,6 +32,10 @@ class Unlabelled(SegmentationDataset):
     def fingerprint(self) -> str | None:
         """That of the data set: its prepared images serve here, too."""
         return self._dataset.fingerprint()
+
+    def digests(self, kind: Literal["images", "labels"]) -> dict[str, str] | None:
+        """Those of the images; the label files are not opened."""
+        return self._dataset.digests("images") if kind == "images" else None
 
     def content(self) -> None:
         """None: the digest of everything would need the labels."""

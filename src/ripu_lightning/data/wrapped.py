@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import IGNORE, SegmentationDataset, UInt8Array
+from ripu_lightning.data.orientation import UPRIGHT, stated
 from ripu_lightning.errors import InvalidArgument, UserError
 from ripu_lightning.untrusted import is_line
 
@@ -147,6 +148,8 @@ def _require_ids(ids: Sequence[str] | None, count: int) -> list[str]:
 
 def _image(image: Any, fault: Callable[[str], UserError]) -> UInt8Array:
     if isinstance(image, Image.Image):
+        if (found := stated(image)) != UPRIGHT:
+            raise fault(f"the image has the EXIF orientation {found}; turn it by PIL.ImageOps.exif_transpose")
         if image.mode != "RGB":
             raise fault(f"the PIL image has mode {image.mode}; expected RGB: convert it")
         return np.array(image)
@@ -169,6 +172,8 @@ def _mask(mask: Any, fault: Callable[[str], UserError]) -> npt.NDArray[np.intege
     if mask is None:
         raise fault("it has no mask; its data set has no labels")
     if isinstance(mask, Image.Image):
+        if (found := stated(mask)) != UPRIGHT:
+            raise fault(f"the mask has the EXIF orientation {found}; make it fit its image and leave out the EXIF")
         mask = np.array(mask)
     elif isinstance(mask, Tensor):
         mask = mask.numpy(force=True)

@@ -1,6 +1,7 @@
 """Evaluation: how predictions are made and saved, the confusion matrix over a data set, and figures from it."""
 
 from ripu_lightning.evaluation.inference import Inference
+from ripu_lightning.evaluation.metric_names import metric_names
 from ripu_lightning.evaluation.metrics import (
     SegmentationConfusion,
     class_accuracy,
@@ -22,6 +23,7 @@ __all__ = [
     "figures",
     "iou_table",
     "mean_iou",
+    "metric_names",
     "pixel_accuracy",
     "protocol_of",
 ]

@@ -21,19 +21,22 @@ class SegmentationConfusion(MulticlassConfusionMatrix):
 
 
 def class_iou(confusion: Tensor) -> Tensor:
-    """Per-class IoU ``(C,)`` in 0..1 from counts ``(C, C)``; NaN for a class in neither truth nor prediction.
+    """Per-class IoU ``(C,)`` in 0..1 from counts ``(C, C)`` of (truth, prediction); NaN for a class without truth.
+
+    Which classes count depends on the data alone: if a class without truth counted as 0 where a network predicts it,
+    means of two networks on the same data would be over different classes.
 
     >>> import torch
-    >>> class_iou(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
-    tensor([0.7500, 0.8000,    nan], dtype=torch.float64)
+    >>> class_iou(torch.tensor([[3, 1, 0], [0, 3, 1], [0, 0, 0]]))
+    tensor([0.7500, 0.6000,    nan], dtype=torch.float64)
     """
     counts = confusion.double()
-    hit = counts.diagonal()
-    return hit / (counts.sum(0) + counts.sum(1) - hit)
+    hit, truth = counts.diagonal(), counts.sum(1)
+    return (hit / (counts.sum(0) + truth - hit)).where(truth > 0, float("nan"))
 
 
 def mean_iou(confusion: Tensor) -> float:
-    """Mean of :func:`class_iou` over the classes that occur in truth or prediction; NaN if none does."""
+    """Mean of :func:`class_iou` over the classes that occur in the truth; NaN if none does."""
     return float(class_iou(confusion).nanmean())
 
 

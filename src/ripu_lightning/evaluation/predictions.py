@@ -11,21 +11,24 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from ripu_lightning.data.dataset import SegmentationDataset, UInt8Array
 from ripu_lightning.data.pools import EvalBatch
 from ripu_lightning.errors import InvalidArgument, require_choice
-from ripu_lightning.labels.export import write_masks
+from ripu_lightning.labels.export import MaskNumbers, write_masks
+from ripu_lightning.mask_values import Values, file_ids
 
 Format = Literal["palette", "label_ids"]
 
 
 class SavePredictions(Callback):
-    """Writes one 8-bit PNG for each image, at the label's size; every rank writes the images that it predicted.
+    """Writes one PNG for each image, at the label's size; every rank writes the images that it predicted.
+
+    The file says which numbers it holds: readers of labels refuse class indices that are not the file ids too.
 
     Args:
         folder: created if missing.
         dataset: the predicted images: gives the classes and the ids.
-        form: ``palette`` writes ``<folder>/<image id>.png`` with class indices and the colours of the classes; a ``/``
-            in an id makes subfolders. ``label_ids`` writes ``<folder>/<last part of the image id>.png`` with the data
-            set's own label ids in grey, as the Cityscapes test server expects them; of a class with several ids, the
-            first is written.
+        form: ``palette`` writes ``<folder>/<image id>.png`` with class indices in 8 bits and the colours of the
+            classes; a ``/`` in an id makes subfolders. ``label_ids`` writes ``<folder>/<last part of the id>.png`` with
+            the data set's own label ids in grey, as the Cityscapes test server expects them; of a class with several
+            ids, the first is written.
 
     Raises:
         InvalidArgument: another form, a class without a label id, or two images that would have one file name.
@@ -35,10 +38,12 @@ class SavePredictions(Callback):
         require_choice("SavePredictions", "form", form, get_args(Format))
         self.folder, self.form = Path(folder), form
         self.names = {image_id: image_id for image_id in dataset.ids}
-        self.values = np.arange(256, dtype=np.uint8)
+        self.numbers: MaskNumbers = np.arange(256, dtype=np.uint8)
         self.palette: UInt8Array | None = dataset.classes.palette()
+        same = [ids[:1] for ids in dataset.classes.ids] == [(index,) for index in range(len(dataset.classes))]
+        self.values: Values = "id" if same else "index"
         if form == "label_ids":
-            self.names, self.values, self.palette = _flat(dataset.ids), _first_ids(dataset), None
+            self.names, self.numbers, self.palette, self.values = _flat(dataset.ids), _first_ids(dataset), None, "id"
 
     def on_test_batch_end(
         self,
@@ -55,10 +60,10 @@ class SavePredictions(Callback):
             UserError: an image id that would leave the folder, or a file that cannot be written.
         """
         masks = {
-            self.names[image_id]: self.values[predicted.to(torch.uint8).cpu().numpy()]
+            self.names[image_id]: self.numbers[predicted.to(torch.uint8).cpu().numpy()]
             for image_id, predicted in zip(batch.ids, outputs["predictions"], strict=True)
         }
-        write_masks(self.folder, masks, masks.__getitem__, self.palette)
+        write_masks(self.folder, masks, masks.__getitem__, self.values, palette=self.palette)
 
 
 def _flat(ids: Sequence[str]) -> dict[str, str]:
@@ -73,9 +78,9 @@ def _flat(ids: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _first_ids(dataset: SegmentationDataset) -> UInt8Array:
+def _first_ids(dataset: SegmentationDataset) -> MaskNumbers:
     without = [name for name, ids in zip(dataset.classes.names, dataset.classes.ids, strict=True) if not ids]
     if without:
         problem = f"is 'label_ids', but class {without[0]!r} has no label id in its class map; use 'palette'"
         raise InvalidArgument("SavePredictions", "form", problem)
-    return np.array([ids[0] for ids in dataset.classes.ids], dtype=np.uint8)
+    return file_ids(dataset.classes)

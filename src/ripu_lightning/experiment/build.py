@@ -15,6 +15,7 @@ from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.experiment.instantiate import instantiate, locate
+from ripu_lightning.experiment.recorded_config import recorded
 from ripu_lightning.networks.batchnorm import require_frozen_without_eps
 from ripu_lightning.training import Schedule, SegmentationModule
 from ripu_lightning.training.optimization import OptimizerFactory, SchedulerFactory
@@ -75,11 +76,11 @@ def build_module(
 
     Args:
         config: of the run.
-        datamodule: gives the classes.
+        datamodule: gives the class map.
         bare: leave out the network's pretrained weights, because others are loaded over them.
         trains: build the optimizer too; for an evaluation nothing of it is imported.
     """
-    classes = datamodule.classes.names
+    classes = datamodule.classes
     skipped = {"weights": None} if bare and "weights" in config.network else {}
     network, losses = build(config, "network", num_classes=len(classes), **skipped), build(config, "loss")
     training: dict[str, Any] = {}
@@ -93,8 +94,7 @@ def build_module(
         batchnorm=config.batchnorm,
         average_decay=config.average_decay,
         inference=build(config, "evaluation"),
-        subsets=datamodule.classes.subsets,
-        config=plain(config),
+        config=recorded(config),
         seed=config.seed,
         **training,
     )
@@ -143,7 +143,7 @@ def _compile(network: nn.Module, backend: str) -> None:
 
 
 def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
-    """The resolved config as plain containers, as checkpoints and files hold it."""
+    """The resolved config as plain containers."""
     return dict(cast(Mapping[str, Any], OmegaConf.to_container(config, resolve=True)))
 
 

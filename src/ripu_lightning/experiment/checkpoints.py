@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
 from ripu_lightning.networks.weights import read_entries
 from ripu_lightning.report.result import is_labelling
@@ -33,12 +34,19 @@ def is_ours(checkpoint: Mapping[str, Any]) -> bool:
             and {"batchnorm", "average_decay"} <= config.keys()
             and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items())
             and all(type(leaf) in PLAIN for part in (config, spent, known["classes"]) for leaf in leaves(part))
-            and all(isinstance(text, str) and is_line(text) for text in (config["name"], *known["classes"]))
+            and isinstance(config["name"], str)
+            and is_line(config["name"])
+            and isinstance(trained_classes(checkpoint), ClassMap)
             and all(isinstance(number, int) for number in (config["seed"], checkpoint.get("global_step", 0)))
             and is_labelling(spent)
         )
     except (KeyError, TypeError, ValueError):
         return False
+
+
+def trained_classes(checkpoint: Mapping[str, Any]) -> ClassMap:
+    """The class map that a checkpoint's network was trained for. Raises UserError where it holds none."""
+    return ClassMap.from_dict(checkpoint["hyper_parameters"]["classes"], "the checkpoint's class map")
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from ripu_lightning.experiment.build import build, build_strategy, path_in
 from ripu_lightning.experiment.checkpoints import PLAIN, load_checkpoint
 from ripu_lightning.experiment.config_keys import errors_name_keys
 from ripu_lightning.experiment.evaluate import build_tester, changed, require_classes, restore
+from ripu_lightning.experiment.outputs import COMPARISON, require_free
 from ripu_lightning.experiment.targets import require_resolved
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.report.replay.comparison_files import Comparison, ReplayPictures, write_comparison
@@ -53,6 +54,7 @@ def compare(config: DictConfig, folder: Path, options: Mapping[str, Mapping[str,
 def _compare(config: DictConfig, folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Comparison | None:
     names, lenient = _names(config.strategies, options), config.strategies == "all"
     path = path_in(config, "checkpoint")
+    require_free(folder, COMPARISON)
     checkpoint = load_checkpoint(path)
     trained = checkpoint["hyper_parameters"]["config"]
     require_resolved(trained, f"checkpoint: {path}")
@@ -64,7 +66,7 @@ def _compare(config: DictConfig, folder: Path, options: Mapping[str, Mapping[str
         unread.remove("source")
     training = changed(path, trained, config.data, {}, config.trust, unread)
     datamodule = _data(training, with_source="source" not in unread)
-    require_classes(checkpoint, datamodule.classes.names, path)
+    require_classes(checkpoint, datamodule.classes, path, "target", config.data)
     training.evaluation = PLAIN_PASS
     module = restore(training, datamodule, checkpoint, path)
 
@@ -156,7 +158,7 @@ def _data(training: DictConfig, with_source: bool) -> ActiveDataModule:
 @contextmanager
 def _store(labels: Path | None, datamodule: ActiveDataModule) -> Iterator[LabelStore]:
     """The store of the labels so far, or an empty one."""
-    target, classes = datamodule.target, datamodule.classes.names
+    target, classes = datamodule.target, datamodule.classes
     images = {image_id: target.size(index) for index, image_id in enumerate(target.ids)}
     if labels is not None:
         yield LabelStore.open(labels, classes=classes, images=images)

@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ripu_lightning.data import load_class_map
 from ripu_lightning.errors import UserError
-from ripu_lightning.experiment.build import build, path_in, plain
-from ripu_lightning.experiment.checkpoints import PREFIX, SPENT, is_ours, network_state
+from ripu_lightning.experiment.build import build, path_in
+from ripu_lightning.experiment.checkpoints import PREFIX, SPENT, is_ours, network_state, trained_classes
+from ripu_lightning.experiment.recorded_config import recorded
 from ripu_lightning.experiment.targets import require_resolved, require_trusted
 from ripu_lightning.files import explained, replacing
 from ripu_lightning.networks.batchnorm import with_eps_inside
@@ -55,8 +56,8 @@ def convert(config: DictConfig) -> str:
 
 
 def _from_public(checkpoint: Mapping[str, Any], source: Path, config: DictConfig) -> dict[str, Any]:
-    classes = load_class_map(config.classes).names
-    training = {key: value for key, value in plain(config).items() if key not in OWN_KEYS}
+    classes = load_class_map(config.classes)
+    training = {key: value for key, value in recorded(config).items() if key not in OWN_KEYS}
     _require_deeplab(training["network"], "network")
     training["network"] |= SAME_FUNCTION
     training["batchnorm"] = "frozen"
@@ -66,7 +67,7 @@ def _from_public(checkpoint: Mapping[str, Any], source: Path, config: DictConfig
     require_fit(network, state, f"checkpoint: {source} (classes={config.classes}, {len(classes)} of them)")
     return {
         "state_dict": {PREFIX + key: value for key, value in state.items()},
-        "hyper_parameters": {"classes": list(classes), "config": training},
+        "hyper_parameters": {"classes": classes.as_dict(), "config": training},
         "epoch": 0,
         "global_step": int(checkpoint.get("iteration", 0)),
         "callbacks": {SPENT: UNKNOWN_LABELLING},
@@ -82,7 +83,7 @@ def _to_public(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
     require_trusted({"network": network_config}, f"checkpoint: {source}")
     config = OmegaConf.create({"network": network_config})
     with torch.device("meta"):
-        network = build(config, "network", num_classes=len(known["classes"]))
+        network = build(config, "network", num_classes=len(trained_classes(checkpoint)))
     state = network_state(checkpoint)
     require_fit(network, state, f"checkpoint: {source}")
     return to_public(with_eps_inside(network, state), int(checkpoint.get("global_step", 0)))

@@ -6,13 +6,17 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.utilities import rank_zero_only
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import UserError
 from ripu_lightning.evaluation.predictions import SavePredictions
 from ripu_lightning.experiment.build import build, build_module, build_trainer
-from ripu_lightning.experiment.checkpoints import SPENT, load_checkpoint
+from ripu_lightning.experiment.checkpoints import SPENT, load_checkpoint, trained_classes
 from ripu_lightning.experiment.config_keys import errors_name_keys
+from ripu_lightning.experiment.outputs import EVALUATION, require_free
+from ripu_lightning.experiment.recorded_config import follow_variables
 from ripu_lightning.experiment.targets import require_resolved, require_trusted, trusted_packages
 from ripu_lightning.report.run_files import write_result
 from ripu_lightning.training.module import SegmentationModule
@@ -49,18 +53,22 @@ def evaluate(
         The :func:`~ripu_lightning.evaluation.figures`; empty without labels, and on ranks above zero.
 
     Raises:
-        UserError: no such checkpoint, or one that does not fit the data.
+        UserError: no such checkpoint, one that does not fit the data, or a folder that holds other results.
     """
     folder, content = Path(folder), load_checkpoint(Path(checkpoint))
+    require_free(folder, EVALUATION)
     trained = content["hyper_parameters"]["config"]
     training = changed(checkpoint, trained, data or {}, evaluation or {}, trust, unread={"source", "target"})
     if training.data.target_eval is None:
-        raise UserError("data.target_eval: null, nothing to evaluate; add +data.target_eval={_target_: ...}")
+        raise UserError(
+            "data.target_eval: null, nothing to evaluate; give the data, such as +data.target_eval.split=val "
+            "(whatever you leave out, such as root and classes, is that of data.target)"
+        )
     with errors_name_keys(training):
         # Only the evaluation split is opened: the data that the network was trained on need not be on this machine.
         dataset, training.data.target_labels = build(training, "data.target_eval"), "queried"
         datamodule = build(training, "data", source=None, target=dataset, target_eval=dataset)
-        require_classes(content, datamodule.classes.names, checkpoint)
+        require_classes(content, datamodule.classes, checkpoint, "target_eval", data or {})
         callbacks = _saving(predictions, folder, dataset)
         datamodule.cache.check(dataset)
         module = restore(training, datamodule, content, checkpoint)
@@ -68,7 +76,9 @@ def evaluate(
         tester.test(module, datamodule=datamodule, verbose=False)
         if not tester.is_global_zero:
             return {}
-        return write_result(folder, tester, module, datamodule, "test", trained, content["callbacks"][SPENT])
+        if not module.last_figures:
+            return {}
+        return write_result(folder, tester, module, datamodule, trained, content["callbacks"][SPENT])
 
 
 def changed(
@@ -81,13 +91,17 @@ def changed(
 ) -> DictConfig:
     """The config ``trained`` of a checkpoint with the changes of :func:`evaluate`; their classes need no trust.
 
-    Of its ``data``, the keys ``unread`` are not going to be built.
+    Roots of data follow this machine's environment variables, where the training took them from some. Evaluation data
+    of a run without any begin as the target's. Of its ``data``, the keys ``unread`` are not going to be built.
 
     Raises:
         UserError: it would build an object of a class that is not trusted.
     """
     source = f"checkpoint: {checkpoint}"
     require_resolved(trained, source)
+    trained = follow_variables(trained)
+    if trained["data"].get("target_eval") is None and data.get("target_eval"):
+        trained = {**trained, "data": {**trained["data"], "target_eval": trained["data"]["target"]}}
     named = {str(key) for key, change in data.items() if _names_class(change)}
     kept = {key: value for key, value in trained["data"].items() if key not in named | unread}
     groups = {"network": trained["network"], "loss": trained["loss"], "data": kept}
@@ -138,11 +152,32 @@ def restore(
     return module
 
 
-def require_classes(checkpoint: Mapping[str, Any], classes: Sequence[str], name: str | Path) -> None:
-    """Refuse data of other classes than the checkpoint ``name`` was trained for; raises :class:`UserError`."""
-    trained = checkpoint["hyper_parameters"]["classes"]
-    if list(trained) != list(classes):
+def require_classes(
+    checkpoint: Mapping[str, Any], classes: ClassMap, name: str | Path, key: str, changes: Mapping[str, Any]
+) -> None:
+    """Refuse data whose labels mean something else than the checkpoint's.
+
+    Args:
+        checkpoint: see :func:`~ripu_lightning.experiment.checkpoints.load_checkpoint`.
+        classes: the class map of the data.
+        name: of the checkpoint, for errors.
+        key: ``target_eval`` or ``target``, the data's key.
+        changes: those of :func:`evaluate` to the data. Only data that they name may have other file ids for the same
+            classes; a line says so.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    trained, config = trained_classes(checkpoint), checkpoint["hyper_parameters"]["config"]["data"]
+    difference = trained.difference(classes)
+    if not difference:
+        return
+    given, recorded = changes.get(key), (config.get(key) or {}).get("classes")
+    told = isinstance(given, Mapping) and bool({"classes", "_target_"} & given.keys())
+    told = told or recorded != config["target"].get("classes")  # the run itself had two maps
+    if trained.names != classes.names or not told:
         raise UserError(
-            f"checkpoint: {name} was trained for {len(trained)} classes ({', '.join(trained)}), but the data have "
-            f"{len(classes)} ({', '.join(classes)}); evaluate it on data with its own class map"
+            f"data.{key}: its class map is not that of {name} ({difference}); leave +data.{key}.classes out to use the "
+            "checkpoint's own, or give labels of the same classes"
         )
+    rank_zero_only(print)(f"data.{key}: the class map has the checkpoint's classes, but {difference}")

@@ -7,9 +7,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.experiment.build import path_in, plain
-from ripu_lightning.experiment.checkpoints import load_checkpoint, network_state
+from ripu_lightning.experiment.build import path_in
+from ripu_lightning.experiment.checkpoints import load_checkpoint, network_state, trained_classes
+from ripu_lightning.experiment.recorded_config import recorded
 from ripu_lightning.networks.weights import read_entries
+from ripu_lightning.report.data_record import POOL, Record, refuse_other_data
 from ripu_lightning.report.result import decisive
 from ripu_lightning.training import SegmentationModule
 from ripu_lightning.untrusted import read_config
@@ -20,8 +22,10 @@ FirstStep = Callable[[str, Path], None]
 """Trains the experiment of that name in that folder."""
 
 
-def initial_weights(config: DictConfig, folder: Path, first_step: FirstStep | None) -> Path | None:
+def initial_weights(config: DictConfig, folder: Path, first_step: FirstStep | None, data: Record) -> Path | None:
     """The checkpoint to start from, after training it if ``pretrain`` names an experiment; None for none.
+
+    ``data`` are the run's, which the first step must share.
 
     Raises:
         UserError: both are given, or nobody can train the first step.
@@ -40,6 +44,7 @@ def initial_weights(config: DictConfig, folder: Path, first_step: FirstStep | No
         print(f"first step: experiment={config.pretrain} in {first}", flush=True)
         first_step(config.pretrain, first)
     require_same(config, read_config(first / "config.yaml"), first)
+    refuse_other_data(first, {name: part for name, part in data.items() if name == POOL}, {})
     return first / "checkpoints" / "last.ckpt"
 
 
@@ -61,9 +66,9 @@ def load_initial(module: SegmentationModule, path: Path | None) -> None:
     if path is None:
         return
     checkpoint = load_checkpoint(path)
-    classes = checkpoint["hyper_parameters"]["classes"]
-    if list(classes) != module.classes:
-        raise UserError(f"initial: {path} was trained for the classes {', '.join(classes)}, not {module.classes}")
+    known = trained_classes(checkpoint).names
+    if list(known) != module.classes:
+        raise UserError(f"initial: {path} was trained for the classes {', '.join(known)}, not {module.classes}")
     # This argument changes what a network of the same weights computes.
     mine = module.hparams["config"].get("network", {}).get("batchnorm_eps")
     given = checkpoint["hyper_parameters"]["config"]["network"].get("batchnorm_eps")
@@ -82,8 +87,8 @@ def load_initial(module: SegmentationModule, path: Path | None) -> None:
 
 def require_same(config: DictConfig, first: Mapping[str, Any], folder: Path) -> None:
     """Refuse a first step of another network, target or seed; raises :class:`UserError`."""
-    ours, theirs = decisive(plain(config)), decisive(first)
-    for key in sorted(ours.keys() & theirs.keys()):
+    ours, theirs = decisive(recorded(config)), decisive(first)
+    for key in sorted(ours.keys() & theirs.keys() - {"data.target.root"}):
         if key.startswith(("network.", "data.target.", "seed")) and ours[key] != theirs[key]:
             raise UserError(
                 f"pretrain: the first step in {folder} was trained with {key}={theirs[key]}, this run has {ours[key]}; "

@@ -57,7 +57,10 @@ def _call(target: Any, positional: list[Any], named: dict[str, Any], path: str, 
         return partial(target, *positional, **named)
     try:
         with errors_name_keys({}, path):
-            return target(*positional, **named)
+            built = target(*positional, **named)
+        if hasattr(built, "config_key"):  # a data set, which names its keys in later errors
+            built.config_key = path
+        return built
     except (UserError, OSError):
         raise
     except Exception as error:

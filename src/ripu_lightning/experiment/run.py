@@ -13,6 +13,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.strategies import DDPStrategy
 
+from ripu_lightning.annotation import Annotator
+from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError
 from ripu_lightning.experiment.build import (
     build,
@@ -21,7 +23,6 @@ from ripu_lightning.experiment.build import (
     build_schedule,
     build_strategy,
     build_trainer,
-    plain,
 )
 from ripu_lightning.experiment.checkpoints import load_checkpoint
 from ripu_lightning.experiment.config_keys import errors_name_keys, require_values
@@ -29,8 +30,13 @@ from ripu_lightning.experiment.early_checks import build_data, check_values
 from ripu_lightning.experiment.finished import mark_complete
 from ripu_lightning.experiment.initial import FirstStep, initial_weights, load_initial, shared_overrides
 from ripu_lightning.experiment.loggers import build_loggers, opened
+from ripu_lightning.experiment.outputs import require_run_folder
 from ripu_lightning.experiment.progress_bar import RunProgressBar
+from ripu_lightning.experiment.recorded_config import data_sets, recorded, with_class_names
 from ripu_lightning.experiment.warmup_key import share_warmup
+from ripu_lightning.first_rank import leads
+from ripu_lightning.report.data_record import NAME as DATA
+from ripu_lightning.report.data_record import Record, record_of, refuse_other_data
 from ripu_lightning.report.result import decisive, reached_with
 from ripu_lightning.report.round_logs import RoundLogs
 from ripu_lightning.report.round_pictures import RoundPictures
@@ -117,8 +123,10 @@ def _in_this_process(overrides: Sequence[str]) -> FirstStep:
 
 
 def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunResult:
+    settings = recorded(config)
+    require_run_folder(folder)
     if (folder / "config.yaml").is_file():
-        refuse_other_config(read_config(folder / "config.yaml"), plain(config), str(folder))
+        refuse_other_config(read_config(folder / "config.yaml"), settings, folder)
     check_values(config)
     seed_everything(config.seed, workers=True, verbose=False)
     budget, strategy = build(config, "budget"), build_strategy(config)
@@ -129,7 +137,7 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
     if last.is_file():
         checkpoint = load_checkpoint(last)  # reports a damaged one before any work
         if checkpoint.get("global_step", 0) >= config.schedule.steps:
-            refuse_other_config(checkpoint["hyper_parameters"]["config"], plain(config), str(folder), ended=True)
+            refuse_other_config(checkpoint["hyper_parameters"]["config"], settings, folder, ended=True)
     module = build_module(config, datamodule, bare=bool(last.is_file() or config.initial or config.pretrain))
     module.losses.require(datamodule.domains)
     _require_one_size(config, module.losses.domains)
@@ -143,6 +151,8 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
             f"annotator: {annotator.name} answers from the target's labels, but data.target has none; "
             "add annotator=files"
         )
+    data = _record(config, datamodule, annotator)
+    refuse_other_data(folder, data, {name: part.get("root", "") for name, part in data_sets(settings)})
     twice, patience = config.parity.resize_twice, config.rank_patience
     window = build(config, "scoring") or None
     loop = ActiveLearningLoop(
@@ -150,15 +160,15 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
     )
     loggers = build_loggers(config, folder, strategy, budget)
     saving = RunCheckpoint(last.parent, config.checkpoint_every)
-    trainer = _trainer(config, folder, loop, saving, logger=loggers)
+    trainer = _trainer(config, folder, loop, saving, settings, data, logger=loggers)
     check_trainer(trainer, schedule)
     require_dropout(strategy, module)
     loop.check(datamodule, answers=trainer.is_global_zero)
-    with opened(loggers, plain(config), folder):
+    with opened(loggers, with_class_names(settings), folder):
         if trainer.is_global_zero:
             datamodule.check(truth=bool(budget.rounds or config.pictures or datamodule.target_labels == "all"))
         if not last.is_file():
-            load_initial(module, initial_weights(config, folder, first_step))
+            load_initial(module, initial_weights(config, folder, first_step, data))
             share_warmup(config, folder, trainer, module, datamodule, schedule)
         _fit(trainer, module, datamodule, loop, saving)
     if trainer.is_global_zero and not loop.pending:
@@ -194,12 +204,27 @@ def _training_sizes(config: DictConfig, datamodule: Any, domains: Collection[str
     return found
 
 
-def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: str, ended: bool = False) -> None:
+def _record(config: DictConfig, datamodule: ActiveDataModule, annotator: Annotator) -> Record:
+    """What the run's data are, on its first process; empty on others. Labels that must not be read are not opened."""
+    if not leads():
+        return {}
+    sets = {name: getattr(datamodule, name) for name in ("source", "target", "target_eval")}
+    without_labels = not annotator.reads_truth and config.data.get("target_labels") != "all"
+    return record_of({name: each for name, each in sets.items() if each}, datamodule.cache.digests, without_labels)
+
+
+def refuse_other_config(old: Mapping[Any, Any], new: Mapping[Any, Any], folder: Path, ended: bool = False) -> None:
     """Refuse to resume a run under another config: its labels and its checkpoint belong to the first.
 
     Once it has ended, its figures do too: no step is left that another precision, for example, could be used for.
+    Where data and class maps are is left to :func:`refuse_other_data`, which compares what they contain.
     """
     before, after = (reached_with(config) if ended else decisive(config) for config in (old, new))
+    if (folder / DATA).is_file():
+        places = tuple(f"data.{name}.{key}." for name, _ in data_sets(new) for key in ("root", "classes"))
+        for each in (before, after):
+            for key in [key for key in each if f"{key}.".startswith(places)]:
+                del each[key]
     # The outermost first: another seed is seen in data.seed too.
     for key in sorted(before.keys() | after.keys(), key=lambda each: (each.count("."), each)):
         if before.get(key) != after.get(key):
@@ -228,10 +253,16 @@ def _fit(
 
 
 def _trainer(
-    config: DictConfig, folder: Path, loop: ActiveLearningLoop, saving: RunCheckpoint, **arguments: Any
+    config: DictConfig,
+    folder: Path,
+    loop: ActiveLearningLoop,
+    saving: RunCheckpoint,
+    settings: Mapping[str, Any],
+    data: Record,
+    **arguments: Any,
 ) -> Trainer:
-    logs = RoundLogs(loop, saving.path, plain(config))
-    callbacks: list[Callback] = [loop, RunFiles(folder, loop, plain(config)), logs]
+    logs = RoundLogs(loop, saving.path, with_class_names(settings))
+    callbacks: list[Callback] = [loop, RunFiles(folder, loop, settings, data), logs]
     if config.pictures:
         callbacks.append(RoundPictures(folder / "pictures", config.pictures, config.strategy.get("radius", 1)))
     if config.trainer.enable_progress_bar:

@@ -73,6 +73,22 @@ class Answers:
             raise ValueError(f"{self.image_id}: {name} must be {expected}, not {array.dtype.name} {array.shape}")
 
 
+def patches_of(values: UInt8Array, boxes: npt.NDArray[np.integer]) -> list[UInt8Array]:
+    """The values of each box: parts of ``values``, no copies."""
+    return np.split(values, np.cumsum(box_sizes(boxes))[:-1]) if len(boxes) else []
+
+
+def query_keys(boxes: Int32Array, queried: npt.NDArray[np.bool_]) -> list[tuple[bytes, bytes]]:
+    """What makes two queries of one image the same: the box, and which of its pixels are queried.
+
+    Args:
+        boxes: ``(n, 4)``, see :class:`Answers`.
+        queried: ``(sum of height * width,)``, box after box.
+    """
+    parts = patches_of(queried.view(np.uint8), boxes)
+    return [(box.tobytes(), part.tobytes()) for box, part in zip(boxes, parts, strict=True)]
+
+
 def box_sizes(boxes: npt.NDArray[np.integer]) -> Int64Array:
     """Pixels ``(n,)`` of each box ``(n, 4)``."""
     sides = boxes[:, 2:].astype(np.int64)

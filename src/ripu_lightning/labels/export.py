@@ -1,31 +1,80 @@
-"""Masks for other programs: 8-bit PNG files, or one COCO file with compressed run lengths."""
+"""Masks for other programs: PNG files that say what their numbers mean, or one COCO file with run lengths."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import explained, replacing
 from ripu_lightning.labels.answers import VOID, UInt8Array
+from ripu_lightning.mask_values import Values, file_ids, mark, unlabelled_id, void_id
 
+MaskNumbers = UInt8Array | npt.NDArray[np.uint16]
 _NOTE = "the label store itself is untouched"
 
 
+def write_labels(
+    folder: Path,
+    images: Iterable[str],
+    mask: Callable[[str], UInt8Array],
+    query_round: Callable[[str], npt.NDArray[np.uint16]],
+    classes: ClassMap,
+    values: Literal["id", "index"],
+) -> None:
+    """Write a store's labels of each of ``images`` by :func:`write_masks`.
+
+    Args:
+        folder: made if missing.
+        images: image ids.
+        mask: :meth:`LabelStore.mask`.
+        query_round: :meth:`LabelStore.query_round`.
+        classes: of the store.
+        values: ``id`` writes the file ids of the classes, :func:`~ripu_lightning.mask_values.void_id` for void pixels
+            and :func:`~ripu_lightning.mask_values.unlabelled_id` for those that were never queried; ``index`` writes
+            class indices, and 255 for both.
+
+    Raises:
+        UserError: as :func:`write_masks`; or a class has no file id.
+    """
+    table: MaskNumbers = np.arange(256, dtype=np.uint8)
+    unlabelled = VOID
+    if values == "id":
+        ids, unlabelled = file_ids(classes), unlabelled_id(classes)
+        table = np.zeros(256, dtype=ids.dtype)
+        table[: len(ids)], table[VOID] = ids, void_id(classes)
+
+    def numbers(image_id: str) -> MaskNumbers:
+        found: MaskNumbers = table[mask(image_id)]
+        found[query_round(image_id) == 0] = unlabelled
+        return found
+
+    write_masks(folder, images, numbers, values, unlabelled if values == "id" else None)
+
+
 def write_masks(
-    folder: Path, images: Iterable[str], mask: Callable[[str], UInt8Array], palette: UInt8Array | None
+    folder: Path,
+    images: Iterable[str],
+    mask: Callable[[str], MaskNumbers],
+    values: Values,
+    unlabelled: int | None = None,
+    palette: UInt8Array | None = None,
 ) -> None:
     """Write ``mask(image id)`` ``(H, W)`` as ``<folder>/<image id>.png`` for each of ``images``.
 
     Args:
         folder: made if missing; an id's ``/`` become subfolders.
         images: image ids.
-        mask: gives the mask of an image id.
+        mask: gives the mask of an image id, uint8, or uint16 for a PNG of 16 bits.
+        values: what its numbers are; the file says so in a text chunk that readers check.
+        unlabelled: the number of pixels that nobody labelled, if there may be any.
         palette: ``(256, 3)`` uint8 colours for viewers; the pixel values stay as they are.
 
     Raises:
@@ -42,7 +91,7 @@ def write_masks(
         if palette is not None:
             picture.putpalette(palette.tobytes())
         with replacing(path, _NOTE) as file, explained(path, _NOTE):
-            picture.save(file, format="PNG")
+            picture.save(file, format="PNG", pnginfo=mark(values, unlabelled))
 
 
 def path_of(folder: Path, image_id: str) -> Path:
@@ -57,13 +106,19 @@ def path_of(folder: Path, image_id: str) -> Path:
     return path
 
 
-def write_coco(path: Path, classes: Sequence[str], masks: Iterable[tuple[str, UInt8Array]]) -> None:
+def write_coco(
+    path: Path,
+    classes: Sequence[str],
+    masks: Iterable[tuple[str, UInt8Array]],
+    file_names: Mapping[str, str] | None = None,
+) -> None:
     """Write an annotation for each class of each image; pixels without a class are in none.
 
     Args:
         path: the JSON file; its folder is made if missing.
-        classes: names by index, which is the category's id.
-        masks: image ids, which become file names, and masks ``(H, W)`` uint8, one at a time.
+        classes: names by index; the category's id is one more, because many programs reserve 0 for the background.
+        masks: image ids and masks ``(H, W)`` uint8, one at a time.
+        file_names: image id -> path of the image's file below the images' folder; by default the id.
 
     Raises:
         UserError: pycocotools is not installed, or the file cannot be written.
@@ -77,27 +132,31 @@ def write_coco(path: Path, classes: Sequence[str], masks: Iterable[tuple[str, UI
     with explained(path, _NOTE):
         path.parent.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
-    categories = [{"id": index, "name": name} for index, name in enumerate(classes)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     with replacing(path, _NOTE) as file, explained(path, _NOTE):
         file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": ['.encode())
-        for number, entry in enumerate(_annotations(coder, images, masks), start=1):
+        for number, entry in enumerate(_annotations(coder, images, masks, file_names or {}), start=1):
             line = json.dumps({"id": number, **entry})
             file.write(f"{',' if number > 1 else ''}\n{line}".encode())
         file.write(f'],\n"images": {json.dumps(images)}}}\n'.encode())
 
 
 def _annotations(
-    coder: ModuleType, images: list[dict[str, Any]], masks: Iterable[tuple[str, UInt8Array]]
+    coder: ModuleType,
+    images: list[dict[str, Any]],
+    masks: Iterable[tuple[str, UInt8Array]],
+    file_names: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
     """The annotations of all images, which are appended to ``images`` as they come."""
     for image_id, mask in masks:
         height, width = mask.shape
-        images.append({"id": len(images) + 1, "file_name": image_id, "height": height, "width": width})
-        for category in np.unique(mask[mask != VOID]).tolist():
-            runs = coder.encode(np.asfortranarray(mask == category, dtype=np.uint8))
+        name = file_names.get(image_id, image_id)
+        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
+        for index in np.unique(mask[mask != VOID]).tolist():
+            runs = coder.encode(np.asfortranarray(mask == index, dtype=np.uint8))
             yield {
                 "image_id": len(images),
-                "category_id": category,
+                "category_id": index + 1,
                 "segmentation": {"size": [height, width], "counts": runs["counts"].decode("ascii")},
                 "area": int(coder.area(runs)),
                 "bbox": coder.toBbox(runs).tolist(),

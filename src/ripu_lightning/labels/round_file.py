@@ -21,10 +21,8 @@ import pyarrow.parquet as pq
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import explained, first_line, replacing, require_plain_file
 from ripu_lightning.labels.answers import NOT_QUERIED, VOID, Answers, Int64Array, UInt8Array, box_sizes
+from ripu_lightning.labels.manifest import Images
 from ripu_lightning.labels.round import Round
-
-Images = Mapping[str, tuple[int, int]]
-"""``(H, W)`` of every image by its id."""
 
 _CONSTANT = ("strategy", "annotator", "time")
 _SIZE = ("image_height", "image_width")
@@ -56,7 +54,13 @@ _KEPT = 64 << 20  # bytes of decoded row groups
 
 
 def write_round(
-    path: Path, answers: Iterable[Answers], images: Images, classes: int, note: str, about: Mapping[str, str] | None
+    path: Path,
+    answers: Iterable[Answers],
+    images: Images,
+    classes: int,
+    note: str,
+    about: Mapping[str, str] | None,
+    token: str = "",
 ) -> tuple[int, int, int]:
     """Write a round's file, wholly or not at all; returns its numbers of queries, pixels and void pixels.
 
@@ -67,13 +71,14 @@ def write_round(
         classes: number of classes.
         note: ends the line of a ``UserError``.
         about: the round's ``strategy``, ``annotator`` and ``time``; None for queries that wait for answers.
+        token: what to write about such queries, see :attr:`RoundFile.token`.
 
     Raises:
         ValueError: answers that do not fit; the line names the image.
         UserError: the file cannot be written. Whatever ``answers`` raises passes through.
     """
     # Every round has a SHA-256 of its own, even empty ones.
-    token = "" if about is None else secrets.token_hex(16)
+    token = token if about is None else secrets.token_hex(16)
     total = np.zeros(3, dtype=np.int64)
     with replacing(path, note) as file:
         with explained(path, note):
@@ -251,6 +256,12 @@ class RoundFile:
     def images(self) -> list[str]:
         """Ids of the images with at least one query, in the order of the file."""
         return list(self._places)
+
+    @property
+    def token(self) -> str:
+        """The text in the footer: of a round a random number, of queries what their writer gave."""
+        with readable(self._path, self._fix):
+            return (self._footer.metadata or {}).get(b"round", b"").decode()  # type: ignore[no-any-return]
 
     def read(self, image_id: str) -> tuple[Answers, tuple[int, int]] | None:
         """A copy of the answers about one image, and its ``(H, W)``; None where there are none."""

@@ -2,24 +2,25 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError, require_integer
 from ripu_lightning.files import FolderLock, explained, require_plain_file, sha256_of
 from ripu_lightning.labels.answers import Answers, UInt8Array
-from ripu_lightning.labels.export import write_coco, write_masks
-from ripu_lightning.labels.manifest import NAME, Manifest, fingerprint, read_manifest, write_manifest
+from ripu_lightning.labels.export import write_coco, write_labels
+from ripu_lightning.labels.manifest import NAME, Classes, Images, Manifest, read_manifest, write_manifest
 from ripu_lightning.labels.masks import paint_available, paint_mask, paint_query_round
 from ripu_lightning.labels.round import Round
-from ripu_lightning.labels.round_file import GroupCache, Images, RoundFile, readable, write_round
+from ripu_lightning.labels.round_file import GroupCache, RoundFile, readable, write_round
 
 
 class LabelStore:
@@ -34,7 +35,7 @@ class LabelStore:
 
     Attributes:
         folder: where the store is.
-        images: ``(H, W)`` of every image that may be queried, in the order given; None where none were given.
+        images: ``(H, W)`` of every image that may be queried, in the order given, or in that of the store.
         manifest: what the store's manifest says, as far as known; see :meth:`refresh`.
         damaged: number of an active round -> the line about its damage; always empty unless salvaged.
     """
@@ -42,20 +43,20 @@ class LabelStore:
     def __init__(
         self, folder: Path, manifest: Manifest, images: Images | None, lock: FolderLock | None, tolerant: bool = False
     ) -> None:
-        self.folder, self.images = folder, None if images is None else dict(images)
+        self.folder, self.images = folder, dict(images or manifest.images)
         self._lock, self._tolerant, self._cache = lock, tolerant, GroupCache()
         self.damaged: dict[int, str] = {}
-        self.manifest = replace(manifest, committed=(), head=None)
+        self.manifest = Manifest(manifest.class_map, manifest.images)
         self._files: tuple[RoundFile | None, ...] = ()  # None where it is damaged
         self._adopt(manifest)
 
     @classmethod
-    def create_or_open(cls, folder: str | os.PathLike[str], *, classes: Sequence[str], images: Images) -> "LabelStore":
+    def create_or_open(cls, folder: str | os.PathLike[str], *, classes: Classes, images: Images) -> "LabelStore":
         """The store in ``folder`` as its only writer; made empty where there is none.
 
         Args:
             folder: where the store is; made if missing.
-            classes: class names by index, at most 254.
+            classes: the class map, or its names alone, 2 to 254.
             images: ``(H, W)`` of every image that may be queried.
 
         Raises:
@@ -67,7 +68,8 @@ class LabelStore:
         lock = FolderLock(path)
         try:
             if not (path / NAME).exists():
-                manifest = Manifest(tuple(classes), len(images), fingerprint(images))
+                class_map = classes if isinstance(classes, ClassMap) else ClassMap.from_names(classes)
+                manifest = Manifest(class_map, {name: (int(size[0]), int(size[1])) for name, size in images.items()})
                 for left in sorted(path.glob("round_*.parquet")):
                     # Rounds are only written once there is a manifest: these are somebody's labels.
                     raise UserError(f"{left} exists without {NAME}: restore {NAME} or choose another output folder")
@@ -79,14 +81,14 @@ class LabelStore:
 
     @classmethod
     def open(
-        cls, folder: str | os.PathLike[str], *, classes: Sequence[str] | None = None, images: Images | None = None
+        cls, folder: str | os.PathLike[str], *, classes: Classes | None = None, images: Images | None = None
     ) -> "LabelStore":
         """The store in ``folder`` for reading; takes no lock and writes nothing.
 
         Args:
             folder: where the store is.
             classes: checked against the store where given.
-            images: likewise; without them, only queried images can be read.
+            images: likewise.
 
         Raises:
             UserError: there is no store, it belongs to other classes or images, or it is damaged.
@@ -103,9 +105,14 @@ class LabelStore:
         return cls(Path(folder), read_manifest(Path(folder)), None, None, tolerant=True)
 
     @property
+    def class_map(self) -> ClassMap:
+        """What the labels mean: names, colours and file ids of the classes by index."""
+        return self.manifest.class_map
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names by index."""
-        return self.manifest.classes
+        return self.manifest.class_map.names
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -157,9 +164,9 @@ class LabelStore:
         """
         return paint_mask(*self._read(image_id, through))
 
-    def query_round(self, image_id: str) -> npt.NDArray[np.uint16]:
-        """Number of the (last) round that queried each pixel, ``(H, W)``; 0 = never."""
-        return paint_query_round(*self._read(image_id))
+    def query_round(self, image_id: str, through: int | None = None) -> npt.NDArray[np.uint16]:
+        """Number of the (last) round that queried each pixel, ``(H, W)``; 0 = never. See :meth:`mask`."""
+        return paint_query_round(*self._read(image_id, through))
 
     def available(self, image_id: str) -> npt.NDArray[np.bool_]:
         """Whether each pixel ``(H, W)`` may be selected: never queried, in no exclusion square of an earlier query."""
@@ -174,28 +181,30 @@ class LabelStore:
         found = []
         for entry in self.inactive:
             with suppress(UserError):
-                file = open_round(self.folder, entry, self.manifest, self.images, self._cache)
+                file = open_round(self.folder, entry, self.manifest, self._cache)
                 file.tally()  # any damage is found here, and not when the answers are used
                 found.append((entry, file))
         return found
 
     def export_png(
-        self, folder: str | os.PathLike[str], palette: UInt8Array | None = None, through: int | None = None
+        self, folder: str | os.PathLike[str], values: Literal["id", "index"] = "id", through: int | None = None
     ) -> None:
         """Write :meth:`mask` ``(image, through)`` of every queried image as ``<folder>/<image id>.png``.
 
-        See :func:`~ripu_lightning.labels.export.write_masks` for the palette and the errors.
+        See :func:`~ripu_lightning.labels.export.write_labels` for the numbers in them and the errors.
         """
-        images = self.queried_images_through(through)
-        write_masks(Path(folder), images, lambda image_id: self.mask(image_id, through), palette)
+        mask, query_round = partial(self.mask, through=through), partial(self.query_round, through=through)
+        write_labels(Path(folder), self.queried_images_through(through), mask, query_round, self.class_map, values)
 
-    def export_coco(self, path: str | os.PathLike[str], through: int | None = None) -> None:
+    def export_coco(
+        self, path: str | os.PathLike[str], through: int | None = None, file_names: Mapping[str, str] | None = None
+    ) -> None:
         """Write :meth:`mask` ``(image, through)`` of every queried image into one COCO file.
 
         See :func:`~ripu_lightning.labels.export.write_coco` for its content and the errors.
         """
         masks = ((image_id, self.mask(image_id, through)) for image_id in self.queried_images_through(through))
-        write_coco(Path(path), self.classes, masks)
+        write_coco(Path(path), self.classes, masks, file_names)
 
     def commit(self, answers: Iterable[Answers], *, strategy: str, annotator: str, exclusion: int) -> Round:
         """Write the next round, wholly or not at all.
@@ -221,7 +230,7 @@ class LabelStore:
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
         about = {"strategy": strategy, "annotator": annotator, "time": time}
         try:
-            counts = write_round(path, answers, self.images or {}, len(self.classes), note, about)
+            counts = write_round(path, answers, self.images, len(self.classes), note, about)
             entry = Round(count + 1, path.name, sha256_of(path), head, *counts, strategy, annotator, exclusion, time)
             self._replace(self.manifest.with_round(entry), note)
         except BaseException:
@@ -260,10 +269,7 @@ class LabelStore:
         Raises:
             UserError: the store is damaged, or another one has taken its place.
         """
-        manifest = read_manifest(self.folder, self.classes)
-        if manifest.fingerprint != self.manifest.fingerprint:
-            raise UserError(f"label store {self.folder} was replaced by one of other data: start again")
-        self._adopt(manifest)
+        self._adopt(read_manifest(self.folder, self.class_map, self.manifest.images))
 
     def close(self) -> None:
         """Release the writer's lock; the store can still be read."""
@@ -299,7 +305,7 @@ class LabelStore:
         for entry in manifest.rounds:
             try:
                 if entry not in files:
-                    files[entry] = file = open_round(self.folder, entry, manifest, self.images, self._cache)
+                    files[entry] = file = open_round(self.folder, entry, manifest, self._cache)
                     if self._tolerant:
                         file.tally()
             except UserError as error:
@@ -313,16 +319,12 @@ class LabelStore:
         files = list(zip(self.rounds, self._files, strict=True))[:through]
         found = [(entry, file.read(image_id)) for entry, file in files if file is not None]
         rounds = [(entry, read) for entry, read in found if read is not None]
-        size = (self.images or {}).get(image_id)
-        if size is None and not rounds:
-            reason = "no image of this label store" if self.images else "never queried, so its size is unknown"
-            raise ValueError(f"{image_id}: {reason}")
-        return size or rounds[0][1][1], [(entry, answers) for entry, (answers, _) in rounds]
+        if image_id not in self.images:
+            raise ValueError(f"{image_id}: no image of this label store")
+        return self.images[image_id], [(entry, answers) for entry, (answers, _) in rounds]
 
 
-def open_round(
-    folder: Path, entry: Round, manifest: Manifest, images: Images | None = None, cache: GroupCache | None = None
-) -> RoundFile:
+def open_round(folder: Path, entry: Round, manifest: Manifest, cache: GroupCache | None = None) -> RoundFile:
     """The file of a committed round; Arrow reads nothing of it before its SHA-256 is that of the manifest.
 
     Raises:
@@ -335,4 +337,4 @@ def open_round(
         require_plain_file(path)
         if sha256_of(path) != entry.sha256:
             raise ValueError("its SHA-256 is not the manifest's")
-    return RoundFile(path, len(manifest.classes), images, fix, entry, cache)
+    return RoundFile(path, len(manifest.class_map), manifest.images, fix, entry, cache)

@@ -25,7 +25,9 @@ IDLE = ("trainer.accelerator", "trainer.strategy", "trainer.log_every_n_steps", 
 RECIPE = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val")
 """Keys of the trainer that are part of how a network is trained: a run cannot resume with others."""
 _FREE = {"trainer", "logger", "pictures", "per_class", "output", "name", "compile", "checkpoint_every", "rank_patience"}
+_FREE |= {"root_variables"}  # where data are, see the recorded config
 _PLACES = {"data.num_workers", "data.eval_batch_size", "data.cache", "data.memory", "annotator.folder"}
+_COLOURS = re.compile(r"data\..*\.classes\.colors")
 
 
 class Protocol(TypedDict):
@@ -76,7 +78,7 @@ class Result:
         code: ``version`` of the package, and ``commit`` of its git checkout (ending in ``-dirty`` where files were
             changed since), null where it is in none.
         config: :func:`digest` of the run's config.
-        protocol: see :class:`Protocol`.
+        protocol: see :class:`Protocol`; null where nothing was evaluated: all figures are null then.
         budget: see :class:`BudgetSpent`.
         strategy: its name; null where nothing is queried.
         seed: of the run.
@@ -84,14 +86,14 @@ class Result:
         subsets: mean IoU over each of the protocol's subsets.
         pixel_accuracy: share of pixels that are right.
         class_accuracy: mean over the classes of the share of their pixels that are found.
-        iou: by class; null for a class that does not occur.
+        iou: by class; null for a class without truth in the evaluation data, which no mean counts.
         warnings: how the labelled amount departs from the budget, one line each.
     """
 
     name: str
     code: dict[str, str | None]
     config: str
-    protocol: Protocol
+    protocol: Protocol | None
     budget: BudgetSpent
     strategy: str | None
     seed: int
@@ -114,21 +116,30 @@ def read_result(path: Path) -> Result:
         UserError: it cannot be read, or is no result file.
     """
     result = read_record(path, Result, SMALL)
-    protocol, budget = result.protocol, result.budget
-    title = protocol["inference"].get("title")
+    budget = result.budget
     consistent = (
-        list(result.iou) == protocol["classes"]
-        and list(result.subsets) == list(protocol["subsets"])
-        and all(set(members) <= set(result.iou) for members in protocol["subsets"].values())
+        _has_figures_of(result, result.protocol)
         and set(result.code) == {"version", "commit"}
-        and len(protocol["input_size"] or [0, 0]) == 2
-        and isinstance(title, str)
-        and is_line(title)
         and (not budget["rounds"] or None not in (budget["unit"], budget["amount"]))
     )
     if not consistent:
         raise UserError(f"{path}: not a complete result file; write it again with ripu-train or ripu-evaluate")
     return result
+
+
+def _has_figures_of(result: Result, protocol: Protocol | None) -> bool:
+    if protocol is None:
+        figures = (result.miou, result.pixel_accuracy, result.class_accuracy)
+        return not result.iou and not result.subsets and figures == (None, None, None)
+    title = protocol["inference"].get("title")
+    return (
+        list(result.iou) == protocol["classes"]
+        and list(result.subsets) == list(protocol["subsets"])
+        and all(set(members) <= set(result.iou) for members in protocol["subsets"].values())
+        and len(protocol["input_size"] or [0, 0]) == 2
+        and isinstance(title, str)
+        and is_line(title)
+    )
 
 
 def is_labelling(content: object) -> bool:
@@ -148,10 +159,11 @@ def make_result(
     Args:
         config: of the run that trained the network, resolved, as plain containers.
         labelling: see :class:`Labelling`.
-        protocol: see :class:`Protocol`.
+        protocol: see :class:`Protocol`; None where nothing was counted.
         figures: what the evaluation counted: ``miou``, ``miou_SUBSET``, accuracies, ``iou/CLASS``.
     """
     values = {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
+    subsets, classes = (protocol["subsets"], protocol["classes"]) if protocol else ((), ())
     return Result(
         name=str(config["name"]),
         code=code_version(),
@@ -160,11 +172,11 @@ def make_result(
         budget=labelling["budget"],
         strategy=labelling["strategy"],
         seed=int(config["seed"]),
-        miou=values["miou"],
-        subsets={name: values[f"miou_{name}"] for name in protocol["subsets"]},
-        pixel_accuracy=values["pixel_accuracy"],
-        class_accuracy=values["class_accuracy"],
-        iou={name: values[f"iou/{name}"] for name in protocol["classes"]},
+        miou=values.get("miou"),
+        subsets={name: values[f"miou_{name}"] for name in subsets},
+        pixel_accuracy=values.get("pixel_accuracy"),
+        class_accuracy=values.get("class_accuracy"),
+        iou={name: values[f"iou/{name}"] for name in classes},
         warnings=list(labelling.get("warnings", [])),
     )
 
@@ -175,7 +187,7 @@ def decisive(config: Mapping[Any, Any]) -> dict[str, object]:
     return {
         key: value
         for key, value in flat.items()
-        if key in RECIPE or (key.split(".")[0] not in _FREE and key not in _PLACES)
+        if key in RECIPE or (key.split(".")[0] not in _FREE and key not in _PLACES and not _COLOURS.fullmatch(key))
     }
 
 

@@ -58,8 +58,8 @@ def print_results(results: Sequence[StoredResult], console: Console | None = Non
     console = wide(console)
     protocols = _protocols_of(results)
     for key, (name, protocol) in protocols.items():
-        own = [result for _, result in results if _key(result) == key]
-        _table(own, list(protocol["subsets"]), name if len(protocols) > 1 else "").show(console)
+        own, subsets = [result for _, result in results if _key(result) == key], protocol["subsets"] if protocol else ()
+        _table(own, list(subsets), name if len(protocols) > 1 else "").show(console)
     _print_legend(list(protocols.values()), console)
     for path, result in results:
         for line in result.warnings:
@@ -86,8 +86,10 @@ def budget_text(budget: BudgetSpent) -> str:
     return f"{budget['unit']} {budget['amount']:g} per {budget['per']}, {done}{budget['rounds']} rounds"
 
 
-def protocol_text(protocol: Protocol, in_full: bool = False) -> str:
+def protocol_text(protocol: Protocol | None, in_full: bool = False) -> str:
     """A protocol in a line; ``in_full`` names its classes and subsets."""
+    if protocol is None:
+        return "nothing was evaluated, so mIoU is unknown"
     classes, data, size = protocol["classes"], protocol["data"], protocol["input_size"]
     means = [f"mean of {name}: {', '.join(members)}" for name, members in protocol["subsets"].items() if in_full]
     parts = [
@@ -101,7 +103,7 @@ def protocol_text(protocol: Protocol, in_full: bool = False) -> str:
     return "; ".join(parts)
 
 
-def _protocols_of(results: Sequence[StoredResult]) -> Mapping[str, tuple[str, Protocol]]:
+def _protocols_of(results: Sequence[StoredResult]) -> Mapping[str, tuple[str, Protocol | None]]:
     """The protocols of some results by :func:`_key`, each with a short name, in order of appearance."""
     found = {_key(each.result): each.result.protocol for each in results}
     return {key: (f"P{number}", protocol) for number, (key, protocol) in enumerate(found.items(), start=1)}
@@ -122,21 +124,24 @@ def _table(results: Sequence[Result], subsets: Sequence[str], title: str) -> Dat
     return DataTable("results", title, "", columns, rows)
 
 
-def _print_legend(protocols: Sequence[tuple[str, Protocol]], console: Console) -> None:
+def _print_legend(protocols: Sequence[tuple[str, Protocol | None]], console: Console) -> None:
     if len(protocols) == 1:
         console.print(Text(f"protocol: {protocol_text(protocols[0][1])}"))
         return
-    contents = [dict(protocol) for _, protocol in protocols]
+    contents = [dict(protocol) for _, protocol in protocols if protocol]
     parts = [part for part in contents[0] if len({json.dumps(each[part]) for each in contents}) > 1]
-    differing = ", ".join(part.replace("_", " ") for part in parts)
-    console.print(Text(f"figures of different tables cannot be compared, as their protocols differ in: {differing}"))
+    if parts:
+        differing = ", ".join(part.replace("_", " ") for part in parts)
+        console.print(
+            Text(f"figures of different tables cannot be compared, as their protocols differ in: {differing}")
+        )
     for name, protocol in protocols:
         console.print(Text(f"{name}: {protocol_text(protocol, bool({'classes', 'subsets'} & set(parts)))}"))
 
 
 def _csv_row(stored: StoredResult, protocol: str) -> dict[str, Any]:
     path, result = stored
-    size, parts = result.protocol["input_size"], result.protocol
+    parts = _csv_parts(result.protocol) if result.protocol else {}
     return {
         "file": str(path),
         "name": result.name,
@@ -144,12 +149,7 @@ def _csv_row(stored: StoredResult, protocol: str) -> dict[str, Any]:
         **result.budget,
         "seed": result.seed,
         "protocol": protocol,
-        "classes": len(parts["classes"]),
-        "images": parts["images"],
-        "data": parts["data"],
-        "input_size": f"{size[0]}x{size[1]}" if size else "",
-        "inference": parts["inference"]["title"],
-        "precision": parts["precision"],
+        **parts,
         "miou": result.miou,
         **{f"miou_{name}": value for name, value in result.subsets.items()},
         "pixel_accuracy": result.pixel_accuracy,
@@ -157,4 +157,16 @@ def _csv_row(stored: StoredResult, protocol: str) -> dict[str, Any]:
         **{f"iou/{name}": value for name, value in result.iou.items()},
         "config": result.config,
         **result.code,
+    }
+
+
+def _csv_parts(protocol: Protocol) -> dict[str, Any]:
+    size = protocol["input_size"]
+    return {
+        "classes": len(protocol["classes"]),
+        "images": protocol["images"],
+        "data": protocol["data"],
+        "input_size": f"{size[0]}x{size[1]}" if size else "",
+        "inference": protocol["inference"]["title"],
+        "precision": protocol["precision"],
     }

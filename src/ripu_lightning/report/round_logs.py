@@ -117,12 +117,18 @@ def log_iou_table(loggers: Sequence[Logger], history: Sequence[RoundRecord]) -> 
         import wandb
 
         classes, last = list(history[-1].iou), history[-1]
+        columns: list[str | int] = [
+            "round",
+            "pixels",
+            "miou",
+            *(f"iou/{name}" for name in classes),
+        ]  # a class may be named "round"
         values = [[each.miou, *(each.iou[name] for name in classes)] for each in history]
         rows = [
             [each.round, each.pixels, *(None if math.isnan(value) else value for value in row)]
             for each, row in zip(history, values, strict=True)
         ]
-        table = wandb.Table(columns=["round", "pixels", "miou", *classes], data=rows)
+        table = wandb.Table(columns=columns, data=rows)
         log_media(loggers, "tables/iou", table, last.round, last.step)
 
 
@@ -136,7 +142,7 @@ def log_confusion(loggers: Sequence[Logger], counts: Any, classes: Sequence[str]
         import wandb
 
         rows = [[name, *row] for name, row in zip(classes, counts.tolist(), strict=True)]
-        table = wandb.Table(columns=["true", *classes], data=rows)
+        table = wandb.Table(columns=["true", *(f"predicted/{name}" for name in classes)], data=rows)
         log_media(loggers, "confusion/counts", table, record.round, record.step)
 
 
@@ -149,13 +155,13 @@ def confusion_chart(counts: Tensor, classes: Sequence[str]) -> HeatMap:
 
 
 def log_snapshot(
-    loggers: Sequence[Logger], snapshot: ImageSnapshot, drawn: UInt8Array, classes: ClassMap, step: int
+    loggers: Sequence[Logger], snapshot: ImageSnapshot, name: str, drawn: UInt8Array, classes: ClassMap, step: int
 ) -> None:
     """One pictured image: ``drawn``, ``(h, w, 3)`` RGB, as ``pictures/NAME``, and its score as ``scores/NAME``.
 
     W&B also gets the image under masks of truth, prediction and queried pixels, as ``masks/NAME``.
     """
-    name, stage = snapshot.name, snapshot.stage
+    stage = snapshot.stage
     log_picture(loggers, f"pictures/{name}", drawn, stage, step)
     if "score" in snapshot.maps:
         log_picture(loggers, f"scores/{name}", map_panel("score", snapshot.maps["score"])[1], stage, step)

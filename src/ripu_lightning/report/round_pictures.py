@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import CSVLogger
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.errors import UserError, require_integer
+from ripu_lightning.evaluation import metric_names
 from ripu_lightning.files import write_bytes
 from ripu_lightning.report.image_panels import class_panel, draw_panels, image_panel, map_panel, queried_panel
 from ripu_lightning.report.image_snapshot import ImageSnapshot, take_snapshot
@@ -67,14 +68,17 @@ class RoundPictures(Callback):
         learns = loop.strategy.requires & {"source_statistics", "pool_statistics"}
         score = due and not (learns and loop.scored != pool_inference.round)
         radius = self.radius if due else None
-        for index in spread(self.count, len(datamodule.target)):
+        indices = spread(self.count, len(datamodule.target))
+        shown = metric_names([datamodule.target.ids[index] for index in indices])
+        for index in indices:
             snapshot = take_snapshot(pool_inference, datamodule, loop.store, index, score=score, radius=radius)
             snapshot.save(self.folder)
             path = self.folder / f"round_{stage}" / f"{snapshot.name}.png"
             write_bytes(path, figure_file(draw_snapshot(snapshot, datamodule.classes)), LABELS_SAFE)
             if not all(isinstance(logger, CSVLogger) for logger in trainer.loggers):
                 drawn = np.array(Image.open(path).convert("RGB"))
-                log_snapshot(trainer.loggers, snapshot, drawn, datamodule.classes, trainer.global_step)
+                name = shown[datamodule.target.ids[index]]
+                log_snapshot(trainer.loggers, snapshot, name, drawn, datamodule.classes, trainer.global_step)
 
 
 def spread(count: int, total: int) -> list[int]:

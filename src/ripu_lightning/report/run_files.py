@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -11,6 +11,7 @@ from ripu_lightning.data.datamodule import ActiveDataModule
 from ripu_lightning.evaluation import protocol_of
 from ripu_lightning.files import write_bytes
 from ripu_lightning.report.chart_types import COLOURS, LineChart, Panel, Series, Style
+from ripu_lightning.report.data_record import Record, write_data_record
 from ripu_lightning.report.json_records import LABELS_SAFE
 from ripu_lightning.report.ledger import RoundCost
 from ripu_lightning.report.ledger_counting import make_ledger
@@ -22,7 +23,7 @@ from ripu_lightning.training.module import SegmentationModule
 
 
 class RunFiles(Callback):
-    """Writes ``config.yaml`` when training starts, the other files of a run after every stage.
+    """Writes ``config.yaml`` and ``data.json`` when training starts, the other files of a run after every stage.
 
     Those are ``rounds.csv``, ``curve.png``, ``result.json`` and ``ledger.json``. Place it after the ActiveLearningLoop,
     whose records it writes. Only rank zero writes. A checkpoint holds what was labelled, for the result of a later
@@ -32,10 +33,13 @@ class RunFiles(Callback):
         folder: the run's folder; made if missing.
         loop: the loop of the run.
         config: plain containers.
+        data: what ``data.json`` says.
     """
 
-    def __init__(self, folder: Path, loop: ActiveLearningLoop, config: Mapping[str, Any]) -> None:
-        self.folder, self.loop, self.config = folder, loop, dict(config)
+    def __init__(
+        self, folder: Path, loop: ActiveLearningLoop, config: Mapping[str, Any], data: Record | None = None
+    ) -> None:
+        self.folder, self.loop, self.config, self.data = folder, loop, dict(config), data or {}
         self._costs: dict[str, RoundCost] = {}  # rounds are immutable: each is counted once
 
     @property
@@ -53,7 +57,9 @@ class RunFiles(Callback):
             self.write_config()
 
     def write_config(self) -> None:
-        """Write ``config.yaml``; call it on rank zero only."""
+        """Write ``config.yaml`` and ``data.json``; call it on rank zero only."""
+        if self.data:
+            write_data_record(self.data, self.folder)
         text = yaml.safe_dump(self.config, sort_keys=False)
         write_bytes(self.folder / "config.yaml", text.encode(), LABELS_SAFE)
 
@@ -67,7 +73,7 @@ class RunFiles(Callback):
         if not isinstance(datamodule, ActiveDataModule):
             return
         if isinstance(pl_module, SegmentationModule):
-            write_result(self.folder, trainer, pl_module, datamodule, "val", self.config, self.state_dict())
+            write_result(self.folder, trainer, pl_module, datamodule, self.config, self.state_dict())
         if self.loop.budget.rounds or self._all_labels:
             ledger = make_ledger(datamodule, self.loop.store, self.loop.strategy.region_type.name, self._costs)
             self._costs = {cost.sha256: cost for cost in ledger.rounds}
@@ -96,31 +102,27 @@ def write_result(
     trainer: Trainer,
     module: SegmentationModule,
     datamodule: ActiveDataModule,
-    stage: Literal["val", "test"],
     config: Mapping[str, Any],
     labelling: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Write ``result.json`` for the last validation (``val``) or test of a trainer, where anything was counted.
+    """Write ``result.json``, with the figures of what a module has just evaluated, if it counted anything.
 
     Args:
         folder: made if missing.
-        trainer: has just evaluated.
-        module: what it evaluated.
-        datamodule: on which data.
-        stage: which of the two.
+        trainer: its precision.
+        module: whose figures.
+        datamodule: of which data.
         config: of the run that trained the network, as plain containers.
         labelling: see :class:`~ripu_lightning.report.result.Labelling`.
 
     Returns:
-        The figures by name, without the stage's prefix; empty where nothing was counted.
+        The figures by name; empty where nothing was counted.
     """
-    logged = trainer.callback_metrics.items()
-    found = {name.removeprefix(f"{stage}/"): float(value) for name, value in logged if name.startswith(f"{stage}/")}
-    dataset = datamodule.target_eval
+    found, dataset, protocol = module.last_figures, datamodule.target_eval, None
     if found and dataset is not None:
         content, size = datamodule.cache.content(dataset), datamodule.target_size
-        protocol = protocol_of(dataset, content, module.inference, size, trainer.precision)
-        make_result(config, labelling, protocol, found).write(folder)
+        protocol = protocol_of(dataset, module.class_map, content, module.inference, size, trainer.precision)
+    make_result(config, labelling, protocol, found).write(folder)
     return found
 
 

@@ -22,6 +22,8 @@ def print_rounds(
         rows.append([name, record.pixels, percent(record.share), percent(record.miou)])
     columns = [Column("round"), Column("labelled pixels"), Column("% of pixels", 2), Column("mIoU %")]
     DataTable("rounds", "", "", columns, rows).show(console)
+    if history:
+        print_without_truth(history[-1].iou, console)
     if len(history) > 1:
         _print_gains(history[0], history[-1], per_class, console)
     elif history and per_class:
@@ -45,11 +47,23 @@ def print_figures(figures: Mapping[str, float], title: str = "", console: Consol
     iou = {name.removeprefix("iou/"): value for name, value in figures.items() if name.startswith("iou/")}
     subsets = {name.removeprefix("miou_"): value for name, value in figures.items() if name.startswith("miou_")}
     print_iou(iou, figures["miou"], console, subsets)
+    print_without_truth(iou, console)
     pixels, classes = (
         "–" if math.isnan(figures[name]) else f"{100 * figures[name]:.1f}"
         for name in ("pixel_accuracy", "class_accuracy")
     )
     console.print(f"accuracy %: {pixels} of the pixels, {classes} as the mean over the classes", highlight=False)
+
+
+def print_without_truth(iou: Mapping[str, float], console: Console) -> None:
+    """Name the classes, if any, that no pixel of the evaluation data has: no mean counts them."""
+    names = [name for name, value in iou.items() if math.isnan(value)]
+    if names and len(names) == len(iou):
+        console.print("no pixel of the evaluation data has a class, so nothing was counted", highlight=False)
+    elif names:
+        console.print(
+            f"without truth in the evaluation data, so in no mean: {', '.join(names)}", highlight=False, markup=False
+        )
 
 
 def _print_title(title: str, console: Console) -> None:

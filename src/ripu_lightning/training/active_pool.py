@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.pools import EvalBatch
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import Stage
@@ -18,8 +19,9 @@ MEMBERS = ("class_names", "image_sizes", "pool_dataloader", "begin_stage")
 class ActivePool(Protocol):
     """A datamodule whose target images can be queried; :class:`~ripu_lightning.data.ActiveDataModule` is one.
 
-    It may have ``source_dataloader`` (for strategies that learn from the source) and ``hide_truth``, which makes the
-    pool's labels unreadable and is called where the annotator does not read them.
+    It may have ``source_dataloader`` (for strategies that learn from the source), ``hide_truth``, which makes the
+    pool's labels unreadable and is called where the annotator does not read them, and ``classes``, the
+    :class:`~ripu_lightning.class_map.ClassMap` that the label store then carries.
 
     Attributes:
         class_names: class names by index.
@@ -74,6 +76,12 @@ def active_pool(trainer: Trainer) -> ActivePool:
     if not isinstance(sizes, Mapping) or not sizes or not all(isinstance(image_id, str) for image_id in sizes):
         raise UserError(f"{type(pool).__name__}.image_sizes: must map each image's id, a string, to its (H, W)")
     return pool
+
+
+def classes_of(pool: ActivePool) -> ClassMap | Sequence[str]:
+    """The pool's class map where it has one, else the names of its classes."""
+    classes = getattr(pool, "classes", None)
+    return classes if isinstance(classes, ClassMap) else pool.class_names
 
 
 def as_eval_batch(batch: Any, image_sizes: Mapping[str, tuple[int, int]]) -> EvalBatch:

@@ -1,7 +1,6 @@
 """Obtaining the answers of a round on rank 0; queries that wait for answers outlive the process."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ripu_lightning.acquisition import Strategy
 from ripu_lightning.annotation import Annotator, AnswersPending, Query
@@ -20,7 +19,7 @@ def annotate_round(annotator: Annotator, store: LabelStore, strategy: Strategy, 
     try:
         _commit(annotator, store, strategy, queries)
     except AnswersPending as pending:
-        write_queries(_path(store), queries, store.images or {})
+        write_queries(store.folder / store.manifest.pending_file(), queries, store.images)
         return str(pending)
     return None
 
@@ -31,9 +30,9 @@ def commit_pending(annotator: Annotator, store: LabelStore, strategy: Strategy) 
     Raises:
         UserError: answers are missing or invalid.
     """
-    path = _path(store)
+    path = store.folder / store.manifest.pending_file()
     if path.is_file():
-        _commit(annotator, store, strategy, _read(path, store))
+        _commit(annotator, store, strategy, read_queries(path, store.images))
         path.unlink()
 
 
@@ -43,29 +42,14 @@ def check_pending(annotator: Annotator, store: LabelStore) -> None:
     Raises:
         UserError: as :func:`commit_pending`.
     """
-    path = _path(store)
+    path = store.folder / store.manifest.pending_file()
     if path.is_file():
-        for _ in annotate_or_reuse(annotator, store, _read(path, store)):
+        for _ in annotate_or_reuse(annotator, store, read_queries(path, store.images)).answers:
             pass
 
 
 def _commit(annotator: Annotator, store: LabelStore, strategy: Strategy, queries: Sequence[Query]) -> None:
-    store.commit(
-        annotate_or_reuse(annotator, store, queries),
-        strategy=strategy.name,
-        annotator=annotator.name,
-        exclusion=strategy.region_type.exclusion,
-    )
-
-
-def _read(path: Path, store: LabelStore) -> list[Query]:
-    return read_queries(path, store.images or {})
-
-
-def _path(store: LabelStore) -> Path:
-    """The queries of the next round while they wait.
-
-    The name says which round they follow: after a roll-back they would belong to another history.
-    """
-    after = f"_after_{store.rounds[-1].id}" if store.rounds else ""
-    return store.folder / f"pending_{len(store.rounds) + 1:03d}{after}.parquet"
+    answers, note = annotate_or_reuse(annotator, store, queries)
+    store.commit(answers, strategy=strategy.name, annotator=annotator.name, exclusion=strategy.region_type.exclusion)
+    if note:
+        print(note, flush=True)

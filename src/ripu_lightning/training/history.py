@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ripu_lightning.evaluation.metric_names import metric_names
 from ripu_lightning.files import write_bytes
 
 if TYPE_CHECKING:
@@ -45,9 +46,17 @@ class RoundRecord:
 
     @classmethod
     def of(
-        cls, stage: int, step: int, rounds: "Sequence[Round]", total_pixels: int, metrics: Mapping[str, float]
+        cls,
+        stage: int,
+        step: int,
+        rounds: "Sequence[Round]",
+        total_pixels: int,
+        metrics: Mapping[str, float],
+        classes: Sequence[str] = (),
     ) -> "RoundRecord":
-        """From the rounds before the stage and the trainer's metrics after it."""
+        """From the rounds before the stage and the trainer's metrics after it; ``classes`` are their full names."""
+        names = {short: name for name, short in metric_names(classes).items()}
+        logged = {key.removeprefix(IOU_PREFIX): value for key, value in metrics.items() if key.startswith(IOU_PREFIX)}
         pixels = sum(entry.pixels for entry in rounds)
         return cls(
             round=stage,
@@ -57,7 +66,7 @@ class RoundRecord:
             void=sum(entry.void for entry in rounds),
             share=pixels / total_pixels,
             miou=metrics.get("val/miou", float("nan")),
-            iou={key.removeprefix(IOU_PREFIX): value for key, value in metrics.items() if key.startswith(IOU_PREFIX)},
+            iou={names.get(key, key): value for key, value in logged.items()},
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,7 +108,7 @@ def log_round(loggers: "Sequence[Logger]", history: Sequence[RoundRecord]) -> No
     record = history[-1]
     values = {name: float(getattr(record, name)) for name in ("round", "queries", "pixels", "void", "share", "miou")}
     metrics = {f"active/{name}": value for name, value in values.items()}
-    metrics |= {f"active/iou/{name}": value for name, value in record.iou.items()}
+    metrics |= {f"active/iou/{short}": record.iou[name] for name, short in metric_names(list(record.iou)).items()}
     metrics |= summary(history)
     by_pixels = {BY_PIXELS: record.miou}
     define_axes(loggers, [*metrics, *by_pixels])
@@ -113,6 +122,8 @@ def log_round(loggers: "Sequence[Logger]", history: Sequence[RoundRecord]) -> No
 def write_history(path: Path, history: Sequence[RoundRecord]) -> None:
     """Write the records as CSV, one row a round, one ``iou/NAME`` column a class; replaces the file atomically.
 
+    A figure that is not known is empty.
+
     Raises:
         UserError: it cannot be written.
     """
@@ -123,5 +134,6 @@ def write_history(path: Path, history: Sequence[RoundRecord]) -> None:
     writer.writerow([*columns, *(f"iou/{name}" for name in classes)])
     for record in history:
         iou = [record.iou.get(name, math.nan) for name in classes]  # a resumed run may lack a stage's validation
-        writer.writerow([*(getattr(record, name) for name in columns), *iou])
+        values = [*(getattr(record, name) for name in columns), *iou]
+        writer.writerow(["" if math.isnan(value) else value for value in values])
     write_bytes(path, text.getvalue().encode(), "the labels in the label store are safe")

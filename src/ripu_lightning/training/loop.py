@@ -16,7 +16,7 @@ from ripu_lightning.evaluation.sliding_window import SlidingWindow
 from ripu_lightning.labels import LabelStore, QueriedLabels, Stage
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.training.acquire import gather_queries, select_queries
-from ripu_lightning.training.active_pool import ActivePool, active_pool
+from ripu_lightning.training.active_pool import ActivePool, active_pool, classes_of
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
 from ripu_lightning.training.feasibility import budget_departures, check_pool, unspent_in
 from ripu_lightning.training.history import RoundRecord, log_round
@@ -90,6 +90,7 @@ class ActiveLearningLoop(Callback):
             str
         ] = []  # SHA-256 of the rounds that were active when the checkpoint was written
         self._checkpoint_step = 0
+        self._checkpoint_path: str | Path | None = None
         self._warned = False
         self._store: LabelStore | None = None
         self._ranks: Ranks | None = None
@@ -141,7 +142,7 @@ class ActiveLearningLoop(Callback):
         """
         self._check_pool(pool)
         if (self.folder / MANIFEST).is_file():
-            store = LabelStore.open(self.folder, classes=pool.class_names, images=pool.image_sizes)
+            store = LabelStore.open(self.folder, classes=classes_of(pool), images=pool.image_sizes)
             if answers:
                 check_pending(self.annotator, store)
 
@@ -168,7 +169,7 @@ class ActiveLearningLoop(Callback):
         delay_kill(3 * SEARCH.total_seconds())
         self._check_pool(pool)
         require_dropout(self.strategy, pl_module)
-        classes, images = pool.class_names, pool.image_sizes
+        classes, images = classes_of(pool), pool.image_sizes
         if trainer.is_global_zero:
             self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
             commit_pending(self.annotator, self.store, self.strategy)
@@ -178,7 +179,7 @@ class ActiveLearningLoop(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note the checkpoint's step; the active labels decide how many loaders there are, so their states go."""
-        self._checkpoint_step = int(checkpoint["global_step"])
+        self._checkpoint_step, self._checkpoint_path = int(checkpoint["global_step"]), trainer.ckpt_path
         drop_loader_states(checkpoint)
         check_accumulation(trainer, self.schedule, checkpoint)
         if self._checkpoint_step in {stop for _, stop in self.schedule.spans}:
@@ -300,8 +301,9 @@ class ActiveLearningLoop(Callback):
                 "ActiveLearningLoop: the module logged no val/miou, so rounds are recorded without it; "
                 'call self.log("val/miou", value) in validation'
             )
-        total = sum(height * width for height, width in active_pool(trainer).image_sizes.values())
-        record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics)
+        pool = active_pool(trainer)
+        total = sum(height * width for height, width in pool.image_sizes.values())
+        record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics, pool.class_names)
         self.history = [*self.history[:rounds], record]
         log_round(trainer.loggers, self.history)
         prepare = getattr(module, "prepare_evaluation", None)  # on all ranks; callbacks draw what was queried with it
@@ -328,7 +330,7 @@ class ActiveLearningLoop(Callback):
         if len(active) >= trained_on and active[: len(expected)] == expected:
             return
         found = "other rounds than those" if len(active) >= trained_on else f"{len(active)} of the {trained_on} rounds"
-        raise UserError(
-            f"{self.folder}: {found} that the checkpoint was trained on are active; activate them again "
-            f"(ripu-labels rollback {self.folder} ID), or remove the checkpoint to train again on these labels"
-        )
+        fix = f"remove {self._checkpoint_path or 'the checkpoint'} to train again on these labels"
+        if self.store.manifest.rejected.keys().isdisjoint(expected):  # those with rejected answers stay inactive
+            fix = f"activate them again (ripu-labels rollback {self.folder} ID), or {fix}"
+        raise UserError(f"{self.folder}: {found} that the checkpoint was trained on are active; {fix}")

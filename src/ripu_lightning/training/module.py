@@ -11,9 +11,10 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.pools import EvalBatch, TrainBatch
 from ripu_lightning.errors import InvalidArgument, UserError, require_choice, require_number
-from ripu_lightning.evaluation import Inference, SegmentationConfusion, figures
+from ripu_lightning.evaluation import Inference, SegmentationConfusion, figures, metric_names
 from ripu_lightning.losses import StepOutputs, WeightedLosses
 from ripu_lightning.networks.batchnorm import set_batchnorm_eval
 from ripu_lightning.networks.contract import SegmentationNetwork, SegmentationOutput
@@ -48,7 +49,8 @@ class SegmentationModule(LightningModule):
     Args:
         network: meets :class:`SegmentationNetwork`.
         losses: loss terms by name and weight.
-        classes: class names; their number is the network's.
+        classes: the class map, or class names; their number is the network's. Checkpoints hold the map. Evaluation
+            reports further means over its subsets.
         optimizer: called with two parameter groups, of the network's backbone and head; None is SGD as published
             (learning rate 2.5e-4, momentum 0.9, weight decay 5e-4).
         lr_scheduler: called with the optimizer and stepped after every step; None is :func:`polynomial_decay` as
@@ -66,12 +68,14 @@ class SegmentationModule(LightningModule):
             at each step, from 0 to below 1, and less in the first steps; None uses the network itself. If a loss term
             needs a teacher of the same decay, they are one.
         inference: how validation and test make predictions; None is one plain pass.
-        subsets: further means of the IoU, each over some of the classes, by name.
         config: plain containers that are saved in the checkpoint, so that it can be evaluated on its own.
         seed: seed of dropout and class-mix.
 
     Attributes:
+        last_figures: the :func:`~ripu_lightning.evaluation.figures` of the last evaluation that counted anything; empty
+            before.
         last_confusion: ``(C, C)`` counts of (truth, prediction) of the last evaluation, over all ranks; None before.
+        class_map: see ``classes``, which as an attribute are the names.
         teacher: of self-training; None where no term needs it.
         average: see ``average_decay``.
 
@@ -84,7 +88,7 @@ class SegmentationModule(LightningModule):
         self,
         network: nn.Module,
         losses: WeightedLosses,
-        classes: Sequence[str],
+        classes: ClassMap | Mapping[str, Any] | Sequence[str],
         *,
         optimizer: OptimizerFactory | None = None,
         lr_scheduler: SchedulerFactory | None = None,
@@ -94,13 +98,14 @@ class SegmentationModule(LightningModule):
         batchnorm: BatchNormMode = "separate",
         average_decay: float | None = None,
         inference: Inference | None = None,
-        subsets: Mapping[str, Sequence[str]] | None = None,
         config: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_network(network, len(classes))
-        losses.require_classes(len(classes))
+        self.class_map = ClassMap.of(classes)
+        count = len(self.class_map)
+        _check_network(network, count)
+        losses.require_classes(count)
         require_number(OWNER, "head_factor", head_factor, above=True)
         require_choice(OWNER, "norm_decay", norm_decay, (True, False))
         require_number(OWNER, "layer_decay", layer_decay, above=True, most=1)
@@ -108,20 +113,21 @@ class SegmentationModule(LightningModule):
         if average_decay is not None:
             require_number(OWNER, "average_decay", average_decay, below=1)
         # For the checkpoint alone: loggers get the config from the run.
-        self.save_hyperparameters({"classes": list(classes), "config": dict(config or {})}, logger=False)
+        self.save_hyperparameters({"classes": self.class_map.as_dict(), "config": dict(config or {})}, logger=False)
         # Channels last: the layout tensor cores want, and up to 1.7 times faster on CPUs (small networks).
         network.to(memory_format=torch.channels_last)
         if batchnorm == "frozen":
             set_batchnorm_eval(network)
         self.network: nn.Module = network
-        self.losses, self.classes, self.seed = losses, list(classes), seed
+        self.losses, self.classes, self.seed = losses, list(self.class_map.names), seed
         self.optimizer_factory = optimizer or published_sgd
         self.scheduler_factory = lr_scheduler or polynomial_decay
         self.head_factor, self.norm_decay, self.layer_decay = head_factor, norm_decay, layer_decay
         self.batchnorm = batchnorm
-        self.inference, self.subsets = inference or Inference(), dict(subsets or {})
-        self.confusion = SegmentationConfusion(len(classes))
+        self.inference = inference or Inference()
+        self.confusion = SegmentationConfusion(count)
         self.last_confusion: Tensor | None = None
+        self.last_figures: dict[str, float] = {}
         self._batch = 0  # of those whose gradients a step adds up
         teaches = losses.teacher_decay if losses.needs_teacher else None
         self.average = None if average_decay is None else MovingAverage(network, average_decay, ramp=True)
@@ -296,8 +302,12 @@ class SegmentationModule(LightningModule):
             self.confusion.update(nothing, nothing)
         confusion = self.confusion.compute()
         self.confusion.reset()
-        self.last_confusion = confusion.cpu()
-        values = {f"{stage}/{name}": value for name, value in figures(confusion, self.classes, self.subsets).items()}
+        self.last_confusion, subsets = confusion.cpu(), self.class_map.subsets
+        found = figures(confusion, self.classes, subsets)
+        self.last_figures = {name: torch.tensor(value).item() for name, value in found.items()}  # in 32 bits, as logged
+        shown = {f"iou/{name}": f"iou/{short}" for name, short in metric_names(self.classes).items()}
+        shown |= {f"miou_{name}": f"miou_{short}" for name, short in metric_names(list(subsets)).items()}
+        values = {f"{stage}/{shown.get(name, name)}": value for name, value in found.items()}
         # The counts are those of all ranks already, so the ranks agree; a mean over them would round.
         self.log(f"{stage}/miou", values.pop(f"{stage}/miou"), prog_bar=True, sync_dist=True, reduce_fx="max")
         self.log_dict(values, sync_dist=True, reduce_fx="max")

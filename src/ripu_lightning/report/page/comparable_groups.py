@@ -17,10 +17,13 @@ _LEFT_OUT = {"unfinished", "unknown", "no mIoU"}
 _ORDER = {"queried": 0, "all": 1, "none": 2}
 _TRAINING = ("schedule", "optimizer", "lr_schedule", "batchnorm", "average_decay")
 _COMMON = ("network", "data", *_TRAINING, "parity", "initial", "pretrain")
-_IDLE = ("strategy", "region_type", "selection_rule", "budget", "annotator")
-"""Groups of the config that change nothing where nothing is queried."""
-_FREE = re.compile(r"(.*\.)?(seed|root)|data\.target_labels|evaluation\..*")
-"""Keys that differ between seeds or kinds, or that the protocol holds."""
+_IDLE = ("strategy", "region_type", "selection_rule", "budget", "annotator", "scoring", "parity")
+"""Groups of the config that change nothing where nothing is queried: other groups hold what parity does elsewhere."""
+_FREE = re.compile(r"(.*\.)?(seed|root)|data\.target_labels|evaluation\..*|schedule\.horizon")
+"""Keys that differ between seeds or kinds, or that the protocol or other keys hold."""
+_OF_ROUNDS = re.compile(r"schedule\.(first_round|interval)|parity\..*")
+"""Keys of a group that are missing in runs with too few rounds for them to change anything."""
+_POOL_LABELS = "pool.labels"
 _AMOUNT = re.compile(r"budget\.(?!(per|split)$).*")
 """Keys that say how much a family labels, and in how many rounds."""
 _SHOWN = 4
@@ -87,15 +90,35 @@ class Group:
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """The groups in the order in which their first runs come.
 
-    An evaluation has no config of its own; it takes the config of the run with the same digest.
+    An evaluation has no config of its own; it takes the config and the data of the run with the same digest. A run with
+    too few rounds for a key to have an effect, such as one on all labels, is in every group that it agrees with.
     """
-    configs = {run.result.config: run.config for run in runs if run.config}
-    settings = {id(run): _settings(run.config or configs.get(run.result.config, {})) for run in runs}
-    gathered: dict[str, list[Run]] = defaultdict(list)
+    known = {run.result.config: run for run in runs if run.config}
+    settings = {id(run): _settings(run if run.config else known.get(run.result.config, run), run) for run in runs}
+    alike: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        common = {key: value for key, value in settings[id(run)].items() if _is_common(key)}
-        gathered[json.dumps([run.result.protocol, common], sort_keys=True)].append(run)
-    return [_group(number, members, settings) for number, members in enumerate(gathered.values(), start=1)]
+        common = {key: value for key, value in _common(settings[id(run)]).items() if not _OF_ROUNDS.fullmatch(key)}
+        alike[json.dumps([run.result.protocol, _without_truth(run), common], sort_keys=True)].append(run)
+    found = [members for each in alike.values() for members in _by_rounds(each, settings)]
+    found.sort(key=lambda members: runs.index(members[0]))
+    return [_group(number, members, settings) for number, members in enumerate(found, start=1)]
+
+
+def _by_rounds(runs: Sequence[Run], settings: Mapping[int, dict[str, str]]) -> list[list[Run]]:
+    """Runs that share all but keys of rounds, as groups in which those agree as far as they are there."""
+
+    def own(run: Run) -> dict[str, str]:
+        return {key: value for key, value in settings[id(run)].items() if _OF_ROUNDS.fullmatch(key)}
+
+    groups: list[tuple[dict[str, str], set[int]]] = []
+    for index in sorted(range(len(runs)), key=lambda index: -len(own(runs[index]))):
+        keys = own(runs[index])
+        fitting = [members for known, members in groups if keys.items() <= known.items()]
+        for members in fitting:
+            members.add(index)
+        if not fitting:
+            groups.append((keys, {index}))
+    return [[runs[index] for index in sorted(members)] for _, members in groups]
 
 
 def differences(groups: Sequence[Group]) -> list[str]:
@@ -103,16 +126,41 @@ def differences(groups: Sequence[Group]) -> list[str]:
     return _differing([group.common for group in groups])
 
 
-def _settings(config: Mapping[str, object]) -> dict[str, str]:
-    """All that a run's figures depend on, as texts, except its seeds and the folders of its data."""
-    found = {key: str(value) for key, value in decisive(config).items() if not _FREE.fullmatch(key)}
+def _settings(recorded: Run, run: Run) -> dict[str, str]:
+    """All that a run's figures depend on, as texts, except its seeds and the folders of its data.
+
+    ``recorded`` has the config and the data record, ``run`` the result.
+    """
+    found = {key: str(value) for key, value in decisive(recorded.config).items() if not _FREE.fullmatch(key)}
     if found.get("initial", "None") != "None":
         found["initial"] = "given"  # each seed has its own
-    return found
+    for name, part in recorded.data.items():
+        # Wherever images and class map are, and whatever their files are called.
+        found = {key: value for key, value in found.items() if not f"{key}.".startswith(f"data.{name}.classes.")}
+        if name != "target_eval":  # which the protocol holds
+            found |= {f"data.{name}.content": content[:12]} if (content := part.digest("images")) else {}
+        if name == "target" and (content := part.digest("labels")) and run.kind != "none":
+            found[_POOL_LABELS] = content[:12]
+    return {key: value for key, value in found.items() if _has_effect(key, found, run)}
 
 
-def _is_common(key: str) -> bool:
-    return key in RECIPE or key.split(".")[0] in _COMMON
+def _has_effect(key: str, settings: Mapping[str, str], run: Run) -> bool:
+    """Whether a key changed anything in a run with so many rounds and such weights of its loss terms."""
+    rounds, term = run.result.budget["rounds"], re.fullmatch(r"loss\.(?:terms|weights)\.([^.]+)(\..*)?", key)
+    if term and settings.get(f"loss.weights.{term[1]}") in {"0", "0.0"}:
+        return False
+    if rounds == 0:
+        return key.split(".")[0] not in _IDLE and not _OF_ROUNDS.fullmatch(key)
+    return rounds != 1 or key != "schedule.interval"
+
+
+def _common(settings: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in settings.items() if key in RECIPE or key.split(".")[0] in _COMMON}
+
+
+def _without_truth(run: Run) -> list[str]:
+    """Classes that the evaluation did not count: means of runs in which these differ are not over the same classes."""
+    return [name for name, iou in run.result.iou.items() if iou is None]
 
 
 def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
@@ -126,11 +174,12 @@ def _group(number: int, members: Sequence[Run], settings: Mapping[int, dict[str,
     unfinished = [run for run in members if run.kind in _LEFT_OUT]
     methods, repeats = _methods(finished, settings)
     protocol = members[0].result.protocol
-    common = {key: value for key, value in settings[id(members[0])].items() if _is_common(key)}
+    common = max((_common(settings[id(run)]) for run in members), key=len)
     network = common.get("network._target_", "unknown").rpartition(".")[2]
     cautions = _cautions(methods, finished, repeats, bool(common))
     about = f"{protocol_text(protocol, in_full=True)}; network {network}"
-    common = {**{part.replace("_", " "): str(value) for part, value in protocol.items()}, **common}
+    parts = {"classes without truth": _without_truth(members[0]), **(protocol or {"evaluation data": None})}
+    common = {**{part.replace("_", " "): str(value) for part, value in parts.items()}, **common}
     return Group(f"Group {number}", about, common, methods, unfinished, cautions)
 
 
@@ -139,9 +188,7 @@ def _methods(runs: Sequence[Run], settings: Mapping[int, dict[str, str]]) -> tup
     gathered: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
     repeats = 0
     for run in sorted(runs, key=lambda run: (run.result.seed, not run.curve)):
-        own = {key: value for key, value in settings[id(run)].items() if not _is_common(key)}
-        if run.kind != "queried":
-            own = {key: value for key, value in own.items() if key.split(".")[0] not in _IDLE}
+        own = dict(settings[id(run)].items() - _common(settings[id(run)]).items())
         budget = run.result.budget
         amount = [budget["unit"], budget["amount"], budget["per"], budget["rounds"]]
         key = (run.kind, json.dumps([run.result.strategy, amount, own], sort_keys=True))
@@ -191,7 +238,7 @@ def _setting_text(key: str, value: str) -> str:
 def _names_method(key: str, kind: str) -> bool:
     """Whether a key may be in the name of a method of this kind."""
     idle = _AMOUNT.fullmatch(key) if kind == "queried" else key.split(".")[0] in _IDLE
-    return not idle and not _is_common(key)
+    return not idle and not _common({key: ""})
 
 
 def _amount(run: Run) -> str:
@@ -206,12 +253,15 @@ def _cautions(methods: Sequence[Method], runs: Sequence[Run], repeats: int, know
     several_seeds = len({tuple(method.seeds) for method in methods if method.kind == "queried"}) > 1
     changed = len(codes) == 1 and any((commit or "").endswith("-dirty") for _, commit in codes)
     sizes = {run.ledger.pixels for run in runs if run.ledger}
+    missing = _without_truth(runs[0]) if runs else []
+    unknown = any(run.result.protocol is None or run.result.protocol["data"] is None for run in runs)
     lines = {
+        f"no pixel of the evaluation data is of {', '.join(missing)}: no mean counts these classes": missing,
         f"fewer than {FEW_SEEDS} seeds, so intervals are wide or missing: {', '.join(few)}": few,
         "methods have different seeds: only the seeds that both have are paired": several_seeds,
         f"the runs used {len(codes)} versions of the code: {', '.join(names)}": len(codes) > 1,
         "the code had changes that were not committed": changed,
-        "the evaluation data have no fingerprint: they may differ": runs and runs[0].result.protocol["data"] is None,
+        "the evaluation data have no fingerprint: they may differ": runs and unknown,
         "these runs have no config: network, schedule and training data may differ": not known,
         f"{repeats} more of the same config and seed are left out": repeats,
         "the pools are of different sizes": len(sizes) > 1,

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
+from ripu_lightning.report.data_record import NAME as DATA
+from ripu_lightning.report.data_record import Record, read_data_record
 from ripu_lightning.report.json_records import LARGEST_FILE
 from ripu_lightning.report.ledger import NAME as LEDGER
 from ripu_lightning.report.ledger import Ledger, read_ledger
@@ -40,6 +42,7 @@ class Run:
         result: its ``result.json``.
         curve: its ``rounds.csv``; empty where there is none.
         ledger: its ``ledger.json``.
+        data: its ``data.json``; empty where there is none.
         config: its ``config.yaml``; empty where there is none.
         labels: its label store, for reading.
         problems: what could not be read, and how the labels depart from the budget, a line each.
@@ -49,6 +52,7 @@ class Run:
     result: Result
     curve: Sequence[CurvePoint]
     ledger: Ledger | None
+    data: Record
     config: Mapping[str, Any]
     labels: LabelStore | None
     problems: Sequence[str]
@@ -86,15 +90,22 @@ def read_run(stored: StoredResult) -> Run:
 
     def ledger(path: Path) -> Ledger | None:
         found = read_ledger(path)
-        if found.classes != list(result.iou):
+        if result.protocol and found.classes != result.protocol["classes"]:
             raise UserError(f"{path}: has other classes than {stored.path}")
+        return found
+
+    def curve(path: Path) -> list[CurvePoint]:
+        found = read_curve(path, list(result.iou))
+        if found and result.miou is not None and not math.isclose(found[-1].miou, result.miou, abs_tol=1e-6):
+            raise UserError(f"{path}: ends with another mIoU than {stored.path}: one of the two is not of this run")
         return found
 
     return Run(
         folder,
         result,
-        part("rounds.csv", lambda path: read_curve(path, list(result.iou)), []),
+        part("rounds.csv", curve, []),
         part(LEDGER, ledger, None) if result.budget["rounds"] or result.budget["unit"] == "all" else None,
+        part(DATA, read_data_record, {}),
         part("config.yaml", read_config, {}),
         part("labels", LabelStore.open, None),
         [*problems, *result.warnings],
@@ -118,7 +129,7 @@ def read_curve(path: Path, classes: Sequence[str]) -> list[CurvePoint]:
 
 
 def _point(row: Mapping[str, str], classes: Sequence[str]) -> CurvePoint:
-    share, *figures = (float(row[name]) for name in ("share", "miou", *(f"iou/{name}" for name in classes)))
+    share, *figures = (float(row[name] or "nan") for name in ("share", "miou", *(f"iou/{name}" for name in classes)))
     if not 0 <= share <= 1 or not all(math.isnan(value) or 0 <= value <= 1 for value in figures):
         raise ValueError("no share")
     return CurvePoint(int(row["round"]), share, figures[0], dict(zip(classes, figures[1:], strict=True)))
