@@ -241,10 +241,10 @@ def test_prepare_names_the_first_fault(run: Run) -> None:
         (["prepare", "data.source_size=16"], ["data.source_size", "[height, width]"]),
         (["prepare", "data.source._target_=test_data_command.Anonymous"], ["data.source", "fingerprint"]),
         (["prepare", "data.source.root=nowhere"], ["nowhere", "wrong root"]),
-        (["check", "data.cache=5"], ["data.cache must be a folder or None, got 5"]),
+        (["check", "data.cache=[5]"], ["data.cache must be a folder or None, got"]),
         (["check", "data.target=5"], ["data.target: expected a data set", "got 5"]),
         (["check", "data.target._target_=null"], ["data.target: expected a data set"]),
-        (["prepare", "data.target.split=2012"], ["data.target.split must be text, got 2012"]),
+        (["prepare", "data.target.split=2012_01"], ["target/images/2012_01", "wrong root or split?"]),
     ],
 )
 def test_mistakes_get_one_line(run: Run, arguments: list[str], words: list[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ripu_lightning.cli.labels_commands import export, merge, reject, rollback, show, skip, verify
 from ripu_lightning.errors import DISK_FULL, UserError
+from ripu_lightning.version import __version__
 
 _STORE = "a label store, or a run's folder with one in labels/"
 _NEW = "made; it may exist if it is empty"
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ripu-labels", description="Label stores: what was queried and what was answered.", epilog=_NOTE
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[..., int], about: str) -> argparse.ArgumentParser:

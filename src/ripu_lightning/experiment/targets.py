@@ -70,7 +70,7 @@ def _is_ours(target: str) -> bool:
     if not f"{module}.".startswith(OURS):
         return False
     try:
-        found = vars(import_module(module)).get(name)
+        found = getattr(import_module(module), name, None)
     except ModuleNotFoundError:
         return False
     return isinstance(found, type) and found.__module__.startswith(OURS)

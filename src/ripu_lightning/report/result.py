@@ -8,7 +8,7 @@ import math
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -55,11 +55,15 @@ class BudgetSpent(TypedDict):
     share: Share | None
 
 
-class Labelling(TypedDict):
-    """The strategy's name, None where nothing is queried, and what was spent."""
-
+class _Labelling(TypedDict):
     strategy: str | None
     budget: BudgetSpent
+
+
+class Labelling(_Labelling, total=False):
+    """The strategy's name, None where nothing is queried, what was spent, and how that departs from the budget."""
+
+    warnings: list[str]
 
 
 UNKNOWN_LABELLING: dict[str, Any] = {"strategy": None, "budget": dict.fromkeys(sorted(BudgetSpent.__annotations__))}
@@ -84,6 +88,7 @@ class Result:
         pixel_accuracy: share of pixels that are right.
         class_accuracy: mean over the classes of the share of their pixels that are found.
         iou: by class; null for a class without truth in the evaluation data, which no mean counts.
+        warnings: how the labelled amount departs from the budget, one line each.
     """
 
     name: str
@@ -98,6 +103,7 @@ class Result:
     pixel_accuracy: Share | None
     class_accuracy: Share | None
     iou: dict[str, Share | None]
+    warnings: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write ``result.json`` into a folder in one step. Raises UserError where it cannot be written."""
@@ -172,6 +178,7 @@ def make_result(
         pixel_accuracy=values.get("pixel_accuracy"),
         class_accuracy=values.get("class_accuracy"),
         iou={name: values[f"iou/{name}"] for name in classes},
+        warnings=list(labelling.get("warnings", [])),
     )
 
 

@@ -61,6 +61,9 @@ def print_results(results: Sequence[StoredResult], console: Console | None = Non
         own, subsets = [result for _, result in results if _key(result) == key], protocol["subsets"] if protocol else ()
         _table(own, list(subsets), name if len(protocols) > 1 else "").show(console)
     _print_legend(list(protocols.values()), console)
+    for path, result in results:
+        for line in result.warnings:
+            console.print(Text(f"warning: {path.parent}: {line}"))
 
 
 def write_results(results: Sequence[StoredResult], path: Path) -> None:

@@ -18,7 +18,7 @@ from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.training.acquire import gather_queries, select_queries
 from ripu_lightning.training.active_pool import ActivePool, active_pool, classes_of, extend_store
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
-from ripu_lightning.training.feasibility import check_pool
+from ripu_lightning.training.feasibility import budget_departures, check_pool, unspent_in
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.lightning_internals import complete_epoch, delay_kill, drop_loader_states
 from ripu_lightning.training.pool_inference import PoolInference, require_dropout, require_outputs
@@ -115,6 +115,11 @@ class ActiveLearningLoop(Callback):
         if self._ranks is None:
             raise RuntimeError("ActiveLearningLoop.ranks: the processes of a run are known during fit only")
         return self._ranks
+
+    @property
+    def warnings(self) -> list[str]:
+        """How the run departs from its budget: by its plan, and in the rounds so far; one line each."""
+        return budget_departures(self.strategy, self.budget, self._store) if self._store else []
 
     def require_ranks(self) -> None:
         """After a failure of communication: say which processes are missing.
@@ -257,6 +262,8 @@ class ActiveLearningLoop(Callback):
         if self.pending:
             trainer.should_stop = True  # Lightning stops after this hook, with its checkpoint
         self.store.refresh()
+        if not self.pending and (line := unspent_in(self.store.rounds[-1], self.strategy, self.budget, self.store)):
+            rank_zero_warn(line)
         if self.store.rounds != rounds:
             raise UserError(
                 f"{self.folder}: rank {trainer.global_rank} sees other labels than rank 0; use a disk that all share"
