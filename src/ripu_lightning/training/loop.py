@@ -302,13 +302,14 @@ class ActiveLearningLoop(Callback):
         self, trainer: Trainer, module: LightningModule, rounds: int, step: int, metrics: Mapping[str, float]
     ) -> None:
         """Record what training on so many rounds reached, and make the next round where it is due."""
-        if "val/miou" not in metrics and not self._warned:
+        pool = active_pool(trainer)
+        wanted = getattr(pool, "target_eval", pool) is not None  # else there is nothing to evaluate
+        if wanted and "val/miou" not in metrics and not self._warned:
             self._warned = True
             rank_zero_warn(
                 "ActiveLearningLoop: the module logged no val/miou, so rounds are recorded without it; "
                 'call self.log("val/miou", value) in validation'
             )
-        pool = active_pool(trainer)
         total = sum(height * width for height, width in pool.image_sizes.values())
         record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics, pool.class_names)
         self.history = [*self.history[:rounds], record]
