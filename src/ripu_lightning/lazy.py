@@ -1,5 +1,6 @@
 """Packages whose names are imported when they are first used, so that commands answer before torch is loaded."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -18,4 +19,4 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
-    return find, lambda: sorted(homes)
+    return find, lambda: sorted({*vars(sys.modules[package]), *homes})

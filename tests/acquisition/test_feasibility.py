@@ -64,9 +64,9 @@ def test_every_strategy_fits_a_large_image(name: str, per: str) -> None:
         warnings.simplefilter("error")
         if per == "image" and strategy.region_type.name == "image":
             with pytest.raises(InvalidArgument, match="Budget: per"):
-                check_budget(strategy, Budget(ratio=0.01), [(72, 80)], classes=4)
+                check_budget(strategy, Budget(clicks=5), [(72, 80)], classes=4)
         else:
-            check_budget(strategy, Budget(ratio=0.0005, per=per), [(72, 80), (80, 96)], classes=4)
+            check_budget(strategy, Budget(clicks=5, per=per), [(72, 80), (80, 96)] * 3, classes=4)
 
 
 def test_a_rehearsal_leaves_the_strategy_unfitted() -> None:

@@ -1,15 +1,22 @@
 """A mistake on the command line: one line with the key or file and the fix, and nothing is written."""
 
 import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from in_process import call_inside
 from PIL import Image
-from test_train_command import SMALL, assert_one_line, call
+from test_train_command import SCRIPTS, SMALL, assert_one_line, call
 
+from ripu_lightning.cli.compose import compose
+from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
+from ripu_lightning.version import __version__
 
 LIMITED = """
 import resource, sys
@@ -18,7 +25,7 @@ sys.argv = sys.argv[1:]
 from ripu_lightning.cli.train import main
 main()
 """
-EARLY = "import sys\nsys.modules['torch'] = None\n"
+EARLY = "import sys\nsys.modules['torch'] = sys.modules['pytorch_lightning'] = None\n"
 
 
 @pytest.mark.parametrize("command", ["ripu-train", "ripu-evaluate"])
@@ -43,7 +50,9 @@ def test_help_tells_the_groups_and_keys(command: str, tmp_path: Path) -> None:
         ("strategy=null", ["strategy: a group cannot be null"]),
         ("experiment=demoo", ["experiment", "did you mean 'demo'"]),
         ("data=folder", ["data.source.root", "has no value"]),
-        ("budget.ratio=[0.1", ["budget.ratio"]),
+        ("budget.ratio=[0.1", ["budget.ratio=[0.1: a ] is missing"]),
+        ("seed=1,2,3", ["for a sweep add -m"]),
+        ("demo", ["expected key=value or group=option; did you mean experiment=demo?"]),
     ],
 )
 def test_misspelt_keys_are_answered_with_the_fix(override: str, words: list[str], tmp_path: Path) -> None:
@@ -86,13 +95,62 @@ def test_misspelt_keys_are_answered_with_the_fix(override: str, words: list[str]
         (["schedule.horizon=3"], ["schedule.horizon"]),
         (["+trainer.limit_val_batches=1"], ["trainer.limit_val_batches", "complete split"]),
         (["+trainer.check_val_every_n_epoch=2"], ["trainer.check_val_every_n_epoch"]),
-        (["initial=5"], ["initial: expected a file, got 5"]),
+        (["initial=1e3"], ["initial: no file 1e3; check the path"]),
+        (["seed=4294967296"], ["seed must be at most 4294967295, got 4294967296"]),
+        (["per_class=maybe"], ["per_class: expected true or false, got 'maybe'"]),
+        (["optimizer.lr=fast"], ["optimizer.lr: expected a number, such as 0.1, got 'fast'"]),
+        (["data.target=null", "data.source=null"], ["data.target"]),
+        (["data.source=x"], ["data.source: expected a data set", "got x"]),
     ],
 )
 def test_values_that_cannot_be(overrides: list[str], words: list[str], tmp_path: Path) -> None:
     assert_one_line(call_inside("ripu-train", *SMALL, *overrides, "output=run", cwd=tmp_path), *words)
     assert not (tmp_path / "run" / "labels").exists()
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_target_without_val_says_how_to_do_without(tmp_path: Path) -> None:
+    arguments = folders(tmp_path)
+    shutil.rmtree(tmp_path / "target" / "images" / "val")
+    done = call_inside("ripu-train", *arguments, cwd=tmp_path)
+    assert_one_line(done, "target/images/val", "data.target_eval.split=...", "data.target_eval=null")
+
+
+def test_without_arguments_nothing_is_started(tmp_path: Path) -> None:
+    done = call_inside("ripu-train", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "nothing was started" in done.stdout
+    assert "ripu-train experiment=demo" in done.stdout
+    assert "2.2%" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "compare", "convert", "data", "labels", "report"])
+def test_each_command_tells_its_version(name: str, tmp_path: Path) -> None:
+    done = call_inside(f"ripu-{name}", "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"ripu-{name} {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"), [("2024_11_29", "2024_11_29"), ("null", "null"), ("~", "~"), ("1e3", "1e3")]
+)
+def test_text_is_what_was_typed(given: str, folder: str, tmp_path: Path) -> None:
+    """The run stops at its budget; by then it has written nothing, and its lock names the folder."""
+    done = call_inside("ripu-train", "--cfg", "job", "-p", "output", f"name={given}", f"output={given}", cwd=tmp_path)
+    assert done.stdout.strip() == folder
+    assert compose([f"name={given}"]).output.startswith(f"runs/{folder}/")
+
+
+def test_what_a_line_says_to_write_is_read_by_a_shell(tmp_path: Path) -> None:
+    """The quoted form that an error shows, in a shell, is the folder that was meant."""
+    for folder in ("runs/lr=0.1", "runs/é, [1] (it's)"):
+        with pytest.raises(UserError) as error:
+            compose([f"output={folder}"])
+        form = re.search(r"'output=.*'", str(error.value))
+        assert form is not None
+        shell = f"{SCRIPTS / 'ripu-train'} --cfg job -p output {form[0]}"
+        done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert yaml.safe_load(done.stdout) == folder, done.stderr
 
 
 def folders(root: Path) -> list[str]:
@@ -144,6 +202,13 @@ def test_config_errors_never_load_torch(tmp_path: Path) -> None:
     done = call("ripu-train", "bugdet.ratio=0.1", cwd=tmp_path, anew=True, PYTHONPATH=path)
     assert_one_line(done, "did you mean 'budget.ratio'")
     assert call("ripu-train", "--help", cwd=tmp_path, anew=True, PYTHONPATH=path).returncode == 0
+    done = call("ripu-train", *folders(tmp_path), "data.target.root=nowhere", cwd=tmp_path, anew=True, PYTHONPATH=path)
+    assert_one_line(done, "no folder nowhere/images/train: wrong root or split?")
+    done = call(
+        "ripu-data", "check", *folders(tmp_path / "data")[:4], cwd=tmp_path / "data", anew=True, PYTHONPATH=path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "target_eval: no faults" in done.stdout
 
 
 def test_disk_full_while_a_round_is_written(tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from in_process import call_inside
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import forked
+from ripu_lightning.cli.compose import compose
 from ripu_lightning.data import Streets, load_class_map
 from ripu_lightning.errors import UserError
+from ripu_lightning.experiment.finished import complete_history
 from ripu_lightning.experiment.run import refuse_other_config
 from ripu_lightning.labels import LabelStore
 
@@ -169,6 +172,41 @@ def test_the_same_command_again_finds_everything_done(run: Path) -> None:
     assert {path.name: path.read_bytes() for path in (run / "labels").glob("*.parquet")} == before
     assert (run / "rounds.csv").read_bytes() == rounds
     assert (run / "result.json").read_bytes() == result
+
+
+def test_a_complete_run_says_so_before_torch_is_loaded(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = call("ripu-train", *SMALL, "output=run", "per_class=true", cwd=run.parent, anew=True, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    *table, last = done.stdout.splitlines()
+    assert last == f"complete: nothing is left to do in the run folder {run}"
+    printed = (run.parent / "stdout.txt").read_text().splitlines()
+    assert table == printed[-1 - len(table) : -1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["result.json", "rounds.csv", "config.yaml", "checkpoints/last.ckpt", "labels/manifest.json",
+     "labels/round_001.parquet", "complete", "seed=1", "data.target.seed=3", "schedule.steps=8",
+     "trainer.precision=bf16-mixed"],
+)  # fmt: skip
+def test_a_run_that_was_changed_gets_a_closer_look(run: Path, tmp_path: Path, change: str) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    history = complete_history(compose(SMALL), moved)
+    assert history is not None
+    saved = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]["ActiveLearningLoop"]
+    for record, known in zip(history, saved["history"], strict=True):
+        assert record.iou == pytest.approx(known.pop("iou"), nan_ok=True)
+        assert {**record.as_dict(), "iou": 0} == {**known, "iou": 0}
+    if "=" in change:
+        assert complete_history(compose([*SMALL, change]), moved) is None
+        return
+    (moved / change).write_bytes((moved / change).read_bytes() + b" ")
+    assert (complete_history(compose(SMALL), moved) is None) == (change != "complete")
+    (moved / change).unlink()
+    assert complete_history(compose(SMALL), moved) is None
 
 
 def contents(folder: Path) -> dict[str, bytes]:

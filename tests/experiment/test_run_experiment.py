@@ -90,7 +90,7 @@ def test_an_experiment_in_two_steps(tmp_path: Path) -> None:
         (["optimizer._target_=torch.optim.AdamW"], "optimizer: .*momentum"),
         (["optimizer.head_factor=0"], "optimizer.head_factor must be"),
         (["optimizer.layer_decay=2"], "optimizer.layer_decay must be"),
-        (["optimizer.norm_decay=some"], "optimizer.norm_decay must be"),
+        (["optimizer.norm_decay=some"], "optimizer.norm_decay: expected true or false"),
         (["lr_schedule.power=-1"], "lr_schedule.power must be"),
         (["lr_schedule=constant", "lr_schedule.warmup_steps=-1"], "lr_schedule.warmup_steps must be"),
         (["lr_schedule=cosine", "schedule.horizon=3"], "schedule.horizon: 3 steps, but the run has 4"),

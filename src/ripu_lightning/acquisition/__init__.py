@@ -24,6 +24,7 @@ from ripu_lightning.acquisition.selection_rules import (
     SelectionRule,
     TopRandom,
 )
+from ripu_lightning.acquisition.spending import budget_warnings
 from ripu_lightning.acquisition.squares import Pixel, Square
 from ripu_lightning.acquisition.strategy import Scored, Strategy
 from ripu_lightning.acquisition.superpixels import Superpixel
@@ -57,6 +58,7 @@ __all__ = [
     "Superpixel",
     "TopRandom",
     "WholeImage",
+    "budget_warnings",
     "check_budget",
     "functional",
     "get_strategy",

@@ -92,7 +92,7 @@ class Budget:
         """
         if not 1 <= round_number <= self.rounds:
             raise ValueError(f"expected a round in 1..{self.rounds}, got {round_number}")
-        weights = self._weights()
+        weights = self.weights
         if self.ratio is not None:
             return pixels * self.ratio / sum(weights) * weights[round_number - 1]
         total = int(getattr(self, self.unit or "clicks"))
@@ -100,7 +100,9 @@ class Budget:
         spent = [0, *(int(total * (part / reached[-1]) + 1e-9) for part in reached)]
         return spent[round_number] - spent[round_number - 1]
 
-    def _weights(self) -> list[float]:
+    @property
+    def weights(self) -> list[float]:
+        """The share of each round, as a multiple of the others'."""
         if isinstance(self.split, str):
             return [1 if self.split == "even" else 2**number for number in range(self.rounds)]
         return list(self.split)

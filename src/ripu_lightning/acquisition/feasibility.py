@@ -9,6 +9,7 @@ import torch
 
 from ripu_lightning.acquisition.budget import Budget
 from ripu_lightning.acquisition.score_inputs import ScoreInputs
+from ripu_lightning.acquisition.spending import budget_warnings
 from ripu_lightning.acquisition.strategy import Strategy
 from ripu_lightning.errors import InvalidArgument, UserError
 
@@ -18,8 +19,7 @@ Size = tuple[int, int]
 def check_budget(strategy: Strategy, budget: Budget, sizes: Sequence[Size], classes: int) -> None:
     """Refuse a strategy and a budget that cannot work: wrong units, or more than the images hold.
 
-    If the exclusion around queries keeps the budget from being spent, that is a warning: selection stops when nothing
-    is available.
+    A plan that spends much more or less than was asked for is a warning, see :func:`budget_warnings`.
 
     Args:
         strategy: scores and selects.
@@ -36,6 +36,8 @@ def check_budget(strategy: Strategy, budget: Budget, sizes: Sequence[Size], clas
         _rehearse(strategy, size, classes)
     check = _check_pool_budget if budget.per == "pool" else _check_image_budget
     check(strategy, budget, sizes)
+    for line in budget_warnings(strategy.region_type, budget, sizes):
+        warnings.warn(line, stacklevel=2)
 
 
 def _check_unit(strategy: Strategy, budget: Budget) -> None:
@@ -54,15 +56,7 @@ def _check_image_budget(strategy: Strategy, budget: Budget, sizes: Sequence[Size
         raise InvalidArgument("Budget", "per", problem)
     for height, width in sorted(set(sizes)):
         area = strategy.region_type.area(height, width)
-        picks = _check_amount(budget, height * width, area, f"an image of {height}x{width}")
-        spacing = strategy.region_type.exclusion + 1
-        most = math.ceil(height / spacing) * math.ceil(width / spacing)
-        if area is not None and picks > most:
-            warnings.warn(
-                f"budget: {picks} queries in an image of {height}x{width}, but an exclusion of {spacing - 1} pixels "
-                f"leaves room for at most {most}; the rest will not be spent (a smaller radius leaves more room)",
-                stacklevel=3,
-            )
+        _check_amount(budget, height * width, area, f"an image of {height}x{width}")
 
 
 def _check_pool_budget(strategy: Strategy, budget: Budget, sizes: Sequence[Size]) -> None:
@@ -74,8 +68,8 @@ def _check_pool_budget(strategy: Strategy, budget: Budget, sizes: Sequence[Size]
     _check_amount(budget, pixels, strategy.region_type.area(*sizes[0]), "the pool")
 
 
-def _check_amount(budget: Budget, pixels: int, area: int | None, where: str) -> int:
-    """Refuse more than ``where`` holds, of so many pixels; returns the number of queries of all rounds."""
+def _check_amount(budget: Budget, pixels: int, area: int | None, where: str) -> None:
+    """Refuse more than ``where`` holds, of so many pixels."""
     amounts = [budget.amount(number + 1, pixels) for number in range(budget.rounds)]
     if budget.counts_pixels and sum(amounts) > pixels * (1 + 1e-9):
         problem = f"asks for {sum(amounts):.0f} pixels, more than {where} holds ({pixels})"
@@ -84,7 +78,6 @@ def _check_amount(budget: Budget, pixels: int, area: int | None, where: str) -> 
     if area is not None and (picks - budget.rounds) * area >= pixels:
         problem = f"asks for {picks} queries of {area} pixels, more than {where} holds ({pixels} pixels)"
         raise InvalidArgument("Budget", budget.unit or "", problem)
-    return picks
 
 
 def _rehearse(strategy: Strategy, size: Size, classes: int) -> None:

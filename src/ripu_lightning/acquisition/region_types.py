@@ -64,6 +64,10 @@ class RegionType:
         """Pixels that a query costs (a clipped square costs a full one); None if that differs between queries."""
         return None
 
+    def typical_area(self, height: int, width: int) -> float | None:
+        """:meth:`area`, or the mean pixels of an image's regions; None if that is not known before they are read."""
+        return self.area(height, width)
+
     def segment(self, image: Any, image_id: str) -> Tensor:
         """The region of each pixel, ``(H, W)`` int64, of an RGB image ``(H, W, 3)`` uint8."""
         raise TypeError(f"{type(self).__name__} does not segment images")
@@ -104,6 +108,10 @@ class WholeImage(RegionType):
     def __init__(self, reduce: Reduce = "mean") -> None:
         require_choice("WholeImage", "reduce", reduce, REDUCTIONS)
         self.reduce = reduce
+
+    def typical_area(self, height: int, width: int) -> float:
+        """See :class:`RegionType`."""
+        return float(height * width)
 
     def units(self, scores: Tensor, available: Tensor, regions: Tensor | None = None) -> Units:
         """One unit; free if all pixels are available."""

@@ -56,6 +56,10 @@ class Superpixel(RegionType):
             problem = f"must be at most {height * width}, the pixels of an image of {height}x{width}, got {self.number}"
             raise InvalidArgument("Superpixel", "segments", problem)
 
+    def typical_area(self, height: int, width: int) -> float | None:
+        """See :class:`RegionType`; SLIC makes about as many superpixels as it aims at."""
+        return None if self.folder else height * width / self.number
+
     def require(self, image_ids: Sequence[str]) -> None:
         """Label maps of all images, or scikit-image."""
         if self.folder is None:

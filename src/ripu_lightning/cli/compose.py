@@ -90,7 +90,7 @@ def load(loader: ConfigLoaderImpl, config_name: str, overrides: list[str], sweep
     try:
         config = _load(loader, config_name, [_without_sweep(each) for each in parsed] if sweep else overrides)
         extended = searching(loader, overrides)
-        for override in parsed if sweep else []:
+        for override in parsed:
             _check_option(extended, override)
         _check_types(loader, config_name, parsed)
         return config

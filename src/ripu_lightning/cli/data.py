@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ripu_lightning.cli.app import run
+from ripu_lightning.cli.app import print_version, run
 from ripu_lightning.errors import UserError, suggest
 from ripu_lightning.experiment.early_checks import PARTS, require_part
 
@@ -16,6 +16,7 @@ USAGE = "ripu-data check|prepare [data=option] [key=value] ... (see --help)"
 def main() -> None:
     """Console entry point; the first word becomes the value of ``command``."""
     word = sys.argv[1] if len(sys.argv) > 1 else ""
+    print_version("ripu-data")
     if word in COMMANDS:
         sys.argv[1] = f"command={word}"
     elif not word.startswith(("command=", "-")):

@@ -1,12 +1,13 @@
-"""``ripu-labels``: list, verify, roll back, reject, export and merge label stores."""
+"""``ripu-labels``: list, verify, roll back, reject, skip, export and merge label stores."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ripu_lightning.cli.labels_commands import export, merge, reject, rollback, show, verify
+from ripu_lightning.cli.labels_commands import export, merge, reject, rollback, show, skip, verify
 from ripu_lightning.errors import DISK_FULL, UserError
+from ripu_lightning.version import __version__
 
 _STORE = "a label store, or a run's folder with one in labels/"
 _NEW = "made; it may exist if it is empty"
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ripu-labels", description="Label stores: what was queried and what was answered.", epilog=_NOTE
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[..., int], about: str) -> argparse.ArgumentParser:
@@ -79,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="K",
         help="only these queries of the image, from 1, in the order of the round's file",
     )
+    skipping = add("skip", skip, "images that are never queried again")
+    skipping.add_argument("images", nargs="+", metavar="ID", help="of an image")
     exporting = add("export", export, "masks for other programs")
     exporting.add_argument("folder", type=Path, metavar="FOLDER", help=_NEW)
     exporting.add_argument(

@@ -10,6 +10,7 @@ from ripu_lightning.extras import MissingPackage
 from ripu_lightning.report.across_runs import report
 from ripu_lightning.report.page.annotation_cost import AnnotationModel
 from ripu_lightning.report.results_by_protocol import print_results, read_results
+from ripu_lightning.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="ripu-report",
         description="Results of several runs, and a page that recommends a strategy and a budget.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a result.json, or a folder of runs, evaluations or a sweep"
     )

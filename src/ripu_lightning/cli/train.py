@@ -1,6 +1,7 @@
 """``ripu-train``: one active-learning experiment."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,30 @@ RUN_OF_OURS = {"WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_SWEEP_P
 
 
 def main() -> None:
-    """Console entry point."""
-    run("train", train)
+    """Console entry point; without arguments it only says how to begin."""
+    if len(sys.argv) == 1:
+        print_beginning()
+    else:
+        run("train", train)
+
+
+def print_beginning() -> None:
+    """Say what the default config is, and how to start the demo; nothing is trained or written."""
+    from ripu_lightning.cli.compose import compose
+
+    config = compose()
+    budget, schedule, target = config.budget, config.schedule, config.data.target
+    print(
+        "ripu-train needs at least one group=option or key=value; nothing was started.\n\n"
+        f"By default it would train network=small on data=streets ({target.length} images of {target.height}x"
+        f"{target.width}, drawn by the library),\nand query {100 * budget.ratio:g}% of each image's pixels by "
+        f"strategy={config.strategy.name} in {budget.rounds} rounds, within {schedule.steps} steps, into "
+        f"runs/{config.name}/TIME.\n\n"
+        "  ripu-train experiment=demo        the demo: minutes on two cores\n"
+        "  ripu-train data=streets           the default run\n"
+        "  ripu-train data=folder data.source.root=SOURCE data.target.root=TARGET data.source.classes=classes.yaml\n"
+        "  ripu-train --help                 all groups and keys; --cfg job prints the config"
+    )
 
 
 def train(config: DictConfig, folder: Path) -> None:

@@ -79,7 +79,7 @@ def locate(target: Any, path: str) -> Any:
     found, known = _imported(words, path)
     for word in words[known:]:
         if not hasattr(found, word):
-            raise UserError(f"{path}._target_: {found.__name__} has no {word!r}; {suggest(word, vars(found))}")
+            raise UserError(f"{path}._target_: {found.__name__} has no {word!r}; {suggest(word, dir(found))}")
         found = getattr(found, word)
     if not callable(found):
         raise UserError(f"{path}._target_: {target} is no class or function")

@@ -42,6 +42,7 @@ from ripu_lightning.report.round_logs import RoundLogs
 from ripu_lightning.report.round_pictures import RoundPictures
 from ripu_lightning.report.run_files import RunFiles
 from ripu_lightning.training import ActiveLearningLoop, RoundRecord, SegmentationModule
+from ripu_lightning.training.batchnorm_check import require_batch
 from ripu_lightning.training.history import summary
 from ripu_lightning.training.pool_inference import require_dropout
 from ripu_lightning.training.ranks import MissingRanks
@@ -140,6 +141,9 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
     module = build_module(config, datamodule, bare=bool(last.is_file() or config.initial or config.pretrain))
     module.losses.require(datamodule.domains)
     _require_one_size(config, module.losses.domains)
+    if not config.trainer.get("sync_batchnorm"):  # with it, BatchNorm sees the images of all processes
+        sizes = _training_sizes(config, datamodule, module.losses.images)
+        require_batch(module, config.data.get("batch_size", 2), sizes)
     datamodule.domains = module.losses.images
     annotator = build_annotator(config, datamodule.target)
     if annotator.reads_truth and budget.rounds and not datamodule.target.has_labels:
@@ -152,7 +156,16 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
     twice, patience = config.parity.resize_twice, config.rank_patience
     window = build(config, "scoring") or None
     loop = ActiveLearningLoop(
-        strategy, budget, annotator, schedule, folder / "labels", config.seed, twice, patience, window
+        strategy,
+        budget,
+        annotator,
+        schedule,
+        folder / "labels",
+        config.seed,
+        twice,
+        patience,
+        window,
+        config.extend_pool,
     )
     loggers = build_loggers(config, folder, strategy, budget)
     saving = RunCheckpoint(last.parent, config.checkpoint_every)
@@ -175,14 +188,29 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
 
 def _require_one_size(config: DictConfig, domains: Collection[str]) -> None:
     """Refuse two sizes of images that are to pass together; own sizes of images are known at the first step only."""
-    crop, data = config.data.get("crop"), config.data
-    source, target = (data.get(f"{name}_crop") or crop or data.get(f"{name}_size") for name in DOMAINS)
+    source, target = (_size_in(config, name) for name in DOMAINS)
     together = config.batchnorm == "joint" and "source" in domains and len(domains) > 1
     if together and source and target and source != target:
         raise UserError(
             f"batchnorm: joint needs images of one size, got {source} of the source and {target} of the target; "
             "set data.source_size and data.target_size (or the crops) to the same, or choose separate"
         )
+
+
+def _size_in(config: DictConfig, domain: str) -> Any:
+    """The size of a domain's training images as the config gives it; None for their own."""
+    return config.data.get(f"{domain}_crop") or config.data.get("crop") or config.data.get(f"{domain}_size")
+
+
+def _training_sizes(config: DictConfig, datamodule: Any, domains: Collection[str]) -> list[tuple[int, int]]:
+    """``(H, W)`` of the training images of source and target; of images of several sizes, that of the first."""
+    found = []
+    for domain in DOMAINS:
+        dataset = getattr(datamodule, domain, None)
+        if dataset is not None and (domain == "target" or "source" in domains):
+            height, width = _size_in(config, domain) or dataset.size(0)
+            found.append((int(height), int(width)))
+    return found
 
 
 def _record(config: DictConfig, datamodule: ActiveDataModule, annotator: Annotator) -> Record:

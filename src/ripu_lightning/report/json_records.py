@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -47,9 +47,9 @@ def read_record(path: Path, kind: type[Record], limit: int = LARGEST_FILE) -> Re
 
 
 def checked(kind: Any, value: Any) -> Any:
-    """A value from JSON as the type ``kind``: dataclasses are built, all keys are required, and no others accepted.
+    """A value from JSON as the type ``kind``: dataclasses are built, keys without default required.
 
-    ``Annotated`` numbers have a range, ``Annotated`` texts a pattern. Texts are one line.
+    Other keys are refused. ``Annotated`` numbers have a range, ``Annotated`` texts a pattern. Texts are one line.
 
     Raises:
         ValueError: the value is not of this type.
@@ -60,8 +60,9 @@ def checked(kind: Any, value: Any) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind) or is_typeddict(kind):
         hints = get_type_hints(kind, include_extras=True)
-        _require(isinstance(value, dict) and set(value) == set(hints))
-        parts = {name: checked(hint, value[name]) for name, hint in hints.items()}
+        optional = _optional(kind)
+        _require(isinstance(value, dict) and set(hints) - optional <= set(value) <= set(hints))
+        parts = {name: checked(hint, value[name]) for name, hint in hints.items() if name in value}
         return kind(**parts)
     if origin in {Union, UnionType}:
         others = [each for each in arguments if each is not NoneType]
@@ -79,6 +80,12 @@ def checked(kind: Any, value: Any) -> Any:
     _require(kind is Any or type(value) in ({int, float} if kind is float else {kind}))
     _require(not isinstance(value, str) or is_line(value))
     return value
+
+
+def _optional(kind: Any) -> set[str]:
+    if is_typeddict(kind):
+        return set(kind.__optional_keys__)
+    return {each.name for each in fields(kind) if (each.default, each.default_factory) != (MISSING, MISSING)}
 
 
 def _require(condition: object) -> None:

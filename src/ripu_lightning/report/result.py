@@ -8,7 +8,7 @@ import math
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -25,8 +25,9 @@ IDLE = ("trainer.accelerator", "trainer.strategy", "trainer.log_every_n_steps", 
 RECIPE = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val")
 """Keys of the trainer that are part of how a network is trained: a run cannot resume with others."""
 _FREE = {"trainer", "logger", "pictures", "per_class", "output", "name", "compile", "checkpoint_every", "rank_patience"}
-_FREE |= {"root_variables"}  # where data are, see the recorded config
-_PLACES = {"data.num_workers", "data.eval_batch_size", "data.cache", "data.memory", "annotator.folder"}
+_FREE |= {"root_variables", "extend_pool"}  # where data are, see the recorded config; which of them are new
+_PLACES = {"data.num_workers", "data.eval_batch_size", "data.cache", "data.memory"}
+_PLACES |= {"annotator.folder", "annotator.partial"}
 _COLOURS = re.compile(r"data\..*\.classes\.colors")
 
 
@@ -54,11 +55,15 @@ class BudgetSpent(TypedDict):
     share: Share | None
 
 
-class Labelling(TypedDict):
-    """The strategy's name, None where nothing is queried, and what was spent."""
-
+class _Labelling(TypedDict):
     strategy: str | None
     budget: BudgetSpent
+
+
+class Labelling(_Labelling, total=False):
+    """The strategy's name, None where nothing is queried, what was spent, and how that departs from the budget."""
+
+    warnings: list[str]
 
 
 UNKNOWN_LABELLING: dict[str, Any] = {"strategy": None, "budget": dict.fromkeys(sorted(BudgetSpent.__annotations__))}
@@ -83,6 +88,7 @@ class Result:
         pixel_accuracy: share of pixels that are right.
         class_accuracy: mean over the classes of the share of their pixels that are found.
         iou: by class; null for a class without truth in the evaluation data, which no mean counts.
+        warnings: how the labelled amount departs from the budget, one line each.
     """
 
     name: str
@@ -97,6 +103,7 @@ class Result:
     pixel_accuracy: Share | None
     class_accuracy: Share | None
     iou: dict[str, Share | None]
+    warnings: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write ``result.json`` into a folder in one step. Raises UserError where it cannot be written."""
@@ -171,6 +178,7 @@ def make_result(
         pixel_accuracy=values.get("pixel_accuracy"),
         class_accuracy=values.get("class_accuracy"),
         iou={name: values[f"iou/{name}"] for name in classes},
+        warnings=list(labelling.get("warnings", [])),
     )
 
 

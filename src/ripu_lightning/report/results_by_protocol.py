@@ -64,6 +64,9 @@ def print_results(results: Sequence[StoredResult], console: Console | None = Non
         if missing:
             console.print(Text(f"without truth in the evaluation data, so in no mean: {', '.join(missing)}"))
     _print_legend(list(protocols.values()), console)
+    for path, result in results:
+        for line in result.warnings:
+            console.print(Text(f"warning: {path.parent}: {line}"))
 
 
 def write_results(results: Sequence[StoredResult], path: Path) -> None:

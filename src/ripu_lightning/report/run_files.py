@@ -80,7 +80,7 @@ class RunFiles(Callback):
             ledger.write(self.folder)
 
     def state_dict(self) -> dict[str, Any]:
-        """``strategy`` and ``budget`` of the result file, see :class:`~ripu_lightning.report.result.Labelling`."""
+        """What the result file says of the labels, see :class:`~ripu_lightning.report.result.Labelling`."""
         budget, last = self.loop.budget, self.loop.history[-1] if self.loop.history else None
         spent = {
             "unit": budget.unit,
@@ -93,7 +93,8 @@ class RunFiles(Callback):
         }
         if self._all_labels:
             spent |= {"unit": "all", "pixels": None, "share": 1.0}
-        return {"strategy": self.loop.strategy.name if budget.rounds else None, "budget": spent}
+        strategy = self.loop.strategy.name if budget.rounds else None
+        return {"strategy": strategy, "budget": spent, "warnings": self.loop.warnings}
 
 
 def write_result(

@@ -1,8 +1,9 @@
-"""Checks before any training: can the strategy query this pool, and does the pool hold the budget."""
+"""Can the strategy query this pool, does the pool hold the budget, and how do the rounds depart from it."""
 
-from ripu_lightning.acquisition import Budget, Strategy
-from ripu_lightning.acquisition.feasibility import check_budget
+from ripu_lightning.acquisition import Budget, Strategy, budget_warnings, check_budget
+from ripu_lightning.acquisition.spending import unspent
 from ripu_lightning.errors import UserError
+from ripu_lightning.labels import LabelStore, Round
 from ripu_lightning.training.active_pool import ActivePool
 
 
@@ -24,3 +25,20 @@ def check_pool(strategy: Strategy, budget: Budget, pool: ActivePool) -> None:
         )
     source_ids = source.ids if source is not None and "regions" in strategy.requires else []
     strategy.region_type.require([*pool.image_sizes, *source_ids])
+
+
+def budget_departures(strategy: Strategy, budget: Budget, store: LabelStore) -> list[str]:
+    """How a run departs from its budget, by its plan and in the rounds of its store; one line each."""
+    planned = budget_warnings(strategy.region_type, budget, _sizes(store))
+    return [*planned, *(line for made in store.rounds if (line := unspent_in(made, strategy, budget, store)))]
+
+
+def unspent_in(made: Round, strategy: Strategy, budget: Budget, store: LabelStore) -> str | None:
+    """The line for a round that could not spend its amount; None for all others."""
+    if made.number > budget.rounds:
+        return None
+    return unspent(strategy.region_type, budget, _sizes(store), made.number, made.queries, made.pixels)
+
+
+def _sizes(store: LabelStore) -> list[tuple[int, int]]:
+    return list((store.images or {}).values())

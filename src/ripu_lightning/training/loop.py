@@ -11,14 +11,14 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.acquisition import Budget, Strategy
 from ripu_lightning.annotation import Annotator
-from ripu_lightning.errors import InvalidArgument, UserError, require_number
+from ripu_lightning.errors import InvalidArgument, UserError, require_choice, require_number
 from ripu_lightning.evaluation.sliding_window import SlidingWindow
 from ripu_lightning.labels import LabelStore, QueriedLabels, Stage
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.training.acquire import gather_queries, select_queries
-from ripu_lightning.training.active_pool import ActivePool, active_pool, classes_of
+from ripu_lightning.training.active_pool import ActivePool, active_pool, classes_of, extend_store
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
-from ripu_lightning.training.feasibility import check_pool
+from ripu_lightning.training.feasibility import budget_departures, check_pool, unspent_in
 from ripu_lightning.training.history import RoundRecord, log_round
 from ripu_lightning.training.lightning_internals import complete_epoch, delay_kill, drop_loader_states
 from ripu_lightning.training.pool_inference import PoolInference, require_dropout, require_outputs
@@ -52,6 +52,7 @@ class ActiveLearningLoop(Callback):
         resize_twice: see :class:`~ripu_lightning.training.pool_inference.PoolInference`.
         patience: minutes that a process waits for another one before the run ends; above 0.
         window: score the pool window by window; None passes each image through the network as a whole.
+        extend_pool: take images that the label store does not know into the pool; without it they are refused.
 
     Attributes:
         history: a record for each stage that ended.
@@ -74,14 +75,16 @@ class ActiveLearningLoop(Callback):
         resize_twice: bool = False,
         patience: float = 30.0,
         window: SlidingWindow | None = None,
+        extend_pool: bool = False,
     ) -> None:
         if schedule.rounds != budget.rounds:
             problem = f"must have as many rounds as the budget, {budget.rounds}, got {schedule.rounds}"
             raise InvalidArgument("ActiveLearningLoop", "schedule", problem)
         require_number("ActiveLearningLoop", "patience", patience, above=True)
+        require_choice("ActiveLearningLoop", "extend_pool", extend_pool, (False, True))
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
         self.schedule, self.folder, self.seed, self.resize_twice = schedule, Path(folder), seed, resize_twice
-        self.window = window
+        self.window, self.extend_pool = window, extend_pool
         self.history: list[RoundRecord] = []
         self.scored = 0
         self.pending: str | None = None
@@ -113,6 +116,11 @@ class ActiveLearningLoop(Callback):
             raise RuntimeError("ActiveLearningLoop.ranks: the processes of a run are known during fit only")
         return self._ranks
 
+    @property
+    def warnings(self) -> list[str]:
+        """How the run departs from its budget: by its plan, and in the rounds so far; one line each."""
+        return budget_departures(self.strategy, self.budget, self._store) if self._store else []
+
     def require_ranks(self) -> None:
         """After a failure of communication: say which processes are missing.
 
@@ -136,7 +144,9 @@ class ActiveLearningLoop(Callback):
             UserError: a budget that the images do not hold, a label store of other data, or missing or invalid answers.
         """
         self._check_pool(pool)
-        if (self.folder / MANIFEST).is_file():
+        if answers and self.extend_pool:
+            extend_store(self.folder, pool, self.budget.rounds)
+        if (self.folder / MANIFEST).is_file() and (answers or not self.extend_pool):
             store = LabelStore.open(self.folder, classes=classes_of(pool), images=pool.image_sizes)
             if answers:
                 check_pending(self.annotator, store)
@@ -166,6 +176,8 @@ class ActiveLearningLoop(Callback):
         require_dropout(self.strategy, pl_module)
         classes, images = classes_of(pool), pool.image_sizes
         if trainer.is_global_zero:
+            if self.extend_pool:
+                extend_store(self.folder, pool, self.budget.rounds)
             self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
             commit_pending(self.annotator, self.store, self.strategy)
         self.ranks.meet("opening the label store")
@@ -250,6 +262,8 @@ class ActiveLearningLoop(Callback):
         if self.pending:
             trainer.should_stop = True  # Lightning stops after this hook, with its checkpoint
         self.store.refresh()
+        if not self.pending and (line := unspent_in(self.store.rounds[-1], self.strategy, self.budget, self.store)):
+            rank_zero_warn(line)
         if self.store.rounds != rounds:
             raise UserError(
                 f"{self.folder}: rank {trainer.global_rank} sees other labels than rank 0; use a disk that all share"

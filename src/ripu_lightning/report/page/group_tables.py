@@ -157,9 +157,9 @@ def _costs(method: Method, model: AnnotationModel) -> list[Cell]:
 
 
 def all_runs(runs: Sequence[Run]) -> DataTable:
-    """Every run with its state and what could not be read."""
+    """Every run with its state, what could not be read, and warnings."""
     columns = [Column(title) for title in ("folder", "name", "strategy", "state", "seed")]
-    columns += [_LABELLED, Column("mIoU %"), Column("code"), Column("missing")]
+    columns += [_LABELLED, Column("mIoU %"), Column("code"), Column("problems")]
     states = {"queried": "finished", "all": "finished, all labels", "none": "finished, no labels"}
     rows: list[list[Cell]] = []
     for run in runs:

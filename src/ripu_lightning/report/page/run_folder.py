@@ -45,7 +45,7 @@ class Run:
         data: its ``data.json``; empty where there is none.
         config: its ``config.yaml``; empty where there is none.
         labels: its label store, for reading.
-        problems: what could not be read, a line each.
+        problems: what could not be read, and how the labels depart from the budget, a line each.
     """
 
     folder: Path
@@ -108,7 +108,7 @@ def read_run(stored: StoredResult) -> Run:
         part(DATA, read_data_record, {}),
         part("config.yaml", read_config, {}),
         part("labels", LabelStore.open, None),
-        problems,
+        [*problems, *result.warnings],
     )
 
 
