@@ -181,7 +181,7 @@ UNLABELLED = "+data.target={_target_: test_evaluate_command.Unlabelled, domain: 
         (["budget=published"], "budget.strategy: "),
         (["budget.ratio=2"], "budget.ratio must be a number > 0 and <= 1"),
         (["labels=nowhere"], "nowhere"),
-        (["labels=5"], "labels: expected a folder, got 5"),
+        (["labels=5"], "no label store in 5"),
         (["checkpoint=nowhere.ckpt"], "nowhere.ckpt"),
         ([UNLABELLED], "data.target: has no labels"),
     ],

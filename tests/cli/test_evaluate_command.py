@@ -195,7 +195,7 @@ def test_checkpoints_of_something_else_are_one_line(
         ("+evaluation.mirrors=true", "evaluation"),
         ("evaluation.mirror=true", "+evaluation.mirror=... with a plus in front"),
         ("data.target_eval.length=2", "+data.target_eval.length=... with a plus in front"),
-        ("checkpoint=null", "checkpoint: expected a file, got None"),
+        ("checkpoint=null", "checkpoint: no file null"),
         ("+trainer.limit_test_batches=1", "trainer.limit_test_batches: leave it out"),
     ],
 )
