@@ -158,6 +158,8 @@ def test_files_of_colours_with_a_label_map(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labelled.label(0), EXPECTED)
     assert labelled.fingerprint() != data.fingerprint()
     assert labelled.content() != data.content()
+    (added,) = (labelled.digests("labels") or {}).keys() - (data.digests("labels") or {}).keys()
+    assert added == "labelmap.txt"
     # It is read for colours alone.
     (tmp_path / "labelmap.txt").write_bytes(b"something else")
     ids = np.array([7, 26, 23, 255], dtype=np.uint8)[TRUTH]
