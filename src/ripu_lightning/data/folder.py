@@ -265,7 +265,7 @@ class FolderDataset(SegmentationDataset):
                 f"{path}: {count} pixels hold ids that the class map {self.classes.source} does not name: {listed}; "
                 "add them to the ids of a class or to ignore"
             )
-        fix = "add them to the class map, as the color of a class or in ignore_colors"
+        fix = f"give them to a class there, or add them to the ignore_colors of {self.classes.source}"
         if (stored.values == stored.values[:, :1]).all() or not stored.values[:, 1:].any():
             fix += "; if the first channel holds the ids, save it alone"
         raise UserError(
