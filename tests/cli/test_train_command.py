@@ -233,11 +233,11 @@ def test_going_on_under_another_config_is_refused_and_changes_nothing(
 def test_precision_may_change_until_a_run_has_ended_and_the_number_of_workers_always() -> None:
     old = {"trainer": {"precision": "32-true", "accelerator": "cpu"}, "data": {"num_workers": 0}}
     new = {"trainer": {"precision": "16-mixed", "accelerator": "gpu"}, "data": {"num_workers": 8}}
-    refuse_other_config(old, new, "run")
+    refuse_other_config(old, new, Path("run"))
     with pytest.raises(UserError, match=r"^trainer\.precision: the run in run has '32-true', this command '16-mixed'"):
-        refuse_other_config(old, new, "run", ended=True)
+        refuse_other_config(old, new, Path("run"), ended=True)
     new["trainer"]["precision"] = "32-true"
-    refuse_other_config(old, new, "run", ended=True)
+    refuse_other_config(old, new, Path("run"), ended=True)
 
 
 def test_folder_with_the_labels_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:
