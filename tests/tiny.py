@@ -102,7 +102,7 @@ def losses() -> WeightedLosses:
     return WeightedLosses(terms, dict.fromkeys(terms, 1.0))
 
 
-def module(**options: object) -> SegmentationModule:
+def module(classes: ClassMap = CLASSES, **options: object) -> SegmentationModule:
     torch.manual_seed(0)
     arguments = {
         "optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=5e-4),
@@ -110,7 +110,7 @@ def module(**options: object) -> SegmentationModule:
         "head_factor": 2.0,
         **options,
     }
-    return SegmentationModule(TwoConvs(), arguments.pop("losses", None) or losses(), CLASSES.names, **arguments)
+    return SegmentationModule(TwoConvs(), arguments.pop("losses", None) or losses(), classes, **arguments)
 
 
 def datamodule(length: int = 5, **options: object) -> ActiveDataModule:

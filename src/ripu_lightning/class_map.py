@@ -1,5 +1,6 @@
 """Class maps: the names, colours and file ids of classes."""
 
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ripu_lightning.class_colors import Color, default_colors
+from ripu_lightning.class_map_values import (
+    as_color,
+    as_colors,
+    as_integers,
+    as_mapping,
+    as_names,
+    as_text,
+    require_keys,
+    require_known,
+)
 from ripu_lightning.errors import InvalidArgument, UserError, suggest
-from ripu_lightning.untrusted import Unclear, is_line, parse_typed_yaml, read_bounded
+from ripu_lightning.untrusted import is_line, parse_typed_yaml, read_bounded
 
 MAX_CLASSES = 254  # the label store writes 254 for "not queried", and 255 is "ignored" everywhere
 LARGEST_ID = 2**16 - 1
@@ -89,15 +100,15 @@ class ClassMap:
         """
         try:
             known = ["names", "colors", "ids", "ignore", "ignore_colors", "own_colors", "subsets"]
-            _require_keys(content, known, source)
+            require_keys(content, known, source)
             return cls(
-                names=_names(content["names"]),
-                colors=_colors(content["colors"]),
-                ids=tuple(_integers(ids) for ids in content["ids"]),
-                ignore=_integers(content["ignore"]),
-                ignore_colors=_colors(content["ignore_colors"]),
+                names=as_names(content["names"]),
+                colors=as_colors(content["colors"]),
+                ids=tuple(as_integers(ids) for ids in content["ids"]),
+                ignore=as_integers(content["ignore"]),
+                ignore_colors=as_colors(content["ignore_colors"]),
                 own_colors=bool(content["own_colors"]),
-                subsets={_text(name): _names(subset) for name, subset in content["subsets"].items()},
+                subsets={as_text(name): as_names(subset) for name, subset in content["subsets"].items()},
                 source=source,
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -168,11 +179,11 @@ class ClassMap:
         for color in (color for color, count in Counter(self.colors).items() if count > 1):
             shared = [name for name, other in zip(self.names, self.colors, strict=True) if other == color]
             lines.append(f"{self.source}: {_listing(shared)} have one color, {list(color)}; give each its own")
-        bare = {name: "".join(name.split()).casefold() for name in self.names}
+        bare = {name: "".join(unicodedata.normalize("NFKC", name).split()).casefold() for name in self.names}
         for text in (text for text, count in Counter(bare.values()).items() if count > 1):
             alike = [name for name in self.names if bare[name] == text]
             lines.append(
-                f"{self.source}: the names {_listing(alike)} differ only by blanks or case; are they one class?"
+                f"{self.source}: {_listing(alike)} differ only by blanks, case or Unicode form; is it one class?"
             )
         return lines
 
@@ -199,7 +210,7 @@ class ClassMap:
                 name = self.names[self.colors.index(color)]
                 raise UserError(f"{self.source}: the color {list(color)} is that of {name} and ignored; choose one")
         for subset, names in self.subsets.items():
-            _require_known(names, self.names, f"{self.source}: subset {subset}")
+            require_known(names, self.names, f"{self.source}: subset {subset}")
             if not names or len(set(names)) != len(names):
                 raise UserError(f"{self.source}: subset {subset} is empty or repeats a class; name each class once")
 
@@ -245,12 +256,12 @@ def _built_in(name: str) -> ClassMap:
 
 def _parse(content_bytes: bytes, source: str) -> ClassMap:
     try:
-        content: Mapping[str, Any] = _mapping(parse_typed_yaml(content_bytes), "the file")
+        content: Mapping[str, Any] = as_mapping(parse_typed_yaml(content_bytes), "the file")
         classes = _derived(content, source) if "from" in content else _listed(content, source)
         kind = ["from", "without"] if "from" in content else ["classes"]
-        _require_keys(content, ["ignore", "ignore_colors", "subsets", *kind], source)
-        subsets = _mapping(content.get("subsets", {}), "subsets")
-        given = {_text(name): _subset(value, classes, name) for name, value in subsets.items()}
+        require_keys(content, ["ignore", "ignore_colors", "subsets", *kind], source)
+        subsets = as_mapping(content.get("subsets", {}), "subsets")
+        given = {as_text(name): _subset(value, classes, name) for name, value in subsets.items()}
         return replace(classes, subsets={**classes.subsets, **given})
     except UserError:
         raise
@@ -267,16 +278,16 @@ def _listed(content: Mapping[str, Any], source: str) -> ClassMap:
         raise ValueError(f"{listed!r} is not a list of classes")
     entries = [entry if isinstance(entry, Mapping) else {"name": entry} for entry in listed]
     for entry in entries:
-        _require_keys(entry, ["name", "color", "ids"], source)
-    ids = tuple(_integers(entry.get("ids", [i])) for i, entry in enumerate(entries))
+        require_keys(entry, ["name", "color", "ids"], source)
+    ids = tuple(as_integers(entry.get("ids", [i])) for i, entry in enumerate(entries))
     # A mask of 0 and 255: the id that somebody wrote counts more than the default.
     default = [] if any(255 in values for values in ids) else [255]
     return ClassMap(
-        names=tuple(_text(entry["name"]) for entry in entries),
-        colors=default_colors([_color(entry["color"]) if "color" in entry else None for entry in entries]),
+        names=tuple(as_text(entry["name"]) for entry in entries),
+        colors=default_colors([as_color(entry["color"]) if "color" in entry else None for entry in entries]),
         ids=ids,
-        ignore=_integers(content.get("ignore", default)),
-        ignore_colors=_colors(content.get("ignore_colors", [])),
+        ignore=as_integers(content.get("ignore", default)),
+        ignore_colors=as_colors(content.get("ignore_colors", [])),
         own_colors=all("color" in entry for entry in entries),
         source=source,
     )
@@ -284,11 +295,11 @@ def _listed(content: Mapping[str, Any], source: str) -> ClassMap:
 
 def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
     try:
-        base = _built_in(_text(content["from"]))
+        base = _built_in(as_text(content["from"]))
     except LookupError as error:
         raise UserError(f"{source}: from: {error}") from error
-    removed = _names(content.get("without", []))
-    _require_known(removed, base.names, f"{source}: without")
+    removed = as_names(content.get("without", []))
+    require_known(removed, base.names, f"{source}: without")
     kept = [i for i, name in enumerate(base.names) if name not in removed]
     dropped = [value for i, values in enumerate(base.ids) if i not in kept for value in values]
     dropped_colors = [color for i, color in enumerate(base.colors) if i not in kept]
@@ -298,8 +309,8 @@ def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
         names=names,
         colors=tuple(base.colors[i] for i in kept),
         ids=tuple(base.ids[i] for i in kept),
-        ignore=tuple(sorted({*base.ignore, *dropped, *_integers(content.get("ignore", []))})),
-        ignore_colors=(*base.ignore_colors, *dropped_colors, *_colors(content.get("ignore_colors", []))),
+        ignore=tuple(sorted({*base.ignore, *dropped, *as_integers(content.get("ignore", []))})),
+        ignore_colors=(*base.ignore_colors, *dropped_colors, *as_colors(content.get("ignore_colors", []))),
         own_colors=base.own_colors,
         # A subset of no class or of every class is no further mean.
         subsets={key: subset for key, subset in subsets.items() if subset and set(subset) != set(names)},
@@ -307,66 +318,13 @@ def _derived(content: Mapping[str, Any], source: str) -> ClassMap:
     )
 
 
-def _require_keys(content: Mapping[str, Any], known: Sequence[str], source: str) -> None:
-    for key in content.keys() - known:
-        raise UserError(f"{source}: no key {key!r} in a class map; {suggest(str(key), known)}")
-
-
 def _subset(value: Any, classes: ClassMap, name: object) -> tuple[str, ...]:
     if not isinstance(value, Mapping):
-        return _names(value)
-    _require_keys(value, ["without"], f"{classes.source}: subset {name}")
-    removed = _names(value["without"])
-    _require_known(removed, classes.names, f"{classes.source}: subset {name}")
+        return as_names(value)
+    require_keys(value, ["without"], f"{classes.source}: subset {name}")
+    removed = as_names(value["without"])
+    require_known(removed, classes.names, f"{classes.source}: subset {name}")
     return tuple(each for each in classes.names if each not in removed)
-
-
-def _require_known(names: Iterable[str], known: Sequence[str], where: str) -> None:
-    for name in names:
-        if name not in known:
-            raise UserError(f"{where}: no class {name!r}; {suggest(name, known)}")
-
-
-def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{what} has no keys")
-    return value
-
-
-def _text(value: Any) -> str:
-    if value == Unclear(""):
-        raise ValueError("a name is missing")
-    if isinstance(value, (int, Unclear)):
-        raise ValueError(f"YAML does not read {value!r} as text; put it in quotes: '{value!r}'")
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a name")
-    return value
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r} is not a list of class names")
-    return tuple(map(_text, value))
-
-
-def _colors(value: Any) -> tuple[Color, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r} is not a list of colors")
-    return tuple(map(_color, value))
-
-
-def _color(value: Any) -> Color:
-    channels = _integers(value)
-    if len(channels) != 3 or not all(0 <= channel <= 255 for channel in channels):
-        raise ValueError(f"color {value} is not three numbers in 0..255")
-    return channels[0], channels[1], channels[2]
-
-
-def _integers(value: Any) -> tuple[int, ...]:
-    # Strictly: int() would read "12" as the ids 1 and 2, and 7.5 as 7.
-    if not isinstance(value, list) or not all(type(item) is int for item in value):
-        raise ValueError(f"{value!r} is not a list of whole numbers")
-    return tuple(value)
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -222,6 +222,35 @@ def test_other_queries_of_a_round_and_rejected_answers_have_folders_of_their_own
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_partial_answers(tmp_path: Path) -> None:
+    """One region of x/0 is painted, the other one and y/2 are not."""
+    annotator, given = FileAnnotator(Towns(), tmp_path, partial=True), queries("square")
+    for _ in range(2):  # the second time with untouched templates
+        with pytest.raises(AnswersPending, match="2 have no answers yet"):
+            list(annotator.annotate(1, given))
+    write_answers(tmp_path / "round_001", given[:1])
+    path = tmp_path / "round_001" / "answers" / "x" / "0.png"
+    top, left = given[0].boxes[1, :2].tolist()
+    with Image.open(path) as picture:
+        painted = np.array(picture)
+    with Image.open(path.parents[1] / "y" / "2.png") as picture:
+        unlabelled = np.array(picture)[0, 0]
+    painted[top, left] = unlabelled  # one pixel is enough
+    Image.fromarray(painted).save(path)
+    with pytest.warns(
+        UserWarning, match=r"answers that are there are used .*x/0\.png: 1 of \d+ queried pixels are left"
+    ):
+        found = {each.image_id: each for each in annotator.annotate(1, given)}
+    (truth,) = GroundTruth(Towns()).annotate(1, given[:1])
+    size = int(given[0].boxes[0, 2:].prod())
+    assert found["x/0"].boxes.tolist() == given[0].boxes[:1].tolist()
+    assert found["x/0"].centres.tolist() == given[0].centres[:1].tolist()
+    assert found["x/0"].values.tolist() == truth.values[:size].tolist()
+    assert len(found["y/2"]) == 0
+    with pytest.raises(AnswersPending, match="1 are painted in part"):
+        list(FileAnnotator(Towns(), tmp_path).annotate(1, given))
+
+
 def test_a_folder_that_was_lost_is_written_again(tmp_path: Path) -> None:
     annotator, given = FileAnnotator(Towns(), tmp_path), queries("superpixel")
     contents = []

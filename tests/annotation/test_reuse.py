@@ -17,7 +17,10 @@ from ripu_lightning.annotation import AnswersPending, FileAnnotator, Query
 from ripu_lightning.annotation.reuse import annotate_or_reuse
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import SegmentationDataset
+from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_QUERIED, Answers, LabelStore
+from ripu_lightning.labels.answers import patches_of
+from ripu_lightning.labels.maintenance import skip_images
 from ripu_lightning.labels.rejection import reject_answers
 
 IMAGES = {"a": (5, 6), "b": (4, 4), "c": (3, 7)}
@@ -231,6 +234,109 @@ def test_answers_to_other_boxes_are_refused(tmp_path: Path) -> None:
         more = draw({**ALL, "a": [0, 3]}, False, 1)
         with pytest.raises(ValueError, match="a: the annotator answered other boxes"):
             list(annotate_or_reuse(Stubborn(queries[0]), store, more).answers)
+
+
+def test_an_answer_that_the_rejected_one_had_replaced_does_not_come_back(tmp_path: Path) -> None:
+    queries, person = draw({"a": [2], "b": [], "c": []}, False, 0), Person()
+    with LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES) as store:
+        for value in (0, 1):
+            box = queries[0].boxes
+            answers = Answers("a", queries[0].centres, box, np.array([value], np.uint8), queries[0].scores)
+            store.commit([answers], strategy="s", annotator="person", exclusion=0)
+            store.roll_back(0)
+        second = store.inactive[1].id
+    reject_answers(tmp_path, second)
+    with LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES) as store:
+        assert annotate_or_reuse(person, store, queries).note == ""
+    assert [query.rejected for query in person.asked[0]] == [1]
+
+
+class Hasty(Person):
+    """Leaves out the queries whose number is drawn; the images come in any order."""
+
+    partial = True
+
+    def __init__(self, left_out: set[int], turned: bool) -> None:
+        super().__init__(turned)
+        self.left_out, self.count = left_out, 0
+
+    def answer(self, query: Query) -> Answers:
+        whole = super().answer(query)
+        rows = np.array([self.count + row not in self.left_out for row in range(len(whole))])
+        self.count += len(whole)
+        values = [part for part, kept in zip(patches_of(whole.values, whole.boxes), rows, strict=True) if kept]
+        return Answers(
+            query.image_id,
+            whole.centres[rows],
+            whole.boxes[rows],
+            np.concatenate([np.empty(0, np.uint8), *values]),
+            whole.scores[rows],
+        )
+
+
+@given(PICKS, PICKS, st.sets(st.integers(0, 11)), st.booleans())
+def test_a_partial_annotator_against_a_plain_dictionary(
+    before: dict[str, list[int]], picks: dict[str, list[int]], left_out: set[int], turned: bool
+) -> None:
+    """What is known is used again, what is answered is stored, and nothing else is in the round."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = LabelStore.create_or_open(Path(folder), classes=("x", "y", "z"), images=IMAGES)
+        with store:
+            store.commit(Person().annotate(1, draw(before, False, 0)), strategy="s", annotator="p", exclusion=0)
+            store.roll_back(0)
+            hasty = Hasty(left_out, turned)
+            answers = list(annotate_or_reuse(hasty, store, draw(picks, False, 1)).answers)
+            new = [(image, pick) for image in IMAGES for pick in picks[image] if pick not in before[image]]
+            asked = sorted(new, key=lambda each: list(IMAGES).index(each[0]), reverse=turned)
+            if turned:  # images backwards, the queries of each in their order
+                asked = [each for image in reversed(IMAGES) for each in new if each[0] == image]
+            lost = {each for number, each in enumerate(asked) if number in left_out}
+            expected = {image: [pick for pick in picks[image] if (image, pick) not in lost] for image in IMAGES}
+            assert {each.image_id: each.boxes.tolist() for each in answers} == {
+                image: [list(BOXES[pick]) for pick in chosen] for image, chosen in expected.items()
+            }
+            entry = store.commit(answers, strategy="s", annotator="p", exclusion=0)
+            assert entry.queries == sum(map(len, expected.values()))
+            assert entry.pixels == sum(each.pixels for each in answers)
+
+
+def test_only_a_partial_annotator_may_leave_out_queries(tmp_path: Path) -> None:
+    hasty = Hasty({0}, False)
+    hasty.partial = False
+    store = LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES)
+    with store, pytest.raises(ValueError, match="a: the annotator answered other boxes"):
+        list(annotate_or_reuse(hasty, store, draw(ALL, False, 0)).answers)
+
+
+class Talkative(Person):
+    """Answers one image twice."""
+
+    def annotate(self, round_number: int, queries: Sequence[Query]) -> Iterable[Answers]:
+        return super().annotate(round_number, [*queries, queries[0]])
+
+
+def test_answers_to_more_than_was_queried_are_refused(tmp_path: Path) -> None:
+    store = LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES)
+    with (
+        store,
+        pytest.raises(ValueError, match="a: the annotator answered an image that was not queried, or one twice"),
+    ):
+        list(annotate_or_reuse(Talkative(), store, draw(ALL, False, 0)).answers)
+
+
+def test_skipped_images_are_left_out_of_the_round_that_waits(tmp_path: Path) -> None:
+    LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES).close()
+    skip_images(tmp_path, ["a"])
+    person = Person()
+    with LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES) as store:
+        assert [each.image_id for each in annotate_or_reuse(person, store, draw(ALL, False, 0)).answers] == ["b", "c"]
+        assert [query.image_id for query in person.asked[0]] == ["b", "c"]
+        assert not store.available("a").any()
+        assert store.available("b").all()
+    skip_images(tmp_path, ["c", "a"])
+    assert LabelStore.open(tmp_path).manifest.skipped == ("a", "c")
+    with pytest.raises(UserError, match="no image 'bb'; did you mean 'b'"):
+        skip_images(tmp_path, ["a", "bb"])
 
 
 class Pictures(SegmentationDataset):

@@ -1,6 +1,7 @@
 """``ripu-compare`` picks what training would pick with the same network, on any number of ranks."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from copy import deepcopy
@@ -45,6 +46,7 @@ def picked(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def run(*arguments: str) -> Queried:
         seen.clear()
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
         start = [f"checkpoint={checkpoint}", f"output={tmp_path / 'out'}", "trainer.accelerator=cpu"]
         call_main(compare.main, *start, *arguments)
         return deepcopy(seen)

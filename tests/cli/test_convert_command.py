@@ -10,6 +10,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from public_formula import public_checkpoint, public_logits
+from ripu_lightning.class_map import ClassMap, load_class_map
 from ripu_lightning.cli import convert, evaluate
 from ripu_lightning.data import Streets
 from ripu_lightning.data.transforms import MEAN, STD
@@ -106,14 +107,14 @@ def test_a_trained_checkpoint_becomes_the_same_function_without_eps(monkeypatch:
 
 
 def test_classes_come_from_the_class_map_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folders of the data are nowhere; what the checkpoint needs of them is the names of the classes."""
+    """The folders of the data are nowhere; what the checkpoint needs of them is the class map."""
     save(public_checkpoint("v2", "resnet18", classes=2))
     Path("two.yaml").write_text("classes: [{name: ground, color: [1, 2, 3]}, {name: thing, color: [9, 2, 3]}]\n")
     folders = ["data=folder", "data.source.root=a", "data.target.root=b", "data.source.classes=two.yaml"]
     command(monkeypatch, convert, "checkpoint=public.pth", "to=ripu.ckpt", *folders, "network=deeplab_v2", *RESNET18)
     saved = torch.load("ripu.ckpt", weights_only=True)["hyper_parameters"]
-    assert saved["classes"] == ["ground", "thing"]
-    assert saved["config"]["data"]["target"]["root"] == "b"
+    assert saved["classes"] == load_class_map("two.yaml").as_dict() == saved["config"]["data"]["target"]["classes"]
+    assert saved["config"]["data"]["target"]["root"] == str(Path("b").resolve())
     assert {key: saved["config"]["network"][key] for key in ("weights", "batchnorm_eps")} == {
         "weights": None, "batchnorm_eps": 0.0,
     }  # fmt: skip
@@ -157,7 +158,7 @@ def test_an_existing_file_is_never_replaced(monkeypatch, capsys) -> None:
 def test_a_checkpoint_of_another_network_has_no_public_form(monkeypatch, capsys) -> None:
     config = {group: {} for group in GROUPS} | {"name": "a", "seed": 0, "batchnorm": "frozen", "average_decay": None}
     config["network"] = {"_target_": "ripu_lightning.networks.SmallNet", "width": 8}
-    known = {"classes": ["a", "b"], "config": config}
+    known = {"classes": ClassMap.from_names(["a", "b"]).as_dict(), "config": config}
     state = {"network.head.weight": torch.ones(2)}
     save({"state_dict": state, "hyper_parameters": known, "callbacks": {"RunFiles": UNKNOWN_LABELLING}}, "small.ckpt")
     line = refused(monkeypatch, capsys, "checkpoint=small.ckpt", "to=public.pth")

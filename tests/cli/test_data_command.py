@@ -141,6 +141,28 @@ def test_what_an_option_lets_pass_is_told(run: Run) -> None:
     assert "1 files without partner are left out" in notes[1]
 
 
+def test_images_as_cameras_and_phones_leave_them(run: Run) -> None:
+    turned, picture = Image.Exif(), Image.open("source/images/train/a.png").convert("RGB")
+    turned[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save("source/images/train/a.png", exif=turned)
+    picture.convert("L").save("target/images/train/b.png")
+    Path("source/images/train/d.heic").write_bytes(b"of a phone")
+    Image.fromarray(np.zeros((40, 48), dtype=np.uint8)).save("target/labels/train/c.png")
+    code, out, _ = run("check", "data.target.labels=null")
+    assert code == 1
+    assert "source: 3 images, height x width: 32x48 (3)" in out
+    notes = [line for line in out.splitlines() if line.startswith("note: ")]
+    assert "1 of 3 images have an EXIF orientation" in notes[1]
+    assert "1 file with the suffix .heic (1) left out" in notes[0]
+    assert "b.png: image has 1 channel in mode L; expected 8-bit RGB: set data.target.convert=rgb, or conv" in out
+    code, out, _ = run("check", "only=target", "data.target.convert=rgb")
+    assert code == 1
+    assert "set data.target.mismatch=resize or skip" in out
+    assert run("check", "only=target", "data.target.convert=rgb", "data.target.mismatch=skip")[0] == 0
+    code, out, _ = run("check", "only=source", "data.source.convert=grey")
+    assert "data.source.convert must be None or 'rgb', got 'grey'" in out
+
+
 def test_many_faults_are_counted(run: Run) -> None:
     for number in range(23):
         for kind in ("images", "labels"):

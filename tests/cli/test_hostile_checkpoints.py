@@ -195,7 +195,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "no target": lambda content: content["hyper_parameters"]["config"]["network"].pop("_target_"),
     "no schedule": lambda content: content["hyper_parameters"]["config"].pop("schedule"),
     "classes": lambda content: content["hyper_parameters"].update(classes=3),
-    "lines": lambda content: content["hyper_parameters"]["classes"].__setitem__(0, "a\nb"),
+    "lines": lambda content: content["hyper_parameters"]["classes"]["names"].__setitem__(0, "a\nb"),
     "tensor in config": lambda content: content["hyper_parameters"]["config"].update(name=torch.ones(3)),
     "set in config": lambda content: content["hyper_parameters"]["config"]["data"].update(more={1, 2}),
     "purchase": lambda content: content["callbacks"].update(RunFiles={"strategy": "ripu", "budget": {}}),

@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 import tiny
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.cli import train
 from ripu_lightning.cli.overrides import quoted
 from ripu_lightning.errors import UserError
@@ -22,7 +23,7 @@ def checkpoint(path: Path, **network: object) -> Path:
     content = {
         "state_dict": other.state_dict(),
         "hyper_parameters": {
-            "classes": list(tiny.CLASSES.names),
+            "classes": tiny.CLASSES.as_dict(),
             "config": {
                 **{group: {} for group in GROUPS},
                 "network": network,
@@ -59,7 +60,7 @@ def test_weights_of_another_function_are_refused(tmp_path: Path) -> None:
 def test_weights_of_other_classes_are_refused(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "a.ckpt")
     content = torch.load(path, weights_only=True)
-    content["hyper_parameters"]["classes"] = ["a", "b", "other"]
+    content["hyper_parameters"]["classes"] = ClassMap.from_names(["a", "b", "other"]).as_dict()
     torch.save(content, path)
     with pytest.raises(UserError, match=r"initial: .* was trained for the classes a, b, other, not"):
         load_initial(module(), path)

@@ -1,5 +1,6 @@
 """``ripu-labels`` as a real process: what it prints, what it returns, and that answers stay whatever is done."""
 
+import json
 import os
 import re
 import signal
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.cli.labels import main
 from ripu_lightning.labels import Answers, LabelStore
 
@@ -152,7 +156,10 @@ def test_reject_as_people_do(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     """Round 2 holds one answer about b; round 3 was selected after it."""
     before, store = answers_of(run), LabelStore.open(run / "labels")
     first, second, _ = store.rounds
+    waiting = run / "labels" / f"pending_004_after_{store.rounds[2].id}.parquet"
+    waiting.touch()
     code, printed, _ = give(capsys, "reject", run, "--round", 2, "--image", "b", "--query", 1)
+    waiting.unlink()
     assert (code, printed.splitlines()) == (
         0,
         [
@@ -161,6 +168,8 @@ def test_reject_as_people_do(run: Path, capsys: pytest.CaptureFixture[str]) -> N
             "start the run again: it queries them again and keeps the other answers of round 2. Remove its last "
             "checkpoint where that was trained on the rejected answers; the run then trains again on the labels in "
             "this store",
+            "round 4, which waited for answers, was selected after these: it will be selected anew, and answers that "
+            "are in its folder already are not in the label store",
         ],
     )
     assert [row[-1] for row in rows(give(capsys, "list", run)[1])[3:6]] == [
@@ -196,6 +205,14 @@ def test_reject_what_is_not_there(run: Path, capsys: pytest.CaptureFixture[str])
     assert not list((run / "labels").glob("pending_*"))
 
 
+def test_skip(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, _ = give(capsys, "skip", run, "b")
+    assert (code, printed.split(";")[0]) == (0, "skipped for good: b")
+    assert "1 of 2 images" in printed
+    assert give(capsys, "list", run)[1].splitlines()[-1] == "never queried again: b"
+    assert "no image 'town/b'; did you mean 'town/a'?" in error_of(give(capsys, "skip", run, "town/b"))
+
+
 def test_rollback_past_damage(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "labels" / "round_003.parquet").unlink()
     code, printed, _ = give(capsys, "rollback", run, 3)
@@ -224,17 +241,97 @@ def test_export_with_a_damaged_round(run: Path, tmp_path: Path, capsys: pytest.C
     assert "2 images written" in printed
     assert "left out: " in printed
     assert "round_003.parquet is damaged" in printed
-    from PIL import Image
-
     for folder in ("two", "png"):
         for image_id in IMAGES:
             with Image.open(tmp_path / folder / f"{image_id}.png") as picture:
-                assert np.array_equal(np.asarray(picture), store.mask(image_id, 2))
+                labels, queried = store.mask(image_id, 2), store.query_round(image_id, 2) > 0
+                assert np.array_equal(np.asarray(picture), np.where(queried, labels, 254))
     assert "an active round, 1 to 3, got 4" in error_of(
         give(capsys, "export", run, tmp_path / "no", "--format", "png", "--through", 4)
     )
     assert "not empty" in error_of(give(capsys, "export", run, tmp_path / "png", "--format", "coco"))
     assert not (tmp_path / "no").exists()
+
+
+def test_export_says_what_the_numbers_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classes = ClassMap(CLASSES, ids=((7,), (1000,)), ignore=(3,))
+    with LabelStore.create_or_open(tmp_path / "labels", classes=classes, images=IMAGES) as store:
+        commit(store, 0, [0, 1, 255, 254])
+    about = {
+        (): "file ids of the class map in 16 bits (label_bits: 16), 3 for void and 255 for unlabelled pixels",
+        ("--values", "index"): "class indices, 255 for void and unlabelled pixels: readers of labels refuse them",
+    }
+    first_row = {(): [7, 1000, 3] + [255] * 5, ("--values", "index"): [0, 1] + [255] * 6}
+    for number, (options, words) in enumerate(about.items()):
+        folder = tmp_path / str(number)
+        code, printed, _ = give(capsys, "export", tmp_path, folder, "--format", "png", *options)
+        assert (code, printed) == (0, f"1 images written to {folder}: {words}\n")
+        with Image.open(folder / "town" / "a.png") as picture:
+            assert np.asarray(picture)[0].tolist() == first_row[options]
+    refused = error_of(give(capsys, "export", tmp_path, tmp_path / "2", "--format", "coco", "--values", "id"))
+    assert "--values: a COCO file holds category ids" in refused
+
+
+def run_of_images(folder: Path, **target: object) -> None:
+    """A run's folder whose config names a data set with the images of the store."""
+    for image_id in IMAGES:
+        path = folder / "data" / "pictures" / "train" / f"{image_id}.v2.JPG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not opened")
+    described = {
+        "_target_": "ripu_lightning.data.FolderDataset",
+        "root": str(folder / "data"),
+        "split": "train",
+        "images": "pictures/{split}/{id}.v2.*",
+        **target,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"target": described}}))
+
+
+def test_coco_follows_the_variable_of_the_root(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_of_images(run)
+    (run / "data").rename(tmp_path / "moved")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["root_variables"] = {"data.target.root": "$RIPU_MOVED/moved"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("RIPU_MOVED", str(tmp_path))
+    said = give(capsys, "export", run, tmp_path / "coco", "--format", "coco")[1]
+    assert f"file_name is below {tmp_path / 'moved' / 'pictures' / 'train'}" in said
+
+
+def test_coco_names_the_files_of_the_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def export(number: int, code: int = 0) -> tuple[str, list[str]]:
+        folder = tmp_path / f"coco_{number}"
+        given = give(capsys, "export", run, folder, "--format", "coco")
+        assert (given[0], len(given[1].splitlines())) == (code, 1)
+        content = json.loads((folder / "annotations.json").read_text())
+        assert [category["id"] for category in content["categories"]] == [1, 2]
+        return given[1], [image["file_name"] for image in content["images"]]
+
+    without = "file_name is the image's id, without suffix, for "
+    said, names = export(0)
+    assert f"{without}there is no {run / 'config.yaml'} of a run" in said
+    assert names == ["town/a", "b"]
+    run_of_images(run)
+    said, names = export(1)
+    assert f"file_name is below {run / 'data' / 'pictures' / 'train'}" in said
+    assert names == ["town/a.v2.JPG", "b.v2.JPG"]
+    run_of_images(run, images="*/train/{id}.v2.*", split=None)
+    assert export(2)[1] == ["town/a", "b"]  # whose ids would begin with pictures/
+    changes = [
+        ({"images": "*/train/{id}.v2.*", "split": None}, "there is no image 'town/a' in "),
+        ({"root": str(run / "gone")}, "the images were not found (no folder "),
+        ({"_target_": "ripu_lightning.data.Streets"}, "is no folder of images"),
+        ({"images": 5}, "describes no data set in data.target"),
+    ]
+    for number, (target, words) in enumerate(changes, start=3):
+        run_of_images(run, **target)
+        said, names = export(number)
+        assert without in said
+        assert words in said
+        assert names == ["town/a", "b"]
 
 
 def test_merge_with_conflicts_and_damage(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,6 +397,7 @@ INTERRUPTED = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background leaves ignored
 from ripu_lightning.cli import labels_commands
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.cli.labels import main
 def wait(*_):
     print("here", flush=True)

@@ -1,5 +1,7 @@
 """Class maps: the shipped ones, the tables derived from them, and one line for every mistake."""
 
+import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripu_lightning.class_map import ClassMap, load_class_map
+from ripu_lightning.class_map import ClassMap, _parse, load_class_map
 from ripu_lightning.errors import InvalidArgument, UserError
 
 SHIPPED = sorted(
@@ -27,6 +29,8 @@ def test_some_maps_are_shipped() -> None:
 def test_shipped_maps_load(name: str) -> None:
     classes = load_class_map(name)
     assert len(classes) >= 2
+    assert classes.own_colors
+    assert not classes.doubts()
     assert len(set(classes.colors)) == len(classes)
     table = classes.lookup()
     for train_id, values in enumerate(classes.ids):
@@ -91,6 +95,28 @@ def test_a_full_file(tmp_path: Path) -> None:
         (f"classes: [{ROAD}, {CAR}]\nignore: [1]", "[1] are given twice"),
         (f"classes: [{ROAD}, {CAR}]\nignore: 255", "255 is not a list"),
         (f"classes: [{ROAD}, {CAR}]\nignore: [x]", "whole numbers"),
+        (f"classes: [{ROAD}, {{name: car, id: 1}}]", "no key 'id' in a class map; did you mean 'ids'?"),
+        (f"classes: [{ROAD}, {CAR}]\nnames: [a]", "no key 'names'"),
+        (f"classes: [{ROAD}, {CAR}]\nno: [a]", "no key no in a class map"),
+        ("classes: [road, car]\nclasses: [car, road]", "the key classes is given twice"),
+        ("classes: [{name: road, name: car}, sky]", "the key name is given twice"),
+        ("classes: [road, {name: }]", "a name is missing"),
+        ("classes: [road, '  ']", "a name is empty"),
+        ("classes: [road, car]\nsubsets: {'': [road]}", "a name is empty"),
+        ("classes: [road, [car]]", "['car'] is not a name"),
+        ("classes: [road, car]\nsubsets: {a: [1]}", "put it in quotes: '1'"),
+        ("classes: [road, car]\nsubsets: {yes: [road]}", "put it in quotes: 'yes'"),
+        ("classes: [road, car]\nsubsets: {2: [road]}", "put it in quotes: '2'"),
+        ("classes: [road, car]\nsubsets:", "subsets has no keys"),
+        ("classes: [road, {name: car, ids: [010]}]", "[010] is not a list of whole numbers, written as decimals"),
+        ("classes: [road, {name: car, ids: [1:30, 0x10, 1_000]}]", "[1:30, 0x10, 1_000] is not a list of whole"),
+        ("classes: [road, {name: car, color: [0x10, 1, 2]}]", "[0x10, 1, 2] is not a list of whole"),
+        ("classes: [road, car]\nignore: ", "(nothing) is not a list"),
+        ("classes: [road, car]\nignore_colors: [1, 2, 3]", "1 is not a list of whole"),
+        (f"classes: [{ROAD}, {CAR}]\nignore_colors: [[4, 5, 6]]", "the color [4, 5, 6] is that of car and ignored"),
+        ("classes: [{name: a, ids: [255]}, b]\nignore: [255]", "255 is ignored unless ignore is given: ignore: []"),
+        ("from: no", "put it in quotes: 'no'"),
+        ("from: cityscapes_19\nwithout: [off]", "put it in quotes: 'off'"),
     ],
 )
 def test_mistakes_are_one_line_with_the_file(tmp_path: Path, text: str, word: str) -> None:
@@ -102,6 +128,95 @@ def test_mistakes_are_one_line_with_the_file(tmp_path: Path, text: str, word: st
     assert str(path) in line
     assert word in line
     assert "\n" not in line
+
+
+WORDS = [
+    "no",
+    "Yes",
+    "on",
+    "OFF",
+    "true",
+    "null",
+    "~",
+    "1",
+    "-3",
+    "1.0",
+    ".5",
+    "1_0",
+    "0x10",
+    "010",
+    "1:30",
+    "2012-04-01",
+]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_names_that_yaml_reads_as_something_else(tmp_path: Path, word: str) -> None:
+    for entry in (word, f"{{name: {word}}}"):
+        with pytest.raises(UserError, match=re.escape(f"put it in quotes: '{word}'")):
+            derive(tmp_path, f"classes: [road, {entry}]")
+        assert derive(tmp_path, f"classes: [road, {entry.replace(word, repr(word))}]").names == ("road", word)
+
+
+@given(st.text(st.sampled_from("yesnoffaltru~0123456789.xX_:-+eE"), min_size=1, max_size=6))
+def test_a_name_is_the_text_that_was_typed_or_refused(text: str) -> None:
+    try:
+        found = _parse(f"classes:\n- road\n- name: {text}\n".encode(), "map")
+    except UserError:
+        return
+    assert found.names == ("road", text)
+
+
+def test_255_is_a_class_where_nothing_is_said_of_ignored_values(tmp_path: Path) -> None:
+    text = "classes: [{name: background, ids: [0]}, {name: crack, ids: [255]}]\n"
+    for classes in (derive(tmp_path, text), derive(tmp_path, text + "ignore: []")):
+        assert [int(value) for value in classes.lookup()[[0, 1, 255]]] == [0, -1, 1]
+        assert classes.ignore == ()
+    assert derive(tmp_path, text + "ignore: [7]").lookup()[[7, 255]].tolist() == [255, 1]
+
+
+def test_ids_of_16_bits() -> None:
+    classes = ClassMap(("road", "car"), ids=((7, 26001), (0, 65535)), ignore=(255, 300))
+    expected = np.full(65536, -1)
+    expected[[7, 26001]], expected[[0, 65535]], expected[[255, 300]] = 0, 1, 255
+    np.testing.assert_array_equal(classes.lookup(16), expected)
+    np.testing.assert_array_equal(classes.lookup(), expected[:256])
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ("a, {name: b, color: [9, 9, 9]}, {name: c, color: [9, 9, 9]}", "'b', 'c' have one color, [9, 9, 9]"),
+        ("Road, 'ro ad', car", "'Road', 'ro ad' differ only by blanks, case or Unicode form"),
+        ("caf\u00e9, cafe\u0301, car", "differ only by"),
+    ],
+)
+def test_what_is_probably_a_mistake_is_a_warning(tmp_path: Path, entries: str, words: str) -> None:
+    path = tmp_path / "map.yaml"
+    path.write_text(f"classes: [{entries}]", encoding="utf-8")
+    with pytest.warns(UserWarning, match=re.escape(words)) as caught:
+        classes = load_class_map(str(path))
+    assert [str(warning.message) for warning in caught] == classes.doubts()
+    assert classes.doubts()[0].startswith(str(path))
+
+
+def test_colours_that_somebody_chose(tmp_path: Path) -> None:
+    assert derive(tmp_path, f"classes: [{ROAD}, {CAR}]").own_colors
+    assert not derive(tmp_path, f"classes: [{ROAD}, car]").own_colors
+    assert not ClassMap.from_names(["road", "car"]).own_colors
+    derived = derive(tmp_path, "from: cityscapes_19\nwithout: [sky]\nignore_colors: [[0, 0, 0]]")
+    assert derived.own_colors
+    assert derived.ignore_colors == ((70, 130, 180), (0, 0, 0))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_map_as_plain_lists(name: str) -> None:
+    classes = load_class_map(name)
+    again = json.loads(json.dumps(classes.as_dict()))
+    assert ClassMap.from_dict(again) == classes
+    assert ClassMap.from_dict(ClassMap.from_names(["a", "b"]).as_dict()) == ClassMap.from_names(["a", "b"])
+    with pytest.raises(UserError, match="'own_colors'"):
+        ClassMap.from_dict({key: value for key, value in again.items() if key != "own_colors"})
 
 
 def test_a_binary_file(tmp_path: Path) -> None:

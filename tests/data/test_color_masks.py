@@ -92,6 +92,7 @@ def palette_label(indices: list[int], palette: dict[int, tuple[int, int, int]]) 
 @pytest.mark.parametrize(
     ("label", "expected"),
     [
+        (palette_label([7, 26, 4], {7: ROAD, 26: CAR, 4: CAR}), [0, 1, 255]),  # an ignored id in the colour of a class
         (palette_label([7, 26, 27], {7: (1, 1, 1), 26: (2, 2, 2), 27: (3, 3, 3)}), [0, 1, 1]),  # ids, any colours
         (palette_label([7, 26, 4], {7: ROAD, 26: CAR, 4: DARK}), [0, 1, 255]),  # both agree
         (palette_label([0, 1, 2], {0: SKY, 1: DARK, 2: ROAD}), [2, 255, 0]),  # a palette made from colours
@@ -104,7 +105,7 @@ def test_a_palette_holds_ids_or_colours(label: StoredLabel, expected: list[int])
     assert LabelDecoder(CLASSES).decode(label, "x.png").tolist() == [expected]
 
 
-@pytest.mark.parametrize("other", [[], [9], [27]])
+@pytest.mark.parametrize("other", [[], [4], [27]])
 def test_a_palette_that_contradicts_the_ids_is_refused(other: list[int]) -> None:
     label = palette_label([7, 26, *other], {7: ROAD, 26: SKY, 9: (3, 3, 3), 27: (5, 5, 5)})
     words = "index 26 of its palette is the id of car, but has the color [70, 130, 180] of sky"
@@ -114,6 +115,13 @@ def test_a_palette_that_contradicts_the_ids_is_refused(other: list[int]) -> None
     assert LabelDecoder(CLASSES).decode(label.at(np.array([0])), "x.png").tolist() == [0]
     plain = ClassMap(CLASSES.names, ids=CLASSES.ids)  # nobody chose its colours
     assert LabelDecoder(plain).decode(label.at(np.array([0, 1])), "x.png").tolist() == [0, 1]
+
+
+def test_a_palette_of_ignored_ids_in_the_colours_of_classes_is_refused() -> None:
+    classes = ClassMap(("road", "car"), (ROAD, CAR), ((7,), (26,)), ignore=(0, 1))
+    label = palette_label([0, 1], {0: ROAD, 1: CAR, 7: CAR})
+    with pytest.raises(UserError, match=r"index 0 of its palette is the id of what is ignored, but .* of road"):
+        LabelDecoder(classes).decode(label, "x.png")
 
 
 def make(root: Path, label: Image.Image, classes: str = YAML, suffix: str = ".png") -> FolderDataset:
@@ -162,8 +170,8 @@ def transparent(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.concatenate([pixels, alpha], axis=2))
 
 
-def ids_in_three_channels() -> Image.Image:
-    return Image.fromarray(np.repeat(TRUTH[..., None], 3, axis=2).astype(np.uint8))
+def ids_in_three_channels(others: int) -> Image.Image:
+    return Image.fromarray((TRUTH[..., None] * [1, others, others]).astype(np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +180,9 @@ def ids_in_three_channels() -> Image.Image:
         (Image.fromarray(COLORS[TRUTH] + np.uint8(1)), ".png", "54 pixels have colours that .*map.yaml does not name"),
         (transparent(COLORS[TRUTH]), ".png", "3 pixels of the label are transparent"),
         (transparent(TRUTH[..., None].astype(np.uint8)), ".png", "3 pixels of the label are transparent"),
-        (ids_in_three_channels(), ".png", "if all three channels hold the ids, save one of them"),
+        (ids_in_three_channels(1), ".png", "if the first channel holds the ids, save it alone"),
+        (ids_in_three_channels(0), ".png", "if the first channel holds the ids, save it alone"),  # as CARLA
+        (Image.fromarray(TRUTH.astype(np.int32)), ".tif", r"label has 32 bits \(mode I\); save it with 8 bits"),
         (Image.fromarray(COLORS[TRUTH]), ".jpg", "is a JPEG, whose values are not exact"),
         (Image.fromarray(COLORS[TRUTH]).convert("CMYK"), ".tif", "4 channels in mode CMYK"),
     ],

@@ -263,7 +263,7 @@ def test_label_with_three_channels(tree: Tree) -> None:
 def test_16_bit_grey(tree: Tree, part: str) -> None:
     path = getattr(tree, part)("a")
     save(np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH), dtype=np.uint16), path)
-    assert ("convert=rgb" if part == "image" else "set label_bits to 16") in tree.fault(path)
+    assert ("convert=rgb" if part == "image" else "set label_bits=16") in tree.fault(path)
 
 
 def write_png(path: Path, width: int, rows: list[bytes], depth: int, color_type: int) -> None:
@@ -358,10 +358,42 @@ def test_16_bit_values_are_not_cut_to_known_ones(tree: Tree, value: int) -> None
 @pytest.mark.parametrize("channels", [1, 3])
 def test_bits_other_than_said(tree: Tree, channels: int) -> None:
     open_16_bit(tree, channels)
-    assert "label_bits to 16" in tree.fault(tree.label("a"))
+    assert "label_bits=16" in tree.fault(tree.label("a"))
     save(random_label(1), tree.label("a"))
-    with pytest.raises(UserError, match=r"a\.png: label has no 16-bit channels .*label_bits to 8"):
+    with pytest.raises(UserError, match=r"a\.png: label has no 16-bit channels .*label_bits=8"):
         FolderDataset(str(tree.root), "train", str(tree.map), label_bits=16).label(0)
+
+
+def test_ids_of_16_bits(tree: Tree) -> None:
+    tree.map.write_text(CLASSES.replace("ids: [26]", "ids: [26001, 65535]"))
+    wide = {**TO_TRAIN, 26001: 1, 65535: 1}
+    del wide[26]
+    ids = np.random.default_rng(0).choice(np.array(list(wide)), (HEIGHT, WIDTH))
+    write_16_bit(ids, tree.label("a"), 1)
+    for name in ("north/b", "north/deep/c"):
+        write_16_bit(ids * 0, tree.label(name), 1)
+    data = FolderDataset(str(tree.root), "train", str(tree.map), label_bits=16)
+    data.check()
+    np.testing.assert_array_equal(data.label(0), np.vectorize(wide.get)(ids))
+    assert "set label_bits=16" in tree.fault(tree.label("a"))
+    save(random_label(0), tree.label("a"))
+    assert "8 bits, which cannot hold the ids [26001, 65535] of car" in tree.fault(tree.label("a"))
+    assert "set label_bits=16 for labels of 16 bits" in tree.fault(tree.label("a"))
+
+
+def test_a_pool_without_labels_names_what_it_leaves_out(tree: Tree) -> None:
+    save(random_image(9), tree.image("d", ".TIF"))
+    with pytest.warns(UserWarning, match=r"1 file with the suffix \.TIF \(1\) left out, because .*\.png has another"):
+        data = FolderDataset(str(tree.root), "train", str(tree.map), images="images/{split}/{id}.png", labels=None)
+    assert len(data.ids) == 3
+    assert "left out" in data.notes()[0]
+
+
+def test_doubts_about_the_classes_are_notes(tree: Tree) -> None:
+    tree.map.write_text(CLASSES.replace("[0, 0, 142]", "[128, 64, 128]"))
+    with pytest.warns(UserWarning, match="'road', 'car' have one color"):
+        data = tree.open()
+    assert [note for note in data.notes() if "'road', 'car' have one color" in note]
 
 
 def test_damaged_16_bit_labels(tree: Tree) -> None:

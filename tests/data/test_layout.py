@@ -68,11 +68,92 @@ def test_orphans_are_told_one_by_one(tmp_path: Path) -> None:
     assert str(tmp_path / "rgb/rain/val/3.*") in second
 
 
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("image", "label"), [(NFD, NFC), (NFC, NFD), (NFD, NFD)])
+def test_names_pair_in_any_unicode_form(tmp_path: Path, image: str, label: str) -> None:
+    touch(tmp_path, f"{image}/left/{image}_left.jpg", f"{label}/{label}.png")
+    layout = Layout(str(tmp_path), NFC, "{split}/left/{id}_left.jpg", "{split}/{id}.png")
+    images, labels = layout.list_images(), layout.list_labels()
+    assert (list(images), list(labels)) == ([NFC], [NFC])
+    assert images[NFC].is_file()
+    assert labels[NFC].is_file()
+    assert layout.orphans(images, labels) == []
+    stars = Layout(str(tmp_path), None, "*/left/{id}_left.jpg", None)
+    assert list(stars.list_images()) == [f"{NFC}/{NFC}"]
+
+
+def test_the_pattern_itself_in_another_unicode_form(tmp_path: Path) -> None:
+    touch(tmp_path, f"a_{NFD}.png")
+    assert list(Layout(str(tmp_path), None, "{id}_" + f"{NFC}.png", None).list_images()) == ["a"]
+
+
+def test_two_files_of_one_name_but_for_its_unicode_form_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, f"{NFC}.png", f"{NFD}.png")
+    with pytest.raises(UserError, match="the same name but for the suffix or the Unicode form; keep one"):
+        Layout(str(tmp_path), None, "{id}.png", None).list_images()
+
+
+def test_files_that_systems_add_are_no_data(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"fog/{name}" for name in ("1.png", "._1.png", ".DS_Store", "Thumbs.db", "desktop.ini")))
+    touch(tmp_path, "__MACOSX/1.png", "fog/@eaDir/1.png", "fog/.ipynb_checkpoints/1.png", ".trash/1.png")
+    for pattern in ("{id}.*", "*/{id}.*"):
+        layout = Layout(str(tmp_path), None, pattern, None)
+        found = layout.list_images()
+        assert list(found) == ["fog/1"]
+        assert layout.left_out(found, layout.list_labels()) == []
+
+
+def test_what_is_left_out_because_of_its_suffix_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "2.JPG", "3.png", "4.tiff", "5.TIFF", "6.txt", "6.json", "7.heic")
+    layout = Layout(str(tmp_path), None, "{id}.jpg", None)
+    images = layout.list_images()
+    assert list(images) == ["1", "2"]
+    (line,) = layout.left_out(images, layout.list_labels())
+    assert "4 files with the suffix .png (1), .tiff (1), .TIFF (1), .heic (1) left out, because {id}.jpg" in line
+    assert str(tmp_path / "3.png") in line
+    both = Layout(str(tmp_path), None, "{id}.*", None)
+    assert "1 file with the suffix .heic (1) left out" in both.left_out(both.list_images(), both.list_labels())[0]
+    with pytest.raises(UserError, match=r"no images like \{id\}\.bmp .* Found: 6 files with the suffix"):
+        Layout(str(tmp_path), None, "{id}.bmp", None).list_images()
+
+
+def test_labels_next_to_images_are_not_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "1.png", "2.jpg", "2.png", "3.tif")
+    layout = Layout(str(tmp_path), None, "{id}.jpg", "{id}.png")
+    (line,) = layout.left_out(layout.list_images(), layout.list_labels())
+    assert "1 file with the suffix .tif (1) left out" in line
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "near"),
+    [
+        ("im1.jpg", "im1.jpg.png", "im1.jpg.png"),
+        ("im1.JPG", "im1.JPG.png", "im1.JPG.png"),
+        ("im1.jpg.png", "im1.png", "im1.png"),
+        ("im1.jpg", "im1.tif", "im1.tif"),
+    ],
+)
+def test_a_doubled_or_another_suffix_is_named_with_the_fix(tmp_path: Path, image: str, label: str, near: str) -> None:
+    touch(tmp_path, f"images/{image}", f"labels/{label}", "images/x.png", "labels/x.png")
+    layout = Layout(str(tmp_path), None, "images/{id}.*", "labels/{id}.png")
+    first = layout.orphans(layout.list_images(), layout.list_labels())[0]
+    assert first.startswith(f"image without label: {tmp_path / 'images' / image}; ")
+    assert f", but {tmp_path / 'labels' / near}; rename one of the two or change the pattern" in first
+
+
+def test_a_pattern_for_doubled_suffixes(tmp_path: Path) -> None:
+    touch(tmp_path, "images/im1.jpg", "labels/im1.jpg.png")
+    layout = Layout(str(tmp_path), None, "images/{id}.jpg", "labels/{id}.jpg.png")
+    assert layout.orphans(layout.list_images(), layout.list_labels()) == []
+
+
 def test_without_labels_nothing_is_listed_or_paired(tmp_path: Path) -> None:
     touch(tmp_path, "1.png")
     layout = Layout(str(tmp_path), None, "{id}.png", None)
     assert layout.list_labels() == {}
-    assert layout.orphans(layout.list_images(), {}) == []
+    assert layout.orphans(layout.list_images(), layout.list_labels()) == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -182,6 +182,16 @@ def test_an_image_and_its_label_agree_wherever_it_is_read(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize("mismatch", ["error", "resize"])
+def test_a_label_of_the_stored_image_is_not_squeezed(tmp_path: Path, mismatch: Literal["error", "resize"]) -> None:
+    turned_tree(tmp_path)
+    Image.fromarray(np.zeros((WIDTH, HEIGHT), dtype=np.uint8)).save(tmp_path / "labels/train/a.png")
+    data = FolderDataset(str(tmp_path), "train", str(tmp_path / "map.yaml"), mismatch=mismatch)
+    words = r"label is 7x11, but its image a\.png is 11x7 once turned as its EXIF says"
+    with pytest.raises(UserError, match=words):
+        data.label(0)
+
+
 def test_what_an_older_release_derived_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turned_tree(tmp_path)
 
@@ -225,6 +235,13 @@ def test_16_bit_images_are_turned_too(tmp_path: Path, suffix: str, orientation: 
     scaled = np.round(values / 257).astype(np.uint8)
     found = read_image(tmp_path / f"a{suffix}", convert=True)
     np.testing.assert_array_equal(found, seen(np.repeat(scaled[..., None], 3, axis=2), orientation))
+
+
+def test_16_bit_colours_with_exif_after_the_pixels(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH, 3))
+    write_png(tmp_path / "a.png", values, 16, 2, chunk(b"eXIf", exif(8).tobytes()[6:]))
+    expected = seen(np.round(values / 257).astype(np.uint8), 8)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", convert=True), expected)
 
 
 def test_other_modes_are_converted_if_wanted(tmp_path: Path) -> None:

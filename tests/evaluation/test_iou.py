@@ -14,7 +14,7 @@ IGNORE = 255
 
 
 def set_iou(pairs, classes):
-    """IoU by class over a list of (predicted, truth) images, from sets of pixels; NaN where both are empty."""
+    """IoU by class over a list of (predicted, truth) images, from sets of pixels; NaN where the truth is empty."""
     found = []
     for index in range(classes):
         wanted, given_ = set(), set()
@@ -27,7 +27,7 @@ def set_iou(pairs, classes):
                 if predicted[place] == index:
                     given_.add((number, place))
         union = wanted | given_
-        found.append(len(wanted & given_) / len(union) if union else math.nan)
+        found.append(len(wanted & given_) / len(union) if wanted else math.nan)
     return found
 
 
@@ -39,14 +39,14 @@ def counted(pairs, classes):
 
 
 def draw_pairs(seed, classes, images, used):
-    """Random images of different sizes in which only ``used`` of the classes occur, and some pixels are ignored."""
+    """Random images of different sizes: ``used`` classes are predicted, most of them occur, some pixels are ignored."""
     rng = np.random.default_rng(seed)
     pool = rng.permutation(classes)[:used]
     pairs = []
     for _ in range(images):
         shape = tuple(rng.integers(1, 7, 2))
         predicted = rng.choice(pool, shape).astype(np.int64)
-        truth = rng.choice(np.append(pool, IGNORE), shape).astype(np.uint8)
+        truth = rng.choice(np.append(pool[: max(1, used - 1)], IGNORE), shape).astype(np.uint8)
         pairs.append((predicted, truth))
     return pairs
 
@@ -95,13 +95,28 @@ def test_what_is_predicted_on_ignored_pixels_is_not_counted():
     assert results[0] == results[1] == results[2] == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
+def test_a_class_without_truth_counts_in_no_mean_whatever_is_predicted():
+    """Means of two networks on the same data are over the same classes."""
+    truth = np.array([[0, 0, 1, 1]], dtype=np.uint8)
+    inventing, careful = np.array([[0, 2, 1, 1]]), np.array([[0, 1, 1, 1]])
+    subsets = {"late": ["bus", "train"], "early": ["road", "bus"]}
+    names = ["road", "car", "bus", "train"]
+    found = [figures(counted([(predicted, truth)], 4), names, subsets) for predicted in (inventing, careful)]
+    for each in found:
+        assert [name for name in names if math.isnan(each[f"iou/{name}"])] == ["bus", "train"]
+        assert each["miou"] == pytest.approx((each["iou/road"] + each["iou/car"]) / 2)
+        assert math.isnan(each["miou_late"])
+        assert each["miou_early"] == each["iou/road"]
+    assert found[0]["iou/road"] == 1 / 2  # the pixel that was taken for a bus is missed
+
+
 def test_absent_and_missed_classes():
     truth, predicted = np.array([[0, 0, 1]], dtype=np.uint8), np.array([[0, 2, 2]])
     table = iou_table(counted([(predicted, truth)], 4), ["hit", "missed", "invented", "absent"])
     assert list(table) == ["hit", "missed", "invented", "absent"]
-    # Missed and invented classes count as 0; one that occurs nowhere does not count.
-    assert list(table.values()) == pytest.approx([0.5, 0.0, 0.0, math.nan], nan_ok=True)
-    assert mean_iou(counted([(predicted, truth)], 4)) == pytest.approx(0.5 / 3)
+    # A missed class counts as 0; one without truth does not count, even where it is predicted.
+    assert list(table.values()) == pytest.approx([0.5, 0.0, math.nan, math.nan], nan_ok=True)
+    assert mean_iou(counted([(predicted, truth)], 4)) == pytest.approx(0.5 / 2)
 
 
 def test_nothing_but_ignored_pixels_is_nan():

@@ -65,6 +65,7 @@ def test_predictions_are_palette_pngs_of_class_indices(tmp_path):
     for image_id, label in labels.items():
         picture = Image.open(tmp_path / "out" / f"{image_id}.png")
         assert picture.mode == "P"
+        assert picture.text == {"ripu:values": "id"}  # the class map's ids are its indices
         assert np.array_equal(np.array(picture), label.numpy())
         assert np.array_equal(np.array(picture.convert("RGB")), ROADS.palette()[label.numpy()])
 
@@ -76,6 +77,12 @@ def test_predictions_stay_in_their_folder(tmp_path, image_id):
     assert not list(tmp_path.rglob("*.png"))
 
 
+def test_predicted_indices_are_not_said_to_be_ids(tmp_path):
+    run(tmp_path / "out", [batch_of(random_labels("one", classes=4))], classes=OTHER)
+    with Image.open(tmp_path / "out" / "one.png") as picture:
+        assert picture.text == {"ripu:values": "index"}
+
+
 def test_label_ids_are_grey_files_in_one_folder(tmp_path):
     labels = random_labels("one", "city/two", "city/part/three_000000_000019", classes=4)
     run(tmp_path / "out", [batch_of(labels)], "label_ids", OTHER)
@@ -84,6 +91,7 @@ def test_label_ids_are_grey_files_in_one_folder(tmp_path):
     for image_id, label in labels.items():
         with Image.open(tmp_path / "out" / f"{image_id.split('/')[-1]}.png") as picture:
             assert picture.mode == "L"
+            assert picture.text == {"ripu:values": "id"}
             assert picture.size == (label.shape[1], label.shape[0])
             ids = [[(26, 7, 200, 0)[value] for value in row] for row in label.tolist()]
             assert np.array(picture).tolist() == ids

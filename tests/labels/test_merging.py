@@ -1,17 +1,14 @@
-"""Merged and exported stores against painting every answer by hand, and decoding with the format's own library."""
+"""Merged stores against painting every answer by hand."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from pycocotools import mask as decoder
 from store_samples import CLASSES, IMAGES, commit, draw_round, edit_manifest, round_files, slow_images, writer
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import VOID, LabelStore
+from ripu_lightning.labels import LabelStore
 from ripu_lightning.labels.maintenance import merge_stores
 
 
@@ -94,53 +91,6 @@ def test_a_file_that_changed_since_it_was_opened(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="changed while it was copied"):
         merge_stores([one], tmp_path / "merged")
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
-
-
-@pytest.mark.parametrize("through", [None, 1, 2])
-def test_coco_decodes_to_the_masks(tmp_path: Path, through: int | None) -> None:
-    with writer(tmp_path / "store") as store:
-        store.commit(draw_round(4)[:2], strategy="s", annotator="a", exclusion=1)
-        commit(store, 5)
-        commit(store, 6)
-    store.export_coco(tmp_path / "deep" / "out.json", through)
-    content = json.loads((tmp_path / "deep" / "out.json").read_text())
-    assert content["categories"] == [{"id": index, "name": name} for index, name in enumerate(CLASSES)]
-    images = {image["file_name"]: image for image in content["images"]}
-    assert sorted(images) == sorted(IMAGES if through != 1 else list(IMAGES)[:2])
-    assert [image["id"] for image in content["images"]] == list(range(1, len(images) + 1))
-    assert [entry["id"] for entry in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
-    for name, image in images.items():
-        mask, found = store.mask(name, through), np.full(IMAGES[name], VOID, dtype=np.uint8)
-        assert (image["height"], image["width"]) == IMAGES[name]
-        for entry in content["annotations"]:
-            if entry["image_id"] != image["id"]:
-                continue
-            where = decoder.decode(entry["segmentation"]).astype(bool)
-            assert (found[where] == VOID).all()
-            found[where] = entry["category_id"]
-            rows, columns = np.nonzero(where)
-            assert entry["area"] == len(rows) > 0
-            left, top, width, height = entry["bbox"]
-            assert (left, top) == (columns.min(), rows.min())
-            assert (width, height) == (np.ptp(columns) + 1, np.ptp(rows) + 1)
-        np.testing.assert_array_equal(found, mask)
-
-
-def test_coco_of_an_empty_store(tmp_path: Path) -> None:
-    with writer(tmp_path / "store") as store:
-        store.export_coco(tmp_path / "out.json")
-    content = json.loads((tmp_path / "out.json").read_text())
-    assert (content["images"], content["annotations"]) == ([], [])
-
-
-def test_png_through_a_round(tmp_path: Path) -> None:
-    with writer(tmp_path / "store") as store:
-        store.commit(draw_round(4)[:1], strategy="s", annotator="a", exclusion=1)
-        commit(store, 5)
-    store.export_png(tmp_path / "png", through=1)
-    assert [path.name for path in (tmp_path / "png").rglob("*.png")] == ["a.png"]
-    with Image.open(tmp_path / "png" / "town" / "a.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture), store.mask("town/a", 1))
 
 
 def test_a_hostile_store_of_other_sizes(tmp_path: Path) -> None:

@@ -6,17 +6,14 @@ import pickle
 import tempfile
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from store_samples import CLASSES, IMAGES, assert_holds, commit, draw_answers, draw_round, slow_images, writer
 
-from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_QUERIED, VOID, Answers, LabelStore, masks, round_file
 
 
@@ -219,46 +216,6 @@ def test_refresh_shows_new_rounds_only_when_asked(tmp_path: Path) -> None:
         assert_holds(reader, made[:1])
         reader.refresh()
         assert_holds(reader, made)
-
-
-def test_export_png_is_the_mask(tmp_path: Path) -> None:
-    palette = np.random.default_rng(0).integers(0, 256, (256, 3)).astype(np.uint8)
-    with writer(tmp_path / "store") as store:
-        commit(store, 5)
-        for target, colours, mode in [("grey", None, "L"), ("colour", palette, "P")]:
-            store.export_png(tmp_path / target, colours)
-            written = sorted(path for path in (tmp_path / target).rglob("*") if path.is_file())
-            assert written == sorted(tmp_path / target / f"{image}.png" for image in IMAGES)
-            for image in IMAGES:
-                with Image.open(tmp_path / target / f"{image}.png") as picture:
-                    assert picture.mode == mode
-                    np.testing.assert_array_equal(np.asarray(picture), store.mask(image))
-                    if colours is not None:
-                        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), palette[store.mask(image)])
-        with pytest.raises(ValueError, match=r"palette must be uint8 \(256, 3\)"):
-            store.export_png(tmp_path / "grey", palette[:19])
-
-
-@pytest.mark.parametrize("image", ["../x", "a/../../x", "/x", "a//x", "./x", "..", "a\0b"])
-def test_export_png_stays_in_its_folder(tmp_path: Path, image: str) -> None:
-    answers = draw_round(0)[0]
-    images = {"fine": IMAGES["town/a"], image: IMAGES["town/a"]}
-    with LabelStore.create_or_open(tmp_path / "store", classes=CLASSES, images=images) as store:
-        both = [replace(answers, image_id=name) for name in images]
-        store.commit(both, strategy="s", annotator="a", exclusion=1)
-        with pytest.raises(UserError, match="outside"):
-            store.export_png(tmp_path / "png")
-    assert not (tmp_path / "png").exists()
-
-
-def test_export_png_does_not_follow_links_out(tmp_path: Path) -> None:
-    (tmp_path / "png").mkdir()
-    (tmp_path / "png" / "town").symlink_to(tmp_path)
-    with writer(tmp_path / "store") as store:
-        commit(store, 0)
-        with pytest.raises(UserError, match="'town/a' would be written outside"):
-            store.export_png(tmp_path / "png")
-    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_bytes_a_query_on_realistic_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from store_samples import CLASSES, IMAGES, assert_holds, commit, edit_manifest, 
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
+from ripu_lightning.labels.maintenance import extend_images
 
 MAP = ClassMap(CLASSES, colors=((9, 9, 9), (8, 8, 8), (7, 7, 7)), ids=((7,), (8, 26), (23,)), ignore=(255,))
 HOLDER = """
@@ -95,10 +96,11 @@ def test_readers_neither_write_nor_need_the_right_to(tmp_path: Path) -> None:
         (CLASSES, {"town/a": (9, 14), "town/b": (7, 5), "d": (12, 12)}, "image 'c' is missing here"),
         (MAP, IMAGES, ""),
         (
-            replace(MAP, colors=((1, 2, 3), (4, 5, 6), (7, 8, 9)), ignore=(255, 0), subsets={"flat": ("road",)}),
+            replace(MAP, colors=((1, 2, 3), (4, 5, 6), (7, 8, 9)), subsets={"flat": ("road",)}),
             IMAGES,
             "",
         ),
+        (replace(MAP, ignore=(255, 0)), IMAGES, "the file ids [255] are ignored there, [0, 255] here"),
         (replace(MAP, ids=((8,), (7, 26), (23,))), IMAGES, "class 'road' has the file ids [7] there, [8] here"),
         (replace(MAP, ids=((7,), (26, 8), (23,))), IMAGES, ""),
         (replace(MAP, ids=((23,), (26, 8), (7,))), IMAGES, "class 'road' has the file ids [7] there, [23] here"),
@@ -123,6 +125,35 @@ def test_another_identity_is_refused(
         assert "\n" not in str(caught.value)
     with writer(tmp_path) as store:
         assert_holds(store, made)
+
+
+def test_new_images_are_taken_in_and_others_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no label store"):
+        extend_images(tmp_path, CLASSES, IMAGES)
+    with writer(tmp_path) as store:
+        made = [commit(store, 0)]
+        with pytest.raises(UserError, match="is being written"):
+            extend_images(tmp_path, CLASSES, IMAGES)
+    grown = {"a": (4, 4), **IMAGES, "d": (3, 5)}
+    with pytest.raises(UserError, match=r"image 'a' is not there; 2 new\): set extend_pool=true to take"):
+        LabelStore.open(tmp_path, images=grown)
+    before = (tmp_path / "manifest.json").read_bytes()
+    for classes, images, words in (
+        (("road", "bus", "sky"), grown, "class 1 is 'car' there"),
+        (CLASSES, {**grown, "c": (12, 13)}, "image 'c' is 12 x 12 there, 12 x 13 here"),
+        (CLASSES, {name: size for name, size in grown.items() if name != "c"}, "image 'c' is missing here"),
+    ):
+        with pytest.raises(UserError, match=words):
+            extend_images(tmp_path, classes, images)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    assert extend_images(tmp_path, CLASSES, grown) == ["a", "d"]
+    assert extend_images(tmp_path, CLASSES, grown) == []
+    with LabelStore.create_or_open(tmp_path, classes=CLASSES, images=grown) as store:
+        assert_holds(store, made)
+        assert store.available("d").all()
+        assert list(store.images) == list(grown)
+    with pytest.raises(UserError, match="image 'a' is missing here"):
+        writer(tmp_path)
 
 
 def test_the_order_of_images_does_not_matter(tmp_path: Path) -> None:
@@ -176,6 +207,9 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (edit(lambda content: content.update(head=None, rejected={content["head"]: {"c": [True]}})), "of the wrong type"),
     (edit(lambda content: content.update(head=None, rejected={content["head"]: {"c": 1}})), "damaged"),
     (edit(lambda content: content.update(rejected=[1])), "damaged"),
+    (edit(lambda content: content.update(skipped=["d"])), "a skipped image is unknown"),
+    (edit(lambda content: content.update(skipped=["c", "c"])), "listed twice"),
+    (edit(lambda content: content.update(skipped="c")), "skipped images are no list"),
     (first(number=2), "does not follow"),
     (first(parent="ab" * 32), "does not follow"),
     (first(sha256="AB" * 32), "is no SHA-256"),

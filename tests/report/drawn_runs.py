@@ -50,7 +50,7 @@ def drawn_run(
     settings["budget"] = {"ratio": amount, "per": per, "rounds": rounds, **config.get("budget", {})}
     shares = [share * number / max(1, rounds) for number in range(rounds + 1)]
     table = [CurvePoint(number, shares[number], value, dict.fromkeys(iou, value)) for number, value in enumerate(curve)]
-    return Run(Path("/runs"), result, table if stages else [], None, settings, None, [])
+    return Run(Path("/runs"), result, table if stages else [], None, {}, settings, None, [])
 
 
 def seeds_of(strategy: str, *finals: float, start: float = 0.2, **settings: Any) -> list[Run]:

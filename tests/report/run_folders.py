@@ -12,6 +12,7 @@ from tiny_run import CLASSES, SIZE, Blocks
 
 from ripu_lightning.data import ActiveDataModule
 from ripu_lightning.labels import Answers, LabelStore
+from ripu_lightning.report.data_record import SetRecord, write_data_record
 from ripu_lightning.report.ledger_counting import make_ledger
 from ripu_lightning.report.result import make_result
 from ripu_lightning.training.history import RoundRecord, write_history
@@ -53,8 +54,11 @@ def config_of(strategy: str, seed: int, **changes: Any) -> dict[str, Any]:
 def made_run(
     folder: Path, strategy: str = "ripu", seed: int = 1, miou: float = 0.5, kind: str = "queried", **changes: Any
 ) -> Path:
-    """A run folder whose curve rises from 0.2 to ``miou``; ``kind`` as that of a run."""
-    config = config_of(strategy, seed, **changes)
+    """A run folder whose curve rises from 0.2 to ``miou``; ``kind`` as that of a run.
+
+    ``changes`` are those of the config, of the ``protocol``, and the digests of the ``data``.
+    """
+    config = config_of(strategy, seed, **{key: value for key, value in changes.items() if key != "data"})
     rounds = ROUNDS if kind in {"queried", "unfinished"} else 0
     done = rounds - (kind == "unfinished")
     target, images = Blocks("target", 5), dict.fromkeys(Blocks("target", 5).ids, SIZE)
@@ -69,6 +73,8 @@ def made_run(
         records = [_record(stage, done, miou, store.rounds[:stage], total) for stage in range(done + 1)]
     write_history(folder / "rounds.csv", records)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    data = changes.get("data", {"source": {"a.png": "0a"}, "target": {"b.png": "0b"}})
+    write_data_record({name: SetRecord(CLASSES, files, {}) for name, files in data.items()}, folder)
     amounts = config["budget"]["ratio"], config["budget"]["rounds"]
     budget = {"unit": "ratio", "amount": amounts[0], "per": "image", "rounds": rounds, "rounds_done": done}
     budget |= {"pixels": records[-1].pixels, "share": records[-1].share}

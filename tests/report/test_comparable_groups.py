@@ -1,16 +1,23 @@
 """Which runs are averaged, which are compared, and which cautions are given."""
 
+import csv
+import json
+import shutil
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from run_folders import made_run
+from tiny_run import CLASSES
 
-from ripu_lightning.report.page.comparable_groups import Group, group_runs
+from ripu_lightning.report.data_record import SetRecord, write_data_record
+from ripu_lightning.report.page.comparable_groups import Group, differences, group_runs
 from ripu_lightning.report.page.group_statistics import GroupStatistics, curve, final, share
-from ripu_lightning.report.page.group_tables import summary
+from ripu_lightning.report.page.group_tables import all_runs, summary
 from ripu_lightning.report.page.recommendation import recommend
 from ripu_lightning.report.page.run_folder import read_run
-from ripu_lightning.report.results_by_protocol import read_results
+from ripu_lightning.report.results_by_protocol import print_results, read_results, write_results
 
 
 def groups_of(folder: Path) -> list[Group]:
@@ -182,3 +189,142 @@ def test_an_evaluation_joins_the_group_of_its_run(tmp_path: Path) -> None:
     (group,) = groups_of(tmp_path)
     (method,) = group.methods
     assert [run.folder for run in method.runs] == [folder, tmp_path / "b"]  # the one with curves
+
+
+def of_interval(interval: int, **changes: object) -> dict:
+    return {"schedule__first_round": 2, "schedule__interval": interval, **changes}
+
+
+def test_a_bound_is_in_every_group_that_it_agrees_with(tmp_path: Path) -> None:
+    """Keys of rounds change nothing without rounds, and those of scoring and strategy neither."""
+    for seed in (1, 2):
+        made_run(tmp_path / f"a{seed}", seed=seed, **of_interval(2))
+        made_run(tmp_path / f"b{seed}", seed=seed, **of_interval(3))
+        bound = {"data__target_labels": "all", "budget__rounds": 0, "scoring": {"window": [seed, 3]}}
+        bound |= {"strategy__radius": seed, "parity": {"eps": seed}}
+        made_run(tmp_path / f"c{seed}", "random", seed, 0.6, "all", **of_interval(5 + seed, **bound))
+        made_run(tmp_path / f"d{seed}", "random", seed, 0.2, "none", **of_interval(8, budget__rounds=0))
+    groups = groups_of(tmp_path)
+    assert [[(method.label, method.seeds) for method in group.methods] for group in groups] == [
+        [("ripu", [1, 2]), ("all labels", [1, 2]), ("source only", [1, 2])]
+    ] * 2
+    assert differences(groups) == ["schedule.interval"]
+    assert [group.common["schedule.interval"] for group in groups] == ["2", "3"]
+
+
+def test_bounds_by_themselves_are_one_group(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        made_run(tmp_path / f"c{seed}", "random", seed, 0.6, "all", **of_interval(seed))
+    (group,) = groups_of(tmp_path)
+    assert [method.seeds for method in group.methods] == [[1, 2]]
+
+
+def test_an_interval_means_nothing_for_one_round(tmp_path: Path) -> None:
+    made_run(tmp_path / "a", seed=1, **of_interval(2))
+    one = {"rounds": 1, "rounds_done": 1}
+    for seed in (1, 2):
+        folder = made_run(tmp_path / f"b{seed}", seed=seed, **of_interval(7 + seed))
+        path = folder / "result.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "budget": {**content["budget"], **one}}))
+    (group,) = groups_of(tmp_path)
+    assert [method.seeds for method in group.methods] == [[1, 2], [1]]
+
+
+def test_terms_of_weight_zero_make_no_other_method(tmp_path: Path) -> None:
+    for seed, (weight, threshold) in enumerate([(0.0, 0.1), (0, 0.2), (0.0, 0.3), (1.0, 0.1)]):
+        loss = {"weights": {"source": 1.0, "negative": weight}, "terms": {"negative": {"threshold": threshold}}}
+        made_run(tmp_path / str(seed), seed=seed, loss=loss)
+    (group,) = groups_of(tmp_path)
+    assert [method.seeds for method in group.methods] == [[0, 1, 2], [3]]
+
+
+@pytest.mark.parametrize("name", ["source", "target"])
+def test_runs_on_other_pictures_are_never_averaged(tmp_path: Path, name: str) -> None:
+    data = {"source": {"a.png": "0a"}, "target": {"b.png": "0b"}}
+    for seed in (1, 2):
+        made_run(tmp_path / f"a{seed}", seed=seed, data=data)
+    made_run(tmp_path / "b", seed=3, data={**data, name: {"a.png": "0c"}})
+    groups = groups_of(tmp_path)
+    assert [method.seeds for group in groups for method in group.methods] == [[1, 2], [3]]
+    assert differences(groups) == [f"data.{name}.content"]
+
+
+def test_other_labels_of_the_pool_are_another_method(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        folder = made_run(tmp_path / str(seed), seed=seed)
+        record = {"target": SetRecord(CLASSES, {"a": "0"}, {"a": str(seed)})}
+        write_data_record(record, folder)
+    (group,) = groups_of(tmp_path)
+    assert [method.seeds for method in group.methods] == [[1], [2]]
+    assert all(method.label.startswith("ripu (labels ") for method in group.methods)
+
+
+def test_where_a_class_map_was_read_from_makes_no_other_group(tmp_path: Path) -> None:
+    for seed, name in enumerate(["classes.yaml", "../classes.yaml", "built_in"]):
+        made_run(tmp_path / str(seed), seed=seed, data__target={"root": "x", "classes": name})
+    (group,) = groups_of(tmp_path)
+    assert [method.seeds for method in group.methods] == [[0, 1, 2]]
+
+
+def test_an_evaluation_given_later_joins_the_runs_that_had_it(tmp_path: Path) -> None:
+    """What was evaluated is in the protocol; without a digest of it, the config decides."""
+    for seed, evaluated in enumerate([{"split": "val"}, {"split": "val", "x": 1}, None]):
+        made_run(tmp_path / str(seed), seed=seed, data__target_eval=evaluated)
+    (group,) = groups_of(tmp_path)
+    assert [method.seeds for method in group.methods] == [[0, 1, 2]]
+    for seed, evaluated in enumerate([{"split": "val"}, {"split": "test"}], start=3):
+        made_run(tmp_path / str(seed), seed=seed, data__target_eval=evaluated, protocol={"data": None})
+    assert [method.seeds for group in groups_of(tmp_path) for method in group.methods] == [[0, 1, 2], [3], [4]]
+
+
+def without_truth(folder: Path, name: str) -> None:
+    path = folder / "result.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "iou": {**content["iou"], name: None}}))
+
+
+def test_means_are_over_the_same_classes(tmp_path: Path) -> None:
+    folders = [made_run(tmp_path / str(seed), seed=seed) for seed in (1, 2, 3)]
+    for folder in folders[:2]:
+        without_truth(folder, "tree")
+    groups = groups_of(tmp_path)
+    assert [method.seeds for group in groups for method in group.methods] == [[1, 2], [3]]
+    assert differences(groups) == ["classes without truth"]
+    assert "no pixel of the evaluation data is of tree: no mean counts these classes" in groups[0].cautions
+    assert not any("no pixel" in line for line in groups[1].cautions)
+    console = Console(file=StringIO(), width=200)
+    print_results(read_results(folders[:2]), console)
+    assert "without truth in the evaluation data, so in no mean: tree" in console.file.getvalue()
+
+
+def test_runs_without_an_evaluation_are_listed_and_unknown(tmp_path: Path) -> None:
+    folders = [made_run(tmp_path / str(seed), seed=seed) for seed in (1, 2)]
+    empty = {"protocol": None, "miou": None, "pixel_accuracy": None, "class_accuracy": None, "iou": {}}
+    path = folders[1] / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **empty}))
+    (folders[1] / "rounds.csv").write_text("round,share,miou\n0,0,\n1,0.1,\n2,0.2,\n")
+    results = read_results([tmp_path])
+    groups = group_runs([read_run(entry) for entry in results])
+    assert [(len(group.methods), len(group.unfinished)) for group in groups] == [(1, 0), (0, 1)]
+    assert recommend(GroupStatistics(groups[1])) == [
+        "No finished run of this group has queries: there is no strategy to choose."
+    ]
+    assert all_runs([groups[1].unfinished[0]]).texts()[0][3:7] == ["no mIoU", "2", "2.81", "–"]
+    console = Console(file=StringIO(), width=200)
+    print_results(results, console)
+    printed = console.file.getvalue()
+    assert "P2: nothing was evaluated, so mIoU is unknown" in printed
+    write_results(results, tmp_path / "results.csv")
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    assert [(row["miou"], row["images"]) for row in rows] == [("0.5", "2"), ("", "")]
+
+
+def test_a_curve_of_another_run_is_left_out(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "a")
+    other = made_run(tmp_path / "b", miou=0.6)
+    shutil.copy(other / "rounds.csv", folder)
+    (run,) = [read_run(entry) for entry in read_results([folder])]
+    assert run.curve == []
+    assert "rounds.csv: ends with another mIoU than" in run.problems[0]

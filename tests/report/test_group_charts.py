@@ -6,7 +6,7 @@ from collections import defaultdict
 from drawn_runs import drawn_run, seeds_of, statistics_of
 from matplotlib.colors import to_hex
 
-from ripu_lightning.report.chart_types import BarChart, Style
+from ripu_lightning.report.chart_types import BarChart, HeatMap, Style
 from ripu_lightning.report.matplotlib_charts import draw
 from ripu_lightning.report.page.group_charts import charts_of, styles
 from ripu_lightning.report.page.plotly_charts import plotly_json
@@ -52,6 +52,15 @@ def test_bars_of_one_colour_differ_in_their_hatches() -> None:
     bars = json.loads(plotly_json(chart))["data"]
     assert len({bar["marker"]["pattern"]["shape"] for bar in bars}) == 4
     assert len({patch.get_hatch() for patch in draw(chart).axes[0].patches}) == 4
+
+
+def test_classes_named_by_numbers_are_categories() -> None:
+    """Else plotly draws them where these numbers, or dates, are."""
+    names = ["1", "10", "2024-01-01"]
+    bars = json.loads(plotly_json(BarChart("b", "", "", "%", names, [("a", Style("#0072b2"), [1.0, 2.0, 3.0])])))
+    heat = json.loads(plotly_json(HeatMap("h", "", "", names, [[1.0, 0.5, 0.0]] * 3)))
+    assert bars["layout"]["xaxis"]["type"] == "category"
+    assert {heat["layout"][axis]["type"] for axis in ("xaxis", "yaxis")} == {"category"}
 
 
 def test_methods_without_a_curve_are_named() -> None:

@@ -20,7 +20,7 @@ from ripu_lightning.data import ActiveDataModule, FolderDataset, SegmentationDat
 from ripu_lightning.data.unlabelled import Unlabelled
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.labels.maintenance import roll_back
+from ripu_lightning.labels.maintenance import roll_back, skip_images
 from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.report.round_pictures import RoundPictures
 from ripu_lightning.training import ActiveLearningLoop, Schedule
@@ -52,7 +52,13 @@ class Run:
     """One process's part of a run: everything is built anew, as by the same command given again."""
 
     def __init__(
-        self, folder: Path, choice: str = "square", annotator: str = "files", target: SegmentationDataset | None = None
+        self,
+        folder: Path,
+        choice: str = "square",
+        annotator: str = "files",
+        target: SegmentationDataset | None = None,
+        partial: bool = False,
+        extend_pool: bool = False,
     ) -> None:
         self.folder, make = folder, CHOICES[choice][0]
         target = target or (Sealed if annotator == "files" else tiny.Blocks)("target!", 5)
@@ -60,11 +66,13 @@ class Run:
             tiny.Blocks("source", 4), target, tiny.Blocks("val", 3), batch_size=2, eval_batch_size=2
         )
         self.annotator: Annotator = (
-            FileAnnotator(target, folder / "annotation") if annotator == "files" else GroundTruth(target)
+            FileAnnotator(target, folder / "annotation", partial) if annotator == "files" else GroundTruth(target)
         )
         strategy: Strategy = make()
         schedule = Schedule(steps=8, first_round=3, interval=2, rounds=2)
-        self.loop = ActiveLearningLoop(strategy, CHOICES[choice][1], self.annotator, schedule, folder / "labels")
+        self.loop = ActiveLearningLoop(
+            strategy, CHOICES[choice][1], self.annotator, schedule, folder / "labels", extend_pool=extend_pool
+        )
         self.module = tiny.module()
 
     def fit(self, *callbacks: Callback, **options: object) -> Trainer:
@@ -86,7 +94,7 @@ class Run:
 def answer(folder: Path, number: int, again: str = "") -> None:
     """What people do: look at the masks, write the truth where it is asked and nonsense elsewhere."""
     folder = folder / "annotation" / f"round_{number:03d}{again}"
-    truth = tiny.Blocks("target!", 5)
+    truth = tiny.Blocks("target!", 7)
     for path in sorted((folder / "asked").rglob("*.png")):
         label = truth.label(truth.ids.index(path.stem))
         Image.fromarray(np.where(np.array(Image.open(path)) == 255, label, 99)).save(folder / "answers" / path.name)
@@ -202,6 +210,65 @@ def test_rejected_answers_are_asked_again_and_the_others_are_kept(
         assert np.array_equal(queried, store.query_round(image_id) == 1)
         assert np.array_equal(found.mask(image_id, 1), np.where(queried, truth.label(index), 255))
     assert (run.rounds, run.loop.scored) == (1, 2)  # round 1 was not scored again
+
+
+def test_partial_answers_and_a_skipped_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Round 1 is answered for images 0 and 1; then image 4 turns out to be useless."""
+    run = Run(tmp_path, partial=True)
+    run.fit()
+    with pytest.raises(AnswersPending, match="5 have no answers yet"):
+        Run(tmp_path, partial=True).fit()
+    answer(tmp_path, 1)
+    for number in (2, 3, 4):
+        (tmp_path / "annotation" / "round_001" / "answers" / f"target!_{number}.png").unlink()
+    skip_images(tmp_path / "labels", ["target!_4"])
+    capsys.readouterr()
+    with pytest.warns(
+        UserWarning, match=r"round_001: the answers that are there are used .*; 20 regions in 4 images, of which 2 have"
+    ):
+        Run(tmp_path, partial=True).fit()
+    assert "round 1: 10 of 25 queries are answered" in capsys.readouterr().out
+    first = LabelStore.open(tmp_path / "labels")
+    assert first.queried_images == ("target!_0", "target!_1")
+    assert first.available("target!_2").all()
+    folder = tmp_path / "annotation" / "round_002" / "asked"
+    assert sorted(path.stem for path in folder.iterdir()) == [f"target!_{number}" for number in range(4)]
+    answer(tmp_path, 2)
+    last = Run(tmp_path)  # without partial: nothing is missing
+    last.fit()
+    found = LabelStore.open(tmp_path / "labels")
+    assert [record.pixels for record in last.loop.history] == [0, first.pixels, found.pixels]
+    asked = sum(int((found.query_round(image_id) > 0).sum()) for image_id in found.images)
+    assert found.pixels == asked
+    assert not (found.query_round("target!_4") > 0).any()
+
+
+@pytest.mark.parametrize("choice", ["square", "superpixel"])  # a budget of each image, and one of the pool
+def test_a_pool_grows_while_a_round_waits(tmp_path: Path, choice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Run(tmp_path, choice).fit()
+    answer(tmp_path, 1)
+    with pytest.raises(UserError, match=r"'target!_5' is not there; 2 new\): set extend_pool=true"):
+        Run(tmp_path, choice, target=Sealed("target!", 7)).fit()
+    with pytest.raises(UserError, match=r"image 'target!_4' is missing here"):
+        Run(tmp_path, choice, target=Sealed("target!", 4), extend_pool=True).fit()
+    capsys.readouterr()
+    Run(tmp_path, choice, target=Sealed("target!", 7), extend_pool=True).fit()
+    assert "2 new images (the first is target!_5) join the pool after round 1 of 2" in capsys.readouterr().out
+    before = LabelStore.open(tmp_path / "labels")
+    assert (len(before.rounds), len(before.images)) == (1, 7)
+    answer(tmp_path, 2)
+    last = Run(tmp_path, choice, target=Sealed("target!", 7))  # from now on they belong to the pool
+    last.fit()
+    store, truth = LabelStore.open(tmp_path / "labels"), tiny.Blocks("target!", 7)
+    assert choice == "superpixel" or {"target!_5", "target!_6"} <= set(store.queried_images)
+    for index, image_id in enumerate(truth.ids):
+        assert np.array_equal(store.query_round(image_id) == 1, before.query_round(image_id) == 1)
+        queried = store.query_round(image_id) > 0
+        assert np.array_equal(store.mask(image_id), np.where(queried, truth.label(index), 255))
+    assert [record.pixels for record in last.loop.history] == [0, before.pixels, store.pixels]
+    assert last.loop.history[2].share == store.pixels / (7 * 24 * 32)
+    amounts = {"square": 7 * 24 * 32 * 0.05, "superpixel": 7 * 24 * 32 * 0.1}  # half of the budget, of the grown pool
+    assert amounts[choice] <= store.rounds[1].pixels < amounts[choice] + 24 * 32  # a region more at most
 
 
 @pytest.mark.parametrize("corrected", [False, True])

@@ -1,6 +1,7 @@
 """The LightningModule: loss, schedule, precision, frozen BatchNorm and the metric, against plain formulas."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pytorch_lightning import Callback
 from torch.nn.functional import interpolate
 
 import tiny
+from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import InvalidArgument
 from ripu_lightning.evaluation import Inference
 from ripu_lightning.losses import SourceCrossEntropy, WeightedLosses
@@ -169,7 +171,7 @@ def test_validation_counts_every_image_once_at_its_own_size(tmp_path: Path) -> N
 
 def test_validation_logs_all_figures_of_what_inference_predicts(tmp_path: Path) -> None:
     data, inference = tiny.datamodule(target_size=[16, 20]), Inference(mirror=True, scales=[0.5, 1])
-    network = tiny.module(inference=inference, subsets={"2": ("tree", "sky")})
+    network = tiny.module(replace(tiny.CLASSES, subsets={"2": ("tree", "sky")}), inference=inference)
     trainer = tiny.trainer(tmp_path, tiny.loop(tmp_path / "labels", data))
     result = trainer.validate(network, datamodule=data, verbose=False)[0]
     counts = np.zeros((3, 3))
@@ -231,3 +233,18 @@ def test_arguments_that_cannot_be(wrong: Callable[[], object], message: str) -> 
     with pytest.raises(InvalidArgument) as error:
         wrong()
     assert str(error.value) == message
+
+
+def test_a_checkpoint_gives_the_class_map_back(tmp_path: Path) -> None:
+    """Also where a module was given names alone: they are what a checkpoint without the map would have."""
+    data, classes = tiny.datamodule(), replace(tiny.CLASSES, ids=((7,), (8, 9), (1,)), subsets={"2": ("tree", "sky")})
+    active = tiny.loop(tmp_path / "labels", data)
+    for given in (classes, list(tiny.CLASSES.names)):
+        trainer = tiny.trainer(tmp_path, active)
+        trainer.strategy.connect(tiny.module(given))
+        trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+        loaded = SegmentationModule.load_from_checkpoint(
+            tmp_path / "a.ckpt", network=tiny.TwoConvs(), losses=tiny.losses(), weights_only=True
+        )
+        assert loaded.class_map == ClassMap.of(given)
+        assert loaded.classes == list(tiny.CLASSES.names)

@@ -47,7 +47,8 @@ class Annotator(Protocol):
     """Answers the queries of a round; an annotator that needs time gets them again when the run is started again.
 
     It may have ``check(image_sizes, class_names)``, which is called before any training and raises UserError where it
-    cannot answer for these images and classes; and ``held(round_number, queries)``, see :meth:`FileAnnotator.held`.
+    cannot answer for these images and classes; ``held(round_number, queries)``, see :meth:`FileAnnotator.held`; and
+    ``partial``: if it is true, the answers about an image may leave out some of its queries, or all.
 
     Attributes:
         name: written into the label store.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from ripu_lightning.annotation.names import STATEMENTS, AnswerNames, is_aside, is_inside
+from ripu_lightning.annotation.names import CVAT, STATEMENTS, AnswerNames, is_aside, is_inside
 from ripu_lightning.data.color_masks import LABEL_MAP
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import first_line
@@ -64,6 +64,8 @@ class AnswerArchive:
         image_id = next((found for name in _spellings(member) if (found := names.find(name))), None)
         if image_id is None and is_inside(path.rstrip("/")) and (path.endswith("/") or is_aside(path)):
             return self._add_text(member, PurePosixPath(path).name)
+        if image_id is not None and image_id not in limits and CVAT in path.split("/"):
+            return ""  # its tasks may have more images than a round
         if image_id is None or image_id not in limits:
             return "is the answer to no queried image; pack only ID.png or answers/ID.png"
         if image_id in self._members:

@@ -113,10 +113,10 @@ class FileAnnotator:
                 answered += len(answers)
                 yield answers
         if missing:
-            line = _waiting(folder, round_number, queries, missing, sources.strays)
             if not (self.partial and answered):
-                raise AnswersPending(line)
-            rank_zero_warn(f"annotator.partial: the run does not wait; {line}")
+                raise AnswersPending(_waiting(folder, round_number, queries, missing, sources.strays))
+            lacking = f"{_lacking(queries, missing)}{_unused(sources.strays)}"
+            rank_zero_warn(f"{folder}: the answers that are there are used (annotator.partial); {lacking}")
 
 
 def _answers(query: Query, found: PaintedPixels) -> Answers:
@@ -135,7 +135,19 @@ def _answers(query: Query, found: PaintedPixels) -> Answers:
 def _waiting(
     folder: Path, number: int, queries: Sequence[Query], missing: Mapping[str, PaintedPixels], strays: Sequence[str]
 ) -> str:
-    """Which answers are missing, as one line."""
+    return (
+        f"round {number} waits for answers: {_lacking(queries, missing)}; put them into {folder / 'answers'}, see "
+        f"README.txt next to it, and run the same command again{_unused(strays)}"
+    )
+
+
+def _unused(strays: Sequence[str]) -> str:
+    line = f"; files that are no PNG of a queried image: {_shortened(strays)}" if strays else ""
+    return line if line.isprintable() else ascii(line)[1:-1]
+
+
+def _lacking(queries: Sequence[Query], missing: Mapping[str, PaintedPixels]) -> str:
+    """Which answers are missing, in one line."""
     partial, blank, untouched = list[str](), list[str](), list[str]()
     for image_id, found in missing.items():
         share = f"{image_id}.png: {found.unpainted} of {len(found.classes)} queried pixels"
@@ -155,12 +167,8 @@ def _waiting(
             f"{len(blank)} look unpainted, for all other pixels hold the same ({_shortened(blank)}; where that is "
             f"right, write the image's id into answers/{STATEMENTS})"
         )
-    unused = f"; files that belong to no queried image: {_shortened(strays)}" if strays else ""
     regions = sum(len(query.centres) for query in queries)
-    line = (
-        f"round {number} waits for answers: {regions} regions in {len(queries)} images, of which {', '.join(parts)}; "
-        f"put them into {folder / 'answers'}, see README.txt next to it, and run the same command again{unused}"
-    )
+    line = f"{regions} regions in {len(queries)} images, of which {', '.join(parts)}"
     return line if line.isprintable() else ascii(line)[1:-1]
 
 

@@ -8,6 +8,8 @@ from ripu_lightning.data.layout import IMAGE_SUFFIXES
 
 STATEMENTS = "painted.txt"
 """Name of the file that says of which images an empty-looking mask is right."""
+CVAT = "SegmentationClass"
+"""Folder of the masks in CVAT's "Segmentation mask 1.1"."""
 _SYSTEM = {"__macosx", "desktop.ini", "thumbs.db"}
 _NO_ANSWERS = {"asked", "pictures", "ImageSets", "JPEGImages", "SegmentationObject"}
 _TEXTS = {"README.txt", "queries.parquet", "labelmap.txt", STATEMENTS}

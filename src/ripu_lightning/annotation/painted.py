@@ -95,14 +95,9 @@ class AnswerReader:
         if ((classes == UNKNOWN) & ~unpainted).any():
             self._refuse_unknown(source, decoder, there.at((classes == UNKNOWN) & ~unpainted))
         classes[unpainted] = UNPAINTED
-        transparent = stored.hidden is not None and stored.hidden.any()  # such a layer has no colour of its own
-        blank = None if painted or transparent else _blank(stored, pixels)
-        if blank is not None:
-            same = _equals(there, blank) & (classes != UNPAINTED)
-            if same.all() or (classes[same] != IGNORED).all():
-                classes[same] = UNPAINTED
-                return PaintedPixels(classes, str(blank.tolist()) if same.any() else None)
-        return PaintedPixels(classes)
+        # A transparent layer has no colour of its own; a mask that we wrote says which pixels nobody labelled.
+        sure = painted or stored.unlabelled is not None or (stored.hidden is not None and bool(stored.hidden.any()))
+        return PaintedPixels(classes) if sure else _without_empty_layer(stored, pixels, classes)
 
     def _is_unlabelled(self, stored: StoredLabel, classes: npt.NDArray[np.int16]) -> Bools:
         """Which pixels ``(n,)`` have the number or colour of unlabelled ones."""
@@ -132,14 +127,23 @@ def queried_pixels(query: Query, width: int) -> npt.NDArray[np.int64]:
     return pixels if query.inside is None else pixels[query.inside]
 
 
-def _blank(stored: StoredLabel, queried: npt.NDArray[np.int64]) -> npt.NDArray[np.integer] | None:
-    """The value of an empty layer, 0 or white, if all pixels outside the queries hold it."""
-    outside = np.ones(stored.shape, dtype=np.bool_)
+def _without_empty_layer(
+    stored: StoredLabel, queried: npt.NDArray[np.int64], classes: npt.NDArray[np.int16]
+) -> PaintedPixels:
+    """The ``classes`` of the queried pixels, but unpainted where they hold what an empty layer would."""
+    outside, there = np.ones(stored.shape, dtype=np.bool_), stored.at(queried)
     outside.reshape(-1)[queried] = False
-    rest = stored.at(outside if outside.any() else ~outside)
+    rest, white = stored.at(outside if outside.any() else ~outside), np.iinfo(stored.values.dtype).max
     first: npt.NDArray[np.integer] = np.asarray(rest.values[0])
-    empty = (first == 0).all() or (first == np.iinfo(rest.values.dtype).max).all()
-    return first if empty and _equals(rest, first).all() else None
+    black = not first.any()
+    if not (black or (first == white).all()) or not _equals(rest, first).all():
+        return PaintedPixels(classes)
+    if black and (there.values == white).all():  # asked/ID.png, saved again
+        return PaintedPixels(np.full_like(classes, UNPAINTED), f"{white}, as in asked/")
+    same = _equals(there, first) & (classes != UNPAINTED)
+    if not same.any() or (not same.all() and (classes[same] == IGNORED).all()):
+        return PaintedPixels(classes)
+    return PaintedPixels(np.where(same, np.int16(UNPAINTED), classes), str(first.tolist()))
 
 
 def _equals(stored: StoredLabel, value: npt.NDArray[np.integer]) -> Bools:

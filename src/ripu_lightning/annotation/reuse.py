@@ -38,11 +38,15 @@ def annotate_or_reuse(annotator: Annotator, store: LabelStore, queries: Sequence
         store: where the answers will be committed.
         queries: one for each image, in the order of the pool; the annotator gets none without a region.
 
+    Queries about images that are skipped for good are left out. A partial annotator (see :class:`Annotator`) leaves
+    some queries without an answer: they are no part of the round either.
+
     Raises:
         ValueError: the annotator answered other boxes than those queried.
         UserError: a file of an inactive round cannot be read. Whatever the annotator raises passes through.
     """
     history, number = _History(store), len(store.rounds) + 1
+    queries = [query for query in queries if query.image_id not in store.manifest.skipped]
     recalled = [history.recall(query) for query in queries]
     whole = [_counted(query, found.rejected) for query, found in zip(queries, recalled, strict=True)]
     held = annotator.held(number, whole) if history.used and hasattr(annotator, "held") else None
@@ -57,12 +61,18 @@ def annotate_or_reuse(annotator: Annotator, store: LabelStore, queries: Sequence
             left[query.image_id] = _subset(query, unknown, found.rejected)
     stream = annotator.annotate(number, list(left.values())) if left else ()
     notes = [_note(store, number, whole, recalled, left)]
-    if held:
+    again = [
+        query.image_id
+        for query, found in zip(queries, recalled, strict=True)
+        if query.image_id in (held or ()) and any(found.origins)
+    ]
+    if again:
         notes.append(
-            f"round {number}: the answers that the annotator has of {len(held)} images are read again, as they are; "
+            f"round {number}: the answers that the annotator has of {len(again)} images are read again, as they are; "
             "they count, and not those of inactive rounds"
         )
-    return RoundAnswers(_merge(queries, left, stream, history), "\n".join(filter(None, notes)))
+    answers = _merge(queries, left, stream, history, getattr(annotator, "partial", False))
+    return RoundAnswers(answers, "\n".join(filter(None, notes)))
 
 
 class _Recalled(NamedTuple):
@@ -111,26 +121,44 @@ class _History:
 
 
 def _merge(
-    queries: Sequence[Query], left: Mapping[str, Query], answers: Iterable[Answers], history: _History
+    queries: Sequence[Query], left: Mapping[str, Query], answers: Iterable[Answers], history: _History, partial: bool
 ) -> Iterator[Answers]:
     """The annotator's answers and the known ones, image by image."""
     stream, early = iter(answers), dict[str, Answers]()
     for query in queries:
-        fresh: Iterator[UInt8Array] = iter(())
+        fresh: Iterator[UInt8Array | None] = iter(())
         asked = left.get(query.image_id)
         if asked is not None:
             while query.image_id not in early and (given := next(stream, None)) is not None:
                 early[given.image_id] = given
             found = early.pop(query.image_id, None)
-            if found is None or not np.array_equal(found.boxes, asked.boxes):
+            given_patches = None if found is None else _align(asked, found)
+            if given_patches is None or (not partial and any(each is None for each in given_patches)):
                 raise ValueError(f"{query.image_id}: the annotator answered other boxes than those queried")
-            fresh = iter(patches_of(found.values, found.boxes))
+            fresh = iter(given_patches)
         if asked is not None and len(asked.centres) == len(query.centres):
             patches = list(fresh)
         else:
             patches = [next(fresh) if answer is None else answer for answer in history.recall(query).answers]
-        values = np.concatenate([np.empty(0, dtype=np.uint8), *patches])
-        yield Answers(query.image_id, query.centres, query.boxes, values, query.scores)
+        rows = np.array([patch is not None for patch in patches], dtype=np.bool_)
+        values = np.concatenate([np.empty(0, dtype=np.uint8), *(patch for patch in patches if patch is not None)])
+        yield Answers(query.image_id, query.centres[rows], query.boxes[rows], values, query.scores[rows])
+    for given in (*early.values(), *stream):  # taken to its end, where an annotator may say that it must be waited for
+        raise ValueError(f"{given.image_id}: the annotator answered an image that was not queried, or one twice")
+
+
+def _align(asked: Query, found: Answers) -> list[UInt8Array | None] | None:
+    """The answer to each query, None where there is none; None for answers to other queries or in another order."""
+    patches = iter(zip(found.boxes.tolist(), patches_of(found.values, found.boxes), strict=True))
+    aligned: list[UInt8Array | None] = []
+    given = next(patches, None)
+    for box in asked.boxes.tolist():
+        if given is not None and given[0] == box:
+            aligned.append(given[1])
+            given = next(patches, None)
+        else:
+            aligned.append(None)
+    return aligned if given is None else None
 
 
 def _note(

@@ -85,7 +85,7 @@ class AnswerSources:
         except UnicodeDecodeError as error:
             raise UserError(f"{name}: is no UTF-8 text ({error.reason}); save it as UTF-8") from error
         for number, line in enumerate(lines, 1):
-            given = line.strip()
+            given = line.strip().removeprefix("./")
             image_id = self._names.find(given if given.lower().endswith(".png") else f"{given}.png")
             if given and image_id not in self.of:
                 raise UserError(f"{name}, line {number}: {given[:200]!r} is no queried image; give one id a line")

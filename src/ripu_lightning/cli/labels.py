@@ -1,11 +1,11 @@
-"""``ripu-labels``: list, verify, roll back, reject, export and merge label stores."""
+"""``ripu-labels``: list, verify, roll back, reject, skip, export and merge label stores."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ripu_lightning.cli.labels_commands import export, merge, reject, rollback, show, verify
+from ripu_lightning.cli.labels_commands import export, merge, reject, rollback, show, skip, verify
 from ripu_lightning.errors import DISK_FULL, UserError
 from ripu_lightning.version import __version__
 
@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="K",
         help="only these queries of the image, from 1, in the order of the round's file",
     )
+    skipping = add("skip", skip, "images that are never queried again")
+    skipping.add_argument("images", nargs="+", metavar="ID", help="of an image")
     exporting = add("export", export, "masks for other programs")
     exporting.add_argument("folder", type=Path, metavar="FOLDER", help=_NEW)
     exporting.add_argument(

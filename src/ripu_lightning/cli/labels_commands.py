@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ripu_lightning.errors import UserError
+from ripu_lightning.files import first_line
 from ripu_lightning.labels import NOT_QUERIED, VOID, LabelStore, Round
-from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_back, verify_store
+from ripu_lightning.labels.maintenance import merge_stores, require_empty, roll_back, skip_images, verify_store
 from ripu_lightning.labels.manifest import NAME
 from ripu_lightning.labels.rejection import reject_answers
 from ripu_lightning.labels.round_file import RoundFile
-from ripu_lightning.mask_values import unlabelled_id, void_id
+from ripu_lightning.mask_values import is_wide, unlabelled_id, void_id
 from ripu_lightning.untrusted import read_config
 
 WIDTH = 160
@@ -28,6 +29,8 @@ def show(store: Path) -> int:
     opened, console = LabelStore.salvage(_folder(store)), _console()
     _print_rounds(opened, console)
     _print_classes(opened, console)
+    if opened.manifest.skipped:
+        _say(console, f"never queried again: {', '.join(opened.manifest.skipped)}")
     return _name_damaged([opened], console)
 
 
@@ -71,9 +74,26 @@ def reject(store: Path, to: str, images: Sequence[str], queries: Sequence[int]) 
             f"Remove {checkpoint if checkpoint.is_file() else 'its last checkpoint'} where that was trained on the "
             "rejected answers; the run then trains again on the labels in this store",
         )
+    if done.dropped:
+        _say(
+            console,
+            f"round {done.dropped}, which waited for answers, was selected after these: it will be selected anew, and "
+            "answers that are in its folder already are not in the label store",
+        )
     for line in done.damaged:
         _say(console, f"not searched for copies: {line}")
     return int(bool(done.damaged))
+
+
+def skip(store: Path, images: Sequence[str]) -> int:
+    """``skip``: which images are never queried again."""
+    manifest = skip_images(_folder(store), images)
+    _say(
+        _console(),
+        f"skipped for good: {', '.join(images)}; {len(manifest.skipped):,} of {len(manifest.images):,} images are "
+        "never queried again, also not by a round that waits for answers. Labels that they have stay",
+    )
+    return 0
 
 
 def export(store: Path, folder: Path, kind: str, values: Literal["id", "index"] | None, through: int | None) -> int:
@@ -90,7 +110,8 @@ def export(store: Path, folder: Path, kind: str, values: Literal["id", "index"] 
         about = "class indices, 255 for void and unlabelled pixels: readers of labels refuse them"
         if values != "index":
             void, unlabelled = void_id(opened.class_map), unlabelled_id(opened.class_map)
-            about = f"file ids of the class map, {void} for void and {unlabelled} for unlabelled pixels"
+            bits = " in 16 bits (label_bits: 16)" if is_wide(opened.class_map) else ""
+            about = f"file ids of the class map{bits}, {void} for void and {unlabelled} for unlabelled pixels"
     else:
         file_names, about = _file_names(opened)
         opened.export_coco(folder / "annotations.json", through, file_names)
@@ -122,25 +143,28 @@ def _say_active(store: LabelStore, console: Console) -> None:
 
 def _file_names(store: LabelStore) -> tuple[dict[str, str], str]:
     """Image id -> path of its file, as far as the store's run says where its images are; and what was found out."""
-    from ripu_lightning.data.layout import Layout  # with torch, which takes seconds
+    # Here, because the other commands do without them.
+    from ripu_lightning.data.layout import Layout
+    from ripu_lightning.experiment.recorded_config import follow_variables
 
     without = "file_name is the image's id, without suffix, for"
     path = store.folder.resolve().parent / "config.yaml"
     if not path.is_file():
         return {}, f"{without} there is no {path} of a run"
-    data = read_config(path).get("data")
-    target = data.get("target") if isinstance(data, dict) else None
-    if not isinstance(target, dict) or target.get("_target_") != "ripu_lightning.data.FolderDataset":
-        return {}, f"{without} data.target of {path} is no folder of images"
     try:
+        target = follow_variables(read_config(path))["data"]["target"]
+        if target["_target_"] != "ripu_lightning.data.FolderDataset":
+            return {}, f"{without} data.target of {path} is no folder of images"
         layout = Layout(target["root"], target["split"], target["images"], None)
         found, folder = layout.list_images(), layout.folder_of_images
-        names = {image_id: found[image_id].relative_to(folder).as_posix() for image_id in store.images}
-    except KeyError as error:
-        return {}, f"{without} {path} or its data.target lacks {error.args[0]!r}"
     except UserError as error:
         return {}, f"{without} the images were not found ({error})"
-    return names, f"file_name is relative to {folder}"
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return {}, f"{without} {path} describes no data set in data.target ({first_line(error)})"
+    gone = [image_id for image_id in store.images if image_id not in found]
+    if gone:
+        return {}, f"{without} there is no image {gone[0]!r} in {folder}"
+    return {name: found[name].relative_to(folder).as_posix() for name in store.images}, f"file_name is below {folder}"
 
 
 def _print_rounds(store: LabelStore, console: Console) -> None:

@@ -195,18 +195,20 @@ class LabelDecoder:
             by_color[: len(palette)] = self._colors.decode(palette)
         except UserError:  # colours that mean nothing
             return self._lookup
+        by_id = self._lookup[:256]
         used = np.bincount(indices.reshape(-1), minlength=256) > 0
-        if (by_color[used] >= 0).all() and (self._lookup[:256][used] < 0).any():
-            return by_color
-        clash = used & (by_color >= 0) & (self._lookup[:256] >= 0) & (by_color != self._lookup[:256])
-        if clash.any():
-            index = int(clash.argmax())
-            raise UserError(
-                f"{name}: index {index} of its palette is the id of {self._named(self._lookup[index])}, but has the "
-                f"color {palette[index].tolist()} of {self._named(by_color[index])}; correct the ids or colors of "
-                f"{self._classes.source}, or save the label without palette, as ids or as RGB"
-            )
-        return self._lookup
+        if (by_id[used] < 0).any():  # no ids
+            return by_color if (by_color[used] >= 0).all() else by_id
+        for index in np.flatnonzero(used & (by_color >= 0) & (by_color != by_id)).tolist():
+            # GTAV's licence plates have the color of cars and are ignored: a palette of ids, in which cars have it too.
+            alike = (palette == palette[index]).all(axis=1) & (by_id[: len(palette)] == by_color[index])
+            if by_id[index] != IGNORED or not alike.any():
+                raise UserError(
+                    f"{name}: index {index} of its palette is the id of {self._named(by_id[index])}, but has the color "
+                    f"{palette[index].tolist()} of {self._named(by_color[index])}; correct the ids or colors of "
+                    f"{self._classes.source}, or save the label without palette, as ids or as RGB"
+                )
+        return by_id
 
     def _with_unlabelled(self, table: Int16Array, number: int, name: str | Path) -> Int16Array:
         """The table for a file that says that ``number`` is no label."""

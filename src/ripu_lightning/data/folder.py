@@ -80,8 +80,6 @@ class FolderDataset(SegmentationDataset):
         )
         self.layout = Layout(root, split, images, labels)
         self.has_labels = labels is not None
-        if self.has_labels and label_bits == 8:
-            _require_ids_of_8_bits(self.classes)
         self._label_map = _label_map(Path(root, LABEL_MAP)) if self.has_labels else None
         self._decoder = LabelDecoder(self.classes, label_bits, self._label_map)
         self._label_bits, self._mismatch, self._convert = label_bits, mismatch, convert
@@ -113,12 +111,9 @@ class FolderDataset(SegmentationDataset):
         image, path = self.files(index)
         if path is None:
             raise UserError(f"{image}: its data set has no labels (labels=None); give their pattern to use the truth")
-        stored, size = read_label(path, self._label_bits), self.size(index)
-        if stored.shape != size and self._mismatch != "resize":
-            raise UserError(
-                f"{path}: label is {stored.shape[1]}x{stored.shape[0]}, but its image {image.name} is "
-                f"{size[1]}x{size[0]}; give both one size, or set {self._key('mismatch')}=resize or skip"
-            )
+        stored, size = read_label(path, self._label_bits, self._key("label_bits")), self.size(index)
+        if stored.shape != size:
+            self._require_resizable(image, path, stored.shape, size)
         mapped = self._map(stored, path)
         return mapped if mapped.shape == size else resize_mask(mapped, size)
 
@@ -235,12 +230,30 @@ class FolderDataset(SegmentationDataset):
             title = f"{title} {self.layout.root}"
             return list(tqdm(results, total=len(self), desc=title, unit="image", disable=not leads()))
 
+    def _require_resizable(self, image: Path, path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+        sizes = f"label is {found[1]}x{found[0]}, but its image {image.name} is {size[1]}x{size[0]}"
+        if found == size[::-1] and is_turned(image):
+            raise UserError(f"{path}: {sizes} once turned as its EXIF says; turn the label too, or remove the EXIF")
+        if self._mismatch != "resize":
+            fix = f"give both one size, or set {self._key('mismatch')}=resize or skip"
+            raise UserError(f"{path}: {sizes}; {fix}")
+
     def _map(self, stored: StoredLabel, path: Path) -> UInt8Array:
+        if self._label_bits == 8 and stored.palette is None and not stored.colored:
+            self._require_ids_of_8_bits(path)
         mapped = self._decoder.decode(stored, path)
         unknown = mapped < 0
         if unknown.any():
             self._refuse_unknown(path, stored.at(unknown))
         return mapped.astype(np.uint8)
+
+    def _require_ids_of_8_bits(self, path: Path) -> None:
+        for name, ids in zip(self.classes.names, self.classes.ids, strict=True):
+            if ids and min(ids) > 255:
+                raise UserError(
+                    f"{path}: label has 8 bits, which cannot hold the ids {list(ids)} of {name} in "
+                    f"{self.classes.source}; correct the ids, or set {self._key('label_bits')}=16 for labels of 16 bits"
+                )
 
     def _refuse_unknown(self, path: Path, stored: StoredLabel) -> None:
         count, listed = len(stored.values), self._decoder.unknown(stored)
@@ -250,18 +263,11 @@ class FolderDataset(SegmentationDataset):
                 "add them to the ids of a class or to ignore"
             )
         fix = "add them to the class map, as the color of a class or in ignore_colors"
-        if (stored.values == stored.values[:, :1]).all():
-            fix += "; if all three channels hold the ids, save one of them"
+        if (stored.values == stored.values[:, :1]).all() or not stored.values[:, 1:].any():
+            fix += "; if the first channel holds the ids, save it alone"
         raise UserError(
             f"{path}: {count} pixels have colours that {self._decoder.color_source} does not name: {listed}; {fix}"
         )
-
-
-def _require_ids_of_8_bits(classes: ClassMap) -> None:
-    for name, ids in zip(classes.names, classes.ids, strict=True):
-        if ids and min(ids) > 255:
-            problem = f"is 8, but {classes.source} gives the class {name} the ids {list(ids)}, over 255; set it to 16"
-            raise InvalidArgument(OWNER, "label_bits", problem)
 
 
 def _label_map(path: Path) -> tuple[str, bytes] | None:

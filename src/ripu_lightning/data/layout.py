@@ -129,7 +129,7 @@ class Layout:
                 else:
                     found[prefix + image_id] = path
         if not found:
-            hint += f" There are {_count(list(others.values()))}." if others else ""
+            hint += f" Found: {_count(list(others.values()))}." if others else ""
             raise UserError(f"no {key} like {name} in {where}: wrong root or split?{hint}")
         return Files(found, others)
 
@@ -203,17 +203,13 @@ def _walk(folder: Path, expression: re.Pattern[str]) -> Iterator[tuple[str, Path
 
 
 def _children(folder: Path, part: str) -> list[Path]:
-    if part != "*" and (folder / part).is_dir():
-        return [folder / part]
     try:
-        children = sorted(child for child in folder.iterdir() if child.is_dir())
+        names = sorted(os.listdir(folder))
     except OSError as error:
         _refuse_folder(error)
-    return [
-        child
-        for child in children
-        if (_is_data(child.name) if part == "*" else _composed(child.name) == _composed(part))
-    ]
+    fits = [name for name in names if (_is_data(name) if part == "*" else _composed(name) == _composed(part))]
+    # Some file systems find a name in upper case, too.
+    return [folder / name for name in fits or [part] if (folder / name).is_dir()]
 
 
 def _is_data(name: str) -> bool:

@@ -25,13 +25,8 @@ def turn(image: UInt8Array, orientation: int) -> UInt8Array:
     return np.rot90(image, quarters) if quarters else image
 
 
-def after_decoding(picture: ImageFile) -> int:
-    """How the pixels of a decoded picture must be turned, 1 to 8; Pillow has turned a TIFF already."""
-    return UPRIGHT if hasattr(picture, "tag_v2") else stated(picture)
-
-
 def of_header(picture: ImageFile) -> tuple[tuple[int, int], int]:
-    """Upright size ``(H, W)`` and stored orientation of a picture that was opened and not decoded."""
+    """Upright size ``(H, W)`` and stated orientation, 1 to 8, of a picture that was opened and not decoded."""
     width, height = picture.size
     if hasattr(picture, "tag_v2"):  # some releases of Pillow exchange the sides of a TIFF here
         width, height = picture.tag_v2[256], picture.tag_v2[257]

@@ -57,23 +57,29 @@ def read_image(path: Path, convert: bool = False, key: str = "convert") -> UInt8
             raise UserError(f"image has {found}; expected 8-bit RGB: set {key}=rgb, or convert the file")
 
     def read(picture: ImageFile) -> UInt8Array:
-        if _is_16_bit(picture):
-            pixels = _rgb_of_16_bits(_values_of_16_bits(picture, content))
+        wide, stated = _is_16_bit(picture), orientation.of_header(picture)[1]
+        if wide:
+            pixels = _rgb_of_16_bits(_values_of_16_bits(picture, content, stated))
         else:
             pixels = np.array(picture if picture.mode in {"RGB", "RGBA"} else picture.convert("RGB"))[..., :3]
-        return orientation.turn(pixels, orientation.after_decoding(picture))
+        return pixels if picture.format == "TIFF" else orientation.turn(pixels, stated)  # Pillow turns a TIFF
 
     image: UInt8Array = _decode(content, path, require, read)
     return np.ascontiguousarray(image)
 
 
-def read_label(path: Path, bits: int = 8) -> StoredLabel:
+def read_label(path: Path, bits: int = 8, key: str = "label_bits") -> StoredLabel:
     """Stored ids or colours of 8 bits; where ``bits`` is 16, ids of 16 bits, from the first channel.
+
+    Args:
+        path: of the file.
+        bits: of an id, 8 or 16.
+        key: of ``bits``, for errors.
 
     Raises:
         UserError: not a readable file of that kind.
     """
-    return parse_label(_content(path), path, bits)
+    return parse_label(_content(path), path, bits, key=key)
 
 
 def parse_label(
@@ -83,6 +89,7 @@ def parse_label(
     require: Callable[[ImageFile], None] = lambda _: None,
     formats: tuple[str, ...] = FORMATS,
     layer: bool = False,
+    key: str = "label_bits",
 ) -> StoredLabel:
     """Stored ids or colours from the content of a label file, see :func:`read_label`.
 
@@ -93,6 +100,7 @@ def parse_label(
         require: raises UserError for a picture that is not to be decoded.
         formats: of :data:`FORMATS`.
         layer: whether pixels may be transparent.
+        key: of ``bits``, for errors.
 
     Raises:
         UserError: not a complete file of that kind.
@@ -100,14 +108,12 @@ def parse_label(
 
     def require_all(picture: ImageFile) -> None:
         require(picture)
-        _require_label(picture, bits)
-        if picture.format == "TIFF":  # once decoded, Pillow has turned it
-            _require_upright(orientation.stated(picture))
+        _require_label(picture, bits, key)
+        _require_upright(orientation.of_header(picture)[1])
 
     def read(picture: ImageFile) -> StoredLabel:
         wide = bits == 16
         stored = StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if wide else _stored(picture, layer)
-        _require_upright(orientation.after_decoding(picture))
         return replace(stored, unlabelled=require_file_ids(picture.info))
 
     label: StoredLabel = _decode(content, name, require_all, read, formats)
@@ -181,6 +187,8 @@ def _stored(picture: ImageFile, layer: bool) -> StoredLabel:
 
 
 def _content(path: Path) -> bytes:
+    if path.is_file() and path.stat().st_size > LARGEST:
+        raise UserError(f"{path}: has more than {LARGEST:,} bytes; cut the image and its label into tiles")
     try:
         return read_bounded(path, LARGEST)
     except UserError as error:
@@ -236,14 +244,14 @@ def _decode(
             raise UserError(f"{name}: cannot be decoded ({reason}); replace or remove it") from error
 
 
-def _values_of_16_bits(picture: ImageFile, content: bytes) -> npt.NDArray[np.uint16]:
+def _values_of_16_bits(picture: ImageFile, content: bytes, stated: int = orientation.UPRIGHT) -> npt.NDArray[np.uint16]:
     """``(H, W)``, or ``(H, W, channels)`` in OpenCV's order: blue, green, red, alpha."""
-    turned = picture.format == "TIFF" and orientation.stated(picture) != orientation.UPRIGHT
-    picture.load()  # OpenCV does not notice a truncated file
     if picture.mode.startswith("I;16"):
         return np.array(picture).astype(np.uint16)
-    if turned:
-        raise UserError("has 16-bit colours and an orientation, which cannot be read together; save it upright")
+    if picture.format == "TIFF":
+        if stated != orientation.UPRIGHT:
+            raise UserError("has 16-bit colours and an orientation, which cannot be read together; save it upright")
+        picture.load()  # OpenCV does not notice a truncated file
     # Pillow silently cuts colours of 16 bits to 8.
     stored = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
@@ -299,20 +307,22 @@ def _require_upright(found: int) -> None:
         )
 
 
-def _require_label(picture: ImageFile, bits: int) -> None:
+def _require_label(picture: ImageFile, bits: int, key: str) -> None:
     mode, packing = picture.mode, _packing(picture)
     if picture.format in {"JPEG", "MPO"}:
         raise UserError("label is a JPEG, whose values are not exact; save labels as PNG, from the original")
     if getattr(picture, "n_frames", 1) > 1:
         raise UserError(f"label has {picture.n_frames} pages; save the one that holds the classes")  # type: ignore[attr-defined]
+    if mode in {"I", "F"}:
+        raise UserError(f"label has 32 bits (mode {mode}); save it with 8 bits, or with 16 and set {key}=16")
     if bits == 16:
         if not _is_16_bit(picture):
             found = f"label has no 16-bit channels (mode {mode})"
-            raise UserError(f"{found}; expected a 16-bit PNG: set label_bits to 8")
+            raise UserError(f"{found}; expected a 16-bit PNG: set {key}=8")
         return
-    if mode.startswith("I") or mode == "F" or ";16" in packing:
-        hint = "convert it, or set label_bits to 16 if its first channel holds the ids"
-        raise UserError(f"label is 16-bit or wider (mode {mode}); expected 8 bits: {hint}")
+    if ";16" in mode or ";16" in packing:
+        hint = f"convert it, or set {key}=16 if its first channel holds the ids"
+        raise UserError(f"label has 16 bits (mode {mode}); expected 8: {hint}")
     if mode not in {"1", "L", "LA", "P", "RGB", "RGBA"}:
         raise UserError(f"label has {_channels(picture)}; expected one 8-bit channel of class ids, or RGB colours")
     if packing.startswith("L;"):

@@ -33,6 +33,7 @@ GROUPS = {
 """Class or function -> the group of its arguments; "" is the top level."""
 KEYS = {
     ("ActiveLearningLoop", "patience"): "rank_patience",
+    ("ActiveLearningLoop", "extend_pool"): "extend_pool",
     ("Budget", "unit"): "budget",
     ("ActiveLearningLoop", "resize_twice"): "parity.resize_twice",
     ("RoundPictures", "count"): "pictures",

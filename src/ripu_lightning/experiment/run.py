@@ -156,7 +156,16 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
     twice, patience = config.parity.resize_twice, config.rank_patience
     window = build(config, "scoring") or None
     loop = ActiveLearningLoop(
-        strategy, budget, annotator, schedule, folder / "labels", config.seed, twice, patience, window
+        strategy,
+        budget,
+        annotator,
+        schedule,
+        folder / "labels",
+        config.seed,
+        twice,
+        patience,
+        window,
+        config.extend_pool,
     )
     loggers = build_loggers(config, folder, strategy, budget)
     saving = RunCheckpoint(last.parent, config.checkpoint_every)

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import FolderLock, explained, sha256_of, sync_folder
-from ripu_lightning.labels.manifest import NAME, Manifest, read_manifest, write_manifest
+from ripu_lightning.labels.committed_round import open_round
+from ripu_lightning.labels.manifest import NAME, Classes, Images, Manifest, read_manifest, write_manifest
 from ripu_lightning.labels.round import Round
-from ripu_lightning.labels.store import LabelStore, open_round
+from ripu_lightning.labels.store import LabelStore
 
 _NOTE = "the stores to merge are untouched"
 
@@ -46,7 +48,8 @@ def merge_stores(stores: Sequence[LabelStore], into: Path) -> tuple[Manifest, in
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     try:
-        merged = Manifest(first.class_map, first.images)
+        skipped = dict.fromkeys(image_id for store in stores for image_id in store.manifest.skipped)
+        merged = Manifest(first.class_map, first.images, skipped=tuple(skipped))
         seen: set[str] = set()
         for store in stores:
             for entry in store.rounds:
@@ -136,6 +139,51 @@ def verify_store(folder: Path) -> list[FileState]:
         state, about = ("pending", "queries without answers") if pending else ("left over", "no part of the store")
         states.append(FileState(name, state, about))
     return states
+
+
+def skip_images(folder: str | os.PathLike[str], images: Sequence[str]) -> Manifest:
+    """Never query these images again; labels that they have stay. Returns the new manifest.
+
+    Raises:
+        UserError: no store, an unknown image, a writer holds the store, or the disk refused.
+    """
+    path = Path(folder)
+    read_manifest(path)
+    lock = FolderLock(path)
+    try:
+        manifest = read_manifest(path)
+        for image_id in images:
+            if image_id not in manifest.images:
+                close = get_close_matches(image_id, manifest.images, 1)
+                hint = f"did you mean {close[0]!r}?" if close else "give its id as in asked/ID.png"
+                raise UserError(f"label store {path} has no image {image_id!r}; {hint}")
+        skipped = replace(manifest, skipped=tuple(dict.fromkeys((*manifest.skipped, *images))))
+        write_manifest(path, skipped, "nothing was changed")
+        return skipped
+    finally:
+        lock.release()
+
+
+def extend_images(folder: str | os.PathLike[str], classes: Classes, images: Images) -> list[str]:
+    """Take new images into a store; its own must all be there, in the same sizes. Returns the ids of the new ones.
+
+    Raises:
+        UserError: no store, other classes, an image of it is missing or changed, a writer holds the store, or the disk
+            refused.
+    """
+    path = Path(folder)
+    read_manifest(path)
+    lock = FolderLock(path)
+    try:
+        manifest = read_manifest(path, classes)
+        manifest.check_images(path, images, grown=True)
+        new = [image_id for image_id in images if image_id not in manifest.images]
+        if new:
+            every = {image_id: (int(size[0]), int(size[1])) for image_id, size in images.items()}
+            write_manifest(path, replace(manifest, images=every), "nothing was changed")
+        return new
+    finally:
+        lock.release()
 
 
 def roll_back(folder: str | os.PathLike[str], to: int | str) -> None:

@@ -19,7 +19,7 @@ from ripu_lightning.labels.round import Round
 
 NAME = "manifest.json"
 FORMAT = 3
-_KEYS = {"format", "classes", "images", "head", "rounds", "rejected", "sha256"}
+_KEYS = {"format", "classes", "images", "head", "rounds", "rejected", "skipped", "sha256"}
 _LONGEST = 2**31  # of an image's sides: the round files hold them in 32 bits
 
 Classes = ClassMap | Sequence[str]
@@ -40,6 +40,7 @@ class Manifest:
         committed: all rounds ever committed, in the order of their commits; a parent comes before its children.
         head: ``sha256`` of the last active round; None where no round is active.
         rejected: answers that are never used again, all of inactive rounds.
+        skipped: ids of the images that are never queried again.
 
     Raises:
         ValueError: the rounds form no such tree, or a value is outside its range.
@@ -50,6 +51,7 @@ class Manifest:
     committed: tuple[Round, ...] = ()
     head: str | None = None
     rejected: Rejected = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for image_id, size in self.images.items():
@@ -70,6 +72,8 @@ class Manifest:
             raise ValueError("it has rejected answers of an active round, or of none")
         if any(min(numbers, default=1) < 1 for images in self.rejected.values() for numbers in images.values()):
             raise ValueError("a rejected query has an impossible number")
+        if not self.images.keys() >= set(self.skipped) or len(set(self.skipped)) < len(self.skipped):
+            raise ValueError("a skipped image is unknown or listed twice")
 
     @cached_property
     def rounds(self) -> tuple[Round, ...]:
@@ -178,25 +182,29 @@ class Manifest:
                 "with, or choose another output folder"
             )
 
-    def check_images(self, folder: Path, images: Images) -> None:
-        """Raise ``UserError`` unless the store holds labels of these images."""
-        difference = _first_difference(self.images, {name: (size[0], size[1]) for name, size in images.items()})
+    def check_images(self, folder: Path, images: Images, grown: bool = False) -> None:
+        """Raise ``UserError`` unless the store holds labels of these images; with ``grown`` there may be new ones."""
+        given = {name: (size[0], size[1]) for name, size in images.items()}
+        difference, fix = _first_difference(self.images, given), "give the images that it was made with"
+        if not difference and len(given) > len(self.images) and not grown:
+            new = [name for name in given if name not in self.images]
+            difference = f"image {new[0]!r} is not there; {len(new)} new"
+            fix = "set extend_pool=true to take new images into the pool"
         if difference:
             raise UserError(
-                f"label store {folder} was made with other images ({difference}): give the images that it was made "
-                "with, or choose another output folder"
+                f"label store {folder} was made with other images ({difference}): {fix}, or choose another output "
+                "folder"
             )
 
 
 def _first_difference(ours: Images, given: Images) -> str:
-    """The first image that is missing, has another size, or is new; empty where there is none."""
+    """The first image that is missing or has another size; empty where there is none."""
     for name, (height, width) in ours.items():
         if name not in given:
             return f"image {name!r} is missing here"
         if given[name] != (height, width):
             return f"image {name!r} is {height} x {width} there, {given[name][0]} x {given[name][1]} here"
-    new = [name for name in given if name not in ours]
-    return f"image {new[0]!r} is not there; {len(new)} new" if new else ""
+    return ""
 
 
 def write_manifest(folder: Path, manifest: Manifest, note: str) -> None:
@@ -211,6 +219,7 @@ def write_manifest(folder: Path, manifest: Manifest, note: str) -> None:
             sha256: {image_id: list(numbers) for image_id, numbers in images.items()}
             for sha256, images in manifest.rejected.items()
         },
+        "skipped": list(manifest.skipped),
     }
     text = json.dumps({**content, "sha256": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
     with replacing(folder / NAME, note) as file, explained(folder / NAME, note):
@@ -259,7 +268,9 @@ def _parse(path: Path, content: dict[str, Any]) -> Manifest:
     class_map = _parse_classes(content["classes"])
     rounds = tuple(Round(**entry) for entry in content["rounds"])
     images, rejected = _parse_images(content["images"]), _parse_rejected(content["rejected"])
-    return Manifest(class_map, images, rounds, content["head"], rejected)
+    if type(content["skipped"]) is not list:
+        raise ValueError("its skipped images are no list")
+    return Manifest(class_map, images, rounds, content["head"], rejected, tuple(content["skipped"]))
 
 
 def _parse_classes(content: Any) -> ClassMap:

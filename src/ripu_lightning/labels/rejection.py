@@ -10,10 +10,10 @@ import numpy as np
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import FolderLock
 from ripu_lightning.labels.answers import NOT_QUERIED, VOID, Answers, patches_of, query_keys
+from ripu_lightning.labels.committed_round import open_round
 from ripu_lightning.labels.manifest import Manifest, read_manifest, write_manifest
 from ripu_lightning.labels.round import Round
 from ripu_lightning.labels.round_file import RoundFile, write_round
-from ripu_lightning.labels.store import open_round
 
 _NOTE = "nothing was changed"
 _SHOWN = 10
@@ -29,6 +29,7 @@ class Rejection(NamedTuple):
         queries: number of its rejected answers.
         copies: number of other rounds that used some of these answers again, where they are rejected too.
         again: the round whose queries the run's next round repeats; None where all these rounds were inactive.
+        dropped: number of the round that waited for answers after the active ones; 0 where none did, or it still does.
         damaged: a line for each round that could not be searched for copies.
     """
 
@@ -37,6 +38,7 @@ class Rejection(NamedTuple):
     queries: int
     copies: int
     again: Round | None
+    dropped: int
     damaged: list[str]
 
 
@@ -78,7 +80,8 @@ def reject_answers(
     finally:
         lock.release()
     count = sum(len(answers) for answers, _ in chosen.values())
-    return Rejection(entry, len(chosen), count, len(copies), again, damaged)
+    waited = again is not None and (path / manifest.pending_file()).is_file()
+    return Rejection(entry, len(chosen), count, len(copies), again, len(manifest.rounds) + 1 if waited else 0, damaged)
 
 
 def _choose(

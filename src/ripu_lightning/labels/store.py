@@ -1,7 +1,6 @@
 """The label store: the single truth of what was queried, what was answered, and what may still be selected."""
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -14,13 +13,14 @@ import numpy.typing as npt
 
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError, require_integer
-from ripu_lightning.files import FolderLock, explained, require_plain_file, sha256_of
+from ripu_lightning.files import FolderLock, explained, sha256_of
 from ripu_lightning.labels.answers import Answers, UInt8Array
+from ripu_lightning.labels.committed_round import open_round
 from ripu_lightning.labels.export import write_coco, write_labels
 from ripu_lightning.labels.manifest import NAME, Classes, Images, Manifest, read_manifest, write_manifest
 from ripu_lightning.labels.masks import paint_available, paint_mask, paint_query_round
 from ripu_lightning.labels.round import Round
-from ripu_lightning.labels.round_file import GroupCache, RoundFile, readable, write_round
+from ripu_lightning.labels.round_file import GroupCache, RoundFile, write_round
 
 
 class LabelStore:
@@ -169,8 +169,12 @@ class LabelStore:
         return paint_query_round(*self._read(image_id, through))
 
     def available(self, image_id: str) -> npt.NDArray[np.bool_]:
-        """Whether each pixel ``(H, W)`` may be selected: never queried, in no exclusion square of an earlier query."""
-        return paint_available(*self._read(image_id))
+        """Whether each pixel ``(H, W)`` may be selected.
+
+        That is, never queried, in no exclusion square of an earlier query, and in no image that is skipped.
+        """
+        free = paint_available(*self._read(image_id))
+        return np.zeros_like(free) if image_id in self.manifest.skipped else free
 
     def file(self, number: int) -> RoundFile | None:
         """The file of round ``number`` (from 1); None where it is damaged."""
@@ -322,19 +326,3 @@ class LabelStore:
         if image_id not in self.images:
             raise ValueError(f"{image_id}: no image of this label store")
         return self.images[image_id], [(entry, answers) for entry, (answers, _) in rounds]
-
-
-def open_round(folder: Path, entry: Round, manifest: Manifest, cache: GroupCache | None = None) -> RoundFile:
-    """The file of a committed round; Arrow reads nothing of it before its SHA-256 is that of the manifest.
-
-    Raises:
-        UserError: it is missing or damaged; for an active round, the line says how to continue without it.
-    """
-    path, fix = folder / entry.file, "restore it from a backup"
-    if entry in manifest.rounds:
-        fix += f", or continue without it: ripu-labels rollback {shlex.quote(str(folder))} {entry.number - 1}"
-    with readable(path, fix):
-        require_plain_file(path)
-        if sha256_of(path) != entry.sha256:
-            raise ValueError("its SHA-256 is not the manifest's")
-    return RoundFile(path, len(manifest.class_map), manifest.images, fix, entry, cache)

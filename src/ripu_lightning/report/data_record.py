@@ -13,8 +13,8 @@ from typing import Any, Literal
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import write_bytes
-from ripu_lightning.report.json_records import LABELS_SAFE, checked
-from ripu_lightning.untrusted import parse_json, read_bounded
+from ripu_lightning.report.json_records import LABELS_SAFE
+from ripu_lightning.untrusted import is_line, parse_json, read_bounded
 
 NAME = "data.json"
 LARGEST = 2**28
@@ -60,10 +60,17 @@ def record_of(datasets: Mapping[str, Any], digests: Digests, without_labels: boo
     for name, dataset in datasets.items():
         hidden = (without_labels and name == POOL) or not dataset.has_labels
         images, labels = digests(dataset, "images"), None if hidden else digests(dataset, "labels")
-        if images is None and not (without_labels and name == POOL):
-            content = dataset.content()
-            images = {EVERYTHING: content} if content else None
-        found[name] = SetRecord(dataset.classes, images or {}, labels or {})
+        content = _content(dataset, hidden) if images is None else None
+        found[name] = SetRecord(dataset.classes, images or ({EVERYTHING: content} if content else {}), labels or {})
+    return found
+
+
+def _content(dataset: Any, hidden: bool) -> str | None:
+    """A digest of everything; None where it is unknown, or would need labels that are hidden."""
+    from ripu_lightning.data.dataset import SegmentationDataset  # only here: who reads a record needs none of it
+
+    needs_labels = type(dataset).content is not SegmentationDataset.content
+    found: str | None = None if hidden and needs_labels else dataset.content()
     return found
 
 
@@ -79,11 +86,11 @@ def write_data_record(record: Record, folder: Path) -> None:
 def read_data_record(path: Path) -> Record:
     """The record in a file. Raises UserError where it cannot be read, or is none."""
     try:
-        content = checked(dict[str, dict[str, Any]], parse_json(read_bounded(path, LARGEST)))
-        return {name: _parse(part) for name, part in content.items()}
+        content = parse_json(read_bounded(path, LARGEST))
+        return {str(name): _parse(part) for name, part in content.items()}
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: not the record of a run's data; restore it from a backup, or choose another output"
         ) from error
@@ -120,12 +127,13 @@ def refuse_other_data(folder: Path, record: Record, roots: Mapping[str, str]) ->
             if changed:
                 file, more = changed[0], f" ({len(changed)} such files)" if len(changed) > 1 else ""
                 what = "is missing" if file not in new else "is new" if file not in old else "was exchanged"
-                what = f"{Path(roots.get(name, ''), file)} {what}" if roots.get(name) else f"{file} {what}"
-                raise UserError(f"data.{name}: {what} since the run in {folder} began{more}; {fix}")
+                place = str(Path(roots[name], file)) if roots.get(name) else file
+                place = place if is_line(place) else ascii(place)
+                raise UserError(f"data.{name}: {place} {what} since the run in {folder} began{more}; {fix}")
 
 
 def _parse(part: dict[str, Any]) -> SetRecord:
-    if part.keys() != {"classes", "images", "labels"}:
-        raise ValueError("other keys than those of a data set")
-    images, labels = (checked(dict[str, str], part[kind]) for kind in ("images", "labels"))
-    return SetRecord(ClassMap.from_dict(part["classes"]), images, labels)
+    files = part["images"], part["labels"]
+    if not all(isinstance(text, str) for each in files for text in (*each.keys(), *each.values())):
+        raise ValueError("digests that are no texts")
+    return SetRecord(ClassMap.from_dict(part["classes"]), *files)

@@ -25,8 +25,9 @@ IDLE = ("trainer.accelerator", "trainer.strategy", "trainer.log_every_n_steps", 
 RECIPE = ("trainer.accumulate_grad_batches", "trainer.gradient_clip_val")
 """Keys of the trainer that are part of how a network is trained: a run cannot resume with others."""
 _FREE = {"trainer", "logger", "pictures", "per_class", "output", "name", "compile", "checkpoint_every", "rank_patience"}
-_FREE |= {"root_variables"}  # where data are, see the recorded config
-_PLACES = {"data.num_workers", "data.eval_batch_size", "data.cache", "data.memory", "annotator.folder"}
+_FREE |= {"root_variables", "extend_pool"}  # where data are, see the recorded config; which of them are new
+_PLACES = {"data.num_workers", "data.eval_batch_size", "data.cache", "data.memory"}
+_PLACES |= {"annotator.folder", "annotator.partial"}
 _COLOURS = re.compile(r"data\..*\.classes\.colors")
 
 

@@ -60,6 +60,9 @@ def print_results(results: Sequence[StoredResult], console: Console | None = Non
     for key, (name, protocol) in protocols.items():
         own, subsets = [result for _, result in results if _key(result) == key], protocol["subsets"] if protocol else ()
         _table(own, list(subsets), name if len(protocols) > 1 else "").show(console)
+        missing = dict.fromkeys(each for result in own for each, iou in result.iou.items() if iou is None)
+        if missing:
+            console.print(Text(f"without truth in the evaluation data, so in no mean: {', '.join(missing)}"))
     _print_legend(list(protocols.values()), console)
     for path, result in results:
         for line in result.warnings:

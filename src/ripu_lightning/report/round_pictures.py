@@ -69,7 +69,7 @@ class RoundPictures(Callback):
         score = due and not (learns and loop.scored != pool_inference.round)
         radius = self.radius if due else None
         indices = spread(self.count, len(datamodule.target))
-        shown = metric_names([datamodule.target.ids[index] for index in indices])
+        shown = metric_names([datamodule.target.ids[index].replace("/", "__") for index in indices])
         for index in indices:
             snapshot = take_snapshot(pool_inference, datamodule, loop.store, index, score=score, radius=radius)
             snapshot.save(self.folder)
@@ -77,7 +77,7 @@ class RoundPictures(Callback):
             write_bytes(path, figure_file(draw_snapshot(snapshot, datamodule.classes)), LABELS_SAFE)
             if not all(isinstance(logger, CSVLogger) for logger in trainer.loggers):
                 drawn = np.array(Image.open(path).convert("RGB"))
-                name = shown[datamodule.target.ids[index]]
+                name = shown[snapshot.name]
                 log_snapshot(trainer.loggers, snapshot, name, drawn, datamodule.classes, trainer.global_step)
 
 

@@ -1,6 +1,7 @@
 """What the active-learning loop needs of a datamodule; any LightningDataModule with these four members will do."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.pools import EvalBatch
 from ripu_lightning.errors import UserError
-from ripu_lightning.labels import Stage
+from ripu_lightning.labels import LabelStore, Stage
+from ripu_lightning.labels.maintenance import extend_images
+from ripu_lightning.labels.manifest import NAME as MANIFEST
 
 MEMBERS = ("class_names", "image_sizes", "pool_dataloader", "begin_stage")
 
@@ -82,6 +85,30 @@ def classes_of(pool: ActivePool) -> ClassMap | Sequence[str]:
     """The pool's class map where it has one, else the names of its classes."""
     classes = getattr(pool, "classes", None)
     return classes if isinstance(classes, ClassMap) else pool.class_names
+
+
+def extend_store(folder: Path, pool: ActivePool, rounds: int) -> None:
+    """Take the pool's new images into its label store, where there is one; a line says which they are.
+
+    Args:
+        folder: of the store.
+        pool: the datamodule of the run.
+        rounds: number of rounds of the run.
+
+    Raises:
+        UserError: an image of the store is missing or has changed, or the store cannot be written.
+    """
+    if not (folder / MANIFEST).is_file():
+        return
+    new = extend_images(folder, classes_of(pool), pool.image_sizes)
+    if new:
+        manifest = LabelStore.open(folder).manifest
+        begun = len(manifest.rounds) + (folder / manifest.pending_file()).is_file()
+        print(
+            f"extend_pool: {len(new)} new images (the first is {new[0]}) join the pool after round {begun} of "
+            f"{rounds}; queries that are selected already stay as they are",
+            flush=True,
+        )
 
 
 def as_eval_batch(batch: Any, image_sizes: Mapping[str, tuple[int, int]]) -> EvalBatch:

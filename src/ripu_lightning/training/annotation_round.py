@@ -51,5 +51,12 @@ def check_pending(annotator: Annotator, store: LabelStore) -> None:
 def _commit(annotator: Annotator, store: LabelStore, strategy: Strategy, queries: Sequence[Query]) -> None:
     answers, note = annotate_or_reuse(annotator, store, queries)
     store.commit(answers, strategy=strategy.name, annotator=annotator.name, exclusion=strategy.region_type.exclusion)
+    entry, total = store.rounds[-1], sum(len(query.centres) for query in queries)
     if note:
         print(note, flush=True)
+    if entry.queries < total:
+        print(
+            f"round {entry.number}: {entry.queries} of {total} queries are answered. The others count as not labelled: "
+            "their share of the budget is not spent, and later rounds may query them, but for images that are skipped",
+            flush=True,
+        )

@@ -11,12 +11,12 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.acquisition import Budget, Strategy
 from ripu_lightning.annotation import Annotator
-from ripu_lightning.errors import InvalidArgument, UserError, require_number
+from ripu_lightning.errors import InvalidArgument, UserError, require_choice, require_number
 from ripu_lightning.evaluation.sliding_window import SlidingWindow
 from ripu_lightning.labels import LabelStore, QueriedLabels, Stage
 from ripu_lightning.labels.manifest import NAME as MANIFEST
 from ripu_lightning.training.acquire import gather_queries, select_queries
-from ripu_lightning.training.active_pool import ActivePool, active_pool, classes_of
+from ripu_lightning.training.active_pool import ActivePool, active_pool, classes_of, extend_store
 from ripu_lightning.training.annotation_round import annotate_round, check_pending, commit_pending
 from ripu_lightning.training.feasibility import budget_departures, check_pool, unspent_in
 from ripu_lightning.training.history import RoundRecord, log_round
@@ -52,6 +52,7 @@ class ActiveLearningLoop(Callback):
         resize_twice: see :class:`~ripu_lightning.training.pool_inference.PoolInference`.
         patience: minutes that a process waits for another one before the run ends; above 0.
         window: score the pool window by window; None passes each image through the network as a whole.
+        extend_pool: take images that the label store does not know into the pool; without it they are refused.
 
     Attributes:
         history: a record for each stage that ended.
@@ -74,14 +75,16 @@ class ActiveLearningLoop(Callback):
         resize_twice: bool = False,
         patience: float = 30.0,
         window: SlidingWindow | None = None,
+        extend_pool: bool = False,
     ) -> None:
         if schedule.rounds != budget.rounds:
             problem = f"must have as many rounds as the budget, {budget.rounds}, got {schedule.rounds}"
             raise InvalidArgument("ActiveLearningLoop", "schedule", problem)
         require_number("ActiveLearningLoop", "patience", patience, above=True)
+        require_choice("ActiveLearningLoop", "extend_pool", extend_pool, (False, True))
         self.strategy, self.budget, self.annotator = strategy, budget, annotator
         self.schedule, self.folder, self.seed, self.resize_twice = schedule, Path(folder), seed, resize_twice
-        self.window = window
+        self.window, self.extend_pool = window, extend_pool
         self.history: list[RoundRecord] = []
         self.scored = 0
         self.pending: str | None = None
@@ -141,7 +144,9 @@ class ActiveLearningLoop(Callback):
             UserError: a budget that the images do not hold, a label store of other data, or missing or invalid answers.
         """
         self._check_pool(pool)
-        if (self.folder / MANIFEST).is_file():
+        if answers and self.extend_pool:
+            extend_store(self.folder, pool, self.budget.rounds)
+        if (self.folder / MANIFEST).is_file() and (answers or not self.extend_pool):
             store = LabelStore.open(self.folder, classes=classes_of(pool), images=pool.image_sizes)
             if answers:
                 check_pending(self.annotator, store)
@@ -171,6 +176,8 @@ class ActiveLearningLoop(Callback):
         require_dropout(self.strategy, pl_module)
         classes, images = classes_of(pool), pool.image_sizes
         if trainer.is_global_zero:
+            if self.extend_pool:
+                extend_store(self.folder, pool, self.budget.rounds)
             self._store = LabelStore.create_or_open(self.folder, classes=classes, images=images)
             commit_pending(self.annotator, self.store, self.strategy)
         self.ranks.meet("opening the label store")
@@ -295,13 +302,14 @@ class ActiveLearningLoop(Callback):
         self, trainer: Trainer, module: LightningModule, rounds: int, step: int, metrics: Mapping[str, float]
     ) -> None:
         """Record what training on so many rounds reached, and make the next round where it is due."""
-        if "val/miou" not in metrics and not self._warned:
+        pool = active_pool(trainer)
+        wanted = getattr(pool, "target_eval", pool) is not None  # else there is nothing to evaluate
+        if wanted and "val/miou" not in metrics and not self._warned:
             self._warned = True
             rank_zero_warn(
                 "ActiveLearningLoop: the module logged no val/miou, so rounds are recorded without it; "
                 'call self.log("val/miou", value) in validation'
             )
-        pool = active_pool(trainer)
         total = sum(height * width for height, width in pool.image_sizes.values())
         record = RoundRecord.of(rounds, step, self.store.rounds[:rounds], total, metrics, pool.class_names)
         self.history = [*self.history[:rounds], record]

@@ -24,6 +24,7 @@ _FREE = re.compile(r"(.*\.)?(seed|root)|data\.target_labels|evaluation\..*|sched
 _OF_ROUNDS = re.compile(r"schedule\.(first_round|interval)|parity\..*")
 """Keys of a group that are missing in runs with too few rounds for them to change anything."""
 _POOL_LABELS = "pool.labels"
+_UNEVALUATED = "evaluation data"
 _AMOUNT = re.compile(r"budget\.(?!(per|split)$).*")
 """Keys that say how much a family labels, and in how many rounds."""
 _SHOWN = 4
@@ -123,7 +124,8 @@ def _by_rounds(runs: Sequence[Run], settings: Mapping[int, dict[str, str]]) -> l
 
 def differences(groups: Sequence[Group]) -> list[str]:
     """The parts of the protocol and keys of the config in which groups differ."""
-    return _differing([group.common for group in groups])
+    evaluated = [group.common for group in groups if _UNEVALUATED not in group.common]
+    return [*_differing(evaluated), *([_UNEVALUATED] if len(evaluated) < len(groups) else [])]
 
 
 def _settings(recorded: Run, run: Run) -> dict[str, str]:
@@ -134,6 +136,8 @@ def _settings(recorded: Run, run: Run) -> dict[str, str]:
     found = {key: str(value) for key, value in decisive(recorded.config).items() if not _FREE.fullmatch(key)}
     if found.get("initial", "None") != "None":
         found["initial"] = "given"  # each seed has its own
+    if run.result.protocol and run.result.protocol["data"]:  # says what was evaluated
+        found = {key: value for key, value in found.items() if not f"{key}.".startswith("data.target_eval.")}
     for name, part in recorded.data.items():
         # Wherever images and class map are, and whatever their files are called.
         found = {key: value for key, value in found.items() if not f"{key}.".startswith(f"data.{name}.classes.")}
@@ -176,9 +180,9 @@ def _group(number: int, members: Sequence[Run], settings: Mapping[int, dict[str,
     protocol = members[0].result.protocol
     common = max((_common(settings[id(run)]) for run in members), key=len)
     network = common.get("network._target_", "unknown").rpartition(".")[2]
-    cautions = _cautions(methods, finished, repeats, bool(common))
+    cautions = _cautions(methods, finished, repeats, any(not key.endswith(".content") for key in common))
     about = f"{protocol_text(protocol, in_full=True)}; network {network}"
-    parts = {"classes without truth": _without_truth(members[0]), **(protocol or {"evaluation data": None})}
+    parts = {"classes without truth": _without_truth(members[0]), **(protocol or {_UNEVALUATED: "none"})}
     common = {**{part.replace("_", " "): str(value) for part, value in parts.items()}, **common}
     return Group(f"Group {number}", about, common, methods, unfinished, cautions)
 

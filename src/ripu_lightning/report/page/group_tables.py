@@ -90,7 +90,7 @@ def class_iou(statistics: GroupStatistics) -> DataTable:
     methods = statistics.group.methods
     names = list(methods[0].runs[0].result.iou)
     rows = [[name, *(_percent_of(run.result.iou[name] for run in method.runs) for method in methods)] for name in names]
-    note = "IoU in % after the last round, mean over the seeds in which the class occurs."
+    note = "IoU in % after the last round, mean over seeds; none for a class without truth in the evaluation data."
     columns = [Column("class"), *(Column(each.label) for each in methods)]
     return DataTable("class_iou", "IoU by class", note, columns, rows)
 

@@ -103,13 +103,15 @@ def _bars(chart: BarChart) -> go.Figure:
         )
         for label, style, values in chart.series
     ]
-    return go.Figure(bars).update_yaxes(title=chart.y).update_xaxes(tickangle=-40)
+    # Else plotly takes classes named "1" or "2024-01-01" for numbers and dates.
+    return go.Figure(bars).update_yaxes(title=chart.y).update_xaxes(tickangle=-40, type="category")
 
 
 def _heat_map(chart: HeatMap) -> go.Figure:
     labels, values = list(map(_safe, chart.labels)), list(map(_gaps, chart.values))
     heat = go.Heatmap(z=values, x=labels, y=labels, zmin=0, zmax=1, colorscale="Blues", texttemplate="%{z:.0%}")
-    return go.Figure(heat).update_xaxes(tickangle=-40).update_yaxes(autorange="reversed")
+    axes = go.Figure(heat).update_xaxes(tickangle=-40, type="category")
+    return axes.update_yaxes(autorange="reversed", type="category")
 
 
 def _gaps(values: Any) -> list[float | None]:

@@ -129,7 +129,10 @@ def read_curve(path: Path, classes: Sequence[str]) -> list[CurvePoint]:
 
 
 def _point(row: Mapping[str, str], classes: Sequence[str]) -> CurvePoint:
-    share, *figures = (float(row[name] or "nan") for name in ("share", "miou", *(f"iou/{name}" for name in classes)))
+    share, *figures = (
+        math.nan if row[key] == "" else float(row[key])
+        for key in ("share", "miou", *(f"iou/{name}" for name in classes))
+    )
     if not 0 <= share <= 1 or not all(math.isnan(value) or 0 <= value <= 1 for value in figures):
         raise ValueError("no share")
     return CurvePoint(int(row["round"]), share, figures[0], dict(zip(classes, figures[1:], strict=True)))
