@@ -256,9 +256,9 @@ def test_mistakes_get_one_line(run: Run, arguments: list[str], words: list[str])
 
 
 def test_a_run_goes_on_with_another_cache() -> None:
-    refuse_other_config({"data": {"cache": "here", "seed": 1}}, {"data": {"cache": None, "seed": 1}}, "run")
+    refuse_other_config({"data": {"cache": "here", "seed": 1}}, {"data": {"cache": None, "seed": 1}}, Path("run"))
     with pytest.raises(UserError, match=r"data\.seed"):
-        refuse_other_config({"data": {"cache": "here", "seed": 1}}, {"data": {"cache": None, "seed": 2}}, "run")
+        refuse_other_config({"data": {"cache": "here", "seed": 1}}, {"data": {"cache": None, "seed": 2}}, Path("run"))
 
 
 def test_help_tells_the_words_and_keys(run: Run) -> None:

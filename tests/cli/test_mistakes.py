@@ -204,6 +204,8 @@ def test_config_errors_never_load_torch(tmp_path: Path) -> None:
     assert call("ripu-train", "--help", cwd=tmp_path, anew=True, PYTHONPATH=path).returncode == 0
     done = call("ripu-train", *folders(tmp_path), "data.target.root=nowhere", cwd=tmp_path, anew=True, PYTHONPATH=path)
     assert_one_line(done, "no folder nowhere/images/train: wrong root or split?")
+    done = call("ripu-evaluate", "checkpoint=nowhere.ckpt", cwd=tmp_path, anew=True, PYTHONPATH=path)
+    assert_one_line(done, "checkpoint: no file nowhere.ckpt; check the path")
     done = call(
         "ripu-data", "check", *folders(tmp_path / "data")[:4], cwd=tmp_path / "data", anew=True, PYTHONPATH=path
     )

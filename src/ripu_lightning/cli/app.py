@@ -23,6 +23,7 @@ from ripu_lightning.cli.library_notes import leave_out_library_notes
 from ripu_lightning.cli.overrides import keep_text
 from ripu_lightning.errors import DISK_FULL, UserError
 from ripu_lightning.experiment.config_keys import require_values
+from ripu_lightning.experiment.early_checks import require_files
 from ripu_lightning.experiment.launching import launcher, require_fitting_launch
 from ripu_lightning.signals import SIGNALS
 from ripu_lightning.version import __version__
@@ -69,6 +70,7 @@ def run(config_name: str, job: Job, part: Callable[[DictConfig], str] | None = N
         try:
             require_values(config, part(config) if part else "")
             given = [*settings.overrides.task, *settings.overrides.hydra]
+            require_files(config)
             leave_out_library_notes()
             require_fitting_launch(config, any(item.startswith(("output=", "hydra.run.dir=")) for item in given))
             job(config, Path(settings.runtime.output_dir))

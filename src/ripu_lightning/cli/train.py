@@ -51,12 +51,12 @@ def print_beginning() -> None:
 
 def train(config: DictConfig, folder: Path) -> None:
     """Run the experiment, print its table, and raise AnswersPending where it waits for people."""
-    from ripu_lightning.experiment.early_checks import check_files, check_values
+    from ripu_lightning.experiment.early_checks import check_data, check_values
     from ripu_lightning.experiment.finished import complete_history
 
     with errors_name_keys(config):
         check_values(config)
-        check_files(config)
+        check_data(config)
     if history := complete_history(config, folder):
         print_complete(history, config, folder)
         return

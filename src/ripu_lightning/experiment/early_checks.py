@@ -36,16 +36,20 @@ def check_values(config: Mapping[str, Any]) -> None:
     require_choice("run_experiment", "per_class", config["per_class"], (True, False))
 
 
-def check_files(config: DictConfig) -> None:
-    """Look for the folders and files of a config, without reading images or labels.
-
-    Raises:
-        UserError: naming the folder or file that is missing or not usable, and the key.
-    """
+def require_files(config: DictConfig) -> None:
+    """Look for the checkpoints that a config names. Raises UserError naming the key and the file that is not there."""
     for key in FILES:
         path = config.get(key)
         if isinstance(path, str) and not Path(path).is_file():
             raise UserError(f"{key}: no file {path}; check the path")
+
+
+def check_data(config: DictConfig) -> None:
+    """Look for the folders and files of a config's data, without reading images or labels.
+
+    Raises:
+        UserError: naming the folder or file that is missing or not usable.
+    """
     if OmegaConf.select(config, "data._target_") not in (None, DATAMODULE):
         return
     for name in PARTS:
