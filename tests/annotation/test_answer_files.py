@@ -263,6 +263,13 @@ def test_names_without_folders_in_any_form(form: str) -> None:
     assert names.find("../e.png") is names.find("/e.png") is names.find("e.jpg") is None
 
 
+def test_an_id_in_a_folder_of_a_name_that_has_a_meaning() -> None:
+    names = AnswerNames(["pictures/1", "asked/1", "2"])
+    assert names.find("pictures/1.png") == names.find("round_001/answers/pictures/1.png") == "pictures/1"
+    assert names.find("round_001/answers/2.png") == names.find("2.png") == "2"
+    assert names.find("round_001/asked/2.png") is names.find("round_001/asked/pictures/1.png") is None
+
+
 def test_a_name_for_two_images(tmp_path: Path) -> None:
     waiting = Round(tmp_path, indices=(0, 1))
     waiting.annotator._images.dataset.ids = ["x/0", "z/0"]

@@ -43,6 +43,8 @@ def test_a_label_map_gives_the_colours() -> None:
     colors = ColorMap.from_label_map(LABEL_MAP, CLASSES, "labelmap.txt")
     pixels = np.array([[0, 0, 0], [9, 8, 7], [1, 2, 3], [4, 5, 6], ROAD], dtype=np.uint8)
     assert colors.decode(pixels).tolist() == [255, 2, 0, 1, -1]
+    without_background = ColorMap.from_label_map(b"road:1,2,3::", CLASSES, "labelmap.txt")  # black is ignored anyway
+    assert without_background.decode(pixels).tolist() == [255, -1, 0, -1, -1]
     background = ClassMap(("background", "car"), (ROAD, CAR))
     only = ColorMap.from_label_map(b"background:0,0,0::\r\ncar:4,5,6::\r\n", background, "labelmap.txt")
     assert only.decode(pixels[[0, 3]]).tolist() == [0, 1]
@@ -59,6 +61,7 @@ def test_a_label_map_gives_the_colours() -> None:
         (b"road:1,2,256::", "line 1: expected"),
         (b"road:1,2::", "line 1: expected"),
         (b"\xff\xfe\x00", "line 1: expected"),
+        (b"car:0,0,0::", "line 1: [0, 0, 0] is the color of car, but one of the ignore_colors of class map"),
         (b"# nothing else", "holds no label"),
     ],
 )
@@ -117,6 +120,17 @@ def test_a_palette_that_contradicts_the_ids_is_refused(other: list[int]) -> None
     assert LabelDecoder(plain).decode(label.at(np.array([0, 1])), "x.png").tolist() == [0, 1]
 
 
+def test_a_label_map_describes_palettes_too() -> None:
+    label = palette_label([0, 1, 2], {0: DARK, 1: (1, 2, 3), 2: (4, 5, 6)})  # as CVAT numbers them: 0 is its background
+    classes = ClassMap(("road", "car", "sky"), (ROAD, CAR, SKY))
+    decoder = LabelDecoder(classes, label_map=("labelmap.txt", LABEL_MAP))
+    assert decoder.decode(label, "x.png").tolist() == [[255, 0, 1]]
+    assert LabelDecoder(classes).decode(label, "x.png").tolist() == [[0, 1, 2]]
+    with_another = palette_label([0, 1], {0: (7, 7, 7), 1: (1, 2, 3)})
+    with pytest.raises(UserError, match="index 1 of its palette is the id of car, but has the color"):
+        decoder.decode(with_another, "x.png")
+
+
 def test_a_palette_of_ignored_ids_in_the_colours_of_classes_is_refused() -> None:
     classes = ClassMap(("road", "car"), (ROAD, CAR), ((7,), (26,)), ignore=(0, 1))
     label = palette_label([0, 1], {0: ROAD, 1: CAR, 7: CAR})
@@ -158,6 +172,8 @@ def test_files_of_colours_with_a_label_map(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labelled.label(0), EXPECTED)
     assert labelled.fingerprint() != data.fingerprint()
     assert labelled.content() != data.content()
+    (added,) = (labelled.digests("labels") or {}).keys() - (data.digests("labels") or {}).keys()
+    assert added == "labelmap.txt"
     # It is read for colours alone.
     (tmp_path / "labelmap.txt").write_bytes(b"something else")
     ids = np.array([7, 26, 23, 255], dtype=np.uint8)[TRUTH]

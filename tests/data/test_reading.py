@@ -237,6 +237,17 @@ def test_16_bit_images_are_turned_too(tmp_path: Path, suffix: str, orientation: 
     np.testing.assert_array_equal(found, seen(np.repeat(scaled[..., None], 3, axis=2), orientation))
 
 
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("orientation", [3, 5, 6, 8])
+def test_converted_images_are_turned_too(tmp_path: Path, mode: str, orientation: int) -> None:
+    picture = Image.fromarray(random_pixels(HEIGHT, WIDTH, 3)).convert(mode)
+    expected = seen(np.array(picture.convert("RGB")), orientation)
+    for compression in ("raw", "tiff_lzw"):
+        picture.save(tmp_path / "a.tif", compression=compression, exif=exif(orientation))
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif", convert=True), expected)
+        assert read_size(tmp_path / "a.tif") == expected.shape[:2]
+
+
 def test_16_bit_colours_with_exif_after_the_pixels(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH, 3))
     write_png(tmp_path / "a.png", values, 16, 2, chunk(b"eXIf", exif(8).tobytes()[6:]))

@@ -58,7 +58,7 @@ def least_spending(region_type: RegionType, budget: Budget, sizes: Sequence[Size
 def unspent(
     region_type: RegionType, budget: Budget, sizes: Sequence[Size], round_number: int, queries: int, pixels: int
 ) -> str | None:
-    """The line for a round that queried less than its amount, because no region was left; None for all others.
+    """The line for a round that queried less than its amount, as regions or answers lacked; None for others.
 
     Args:
         region_type: what a query labels.
@@ -83,7 +83,7 @@ def unspent(
     missing, all_of_it = math.ceil(wanted - spent), math.ceil(wanted)
     return (
         f"budget: round {round_number} could not spend {missing:,} of its {all_of_it:,} {unit}, because no further "
-        f"{region_type.name} can be queried"
+        f"{region_type.name} could be queried, or some were not answered"
     )
 
 

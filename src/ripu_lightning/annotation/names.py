@@ -43,7 +43,7 @@ class AnswerNames:
         if other.lower() in IMAGE_SUFFIXES:
             stems.append(path[: -4 - len(other)])
         for stem in stems:
-            for exact in (stem, stem.removeprefix("answers/")):
+            for exact in (stem, stem.rpartition("answers/")[2]):
                 if exact in self._ids:
                     return exact
         if is_aside(path):

@@ -93,7 +93,8 @@ class ColorMap:
     def from_label_map(cls, content: bytes, classes: ClassMap, source: str) -> "ColorMap":
         """The colours of a ``labelmap.txt``: lines ``name:red,green,blue:parts:actions``.
 
-        Its names are those of the class map; ``background`` is ignored, unless a class has that name.
+        Its names are those of the class map; ``background`` is ignored, unless a class has that name, and so are the
+        class map's ``ignore_colors``.
 
         Args:
             content: of the file.
@@ -110,6 +111,11 @@ class ColorMap:
             name, color = _label_of(line, f"{source}, line {number}")
             if color in meaning:
                 raise UserError(f"{source}, line {number}: the color {list(color)} is given twice; one label has it")
+            if name in classes.names and color in classes.ignore_colors:
+                raise UserError(
+                    f"{source}, line {number}: {list(color)} is the color of {name}, but one of the ignore_colors of "
+                    f"{classes.source}; remove it from one of them"
+                )
             if name in classes.names:
                 meaning[color] = classes.names.index(name)
             elif name == "background" or color in classes.ignore_colors:
@@ -121,7 +127,7 @@ class ColorMap:
                 )
         if not meaning:
             raise UserError(f"{source}: holds no label; expected lines like road:128,64,128::")
-        return cls(meaning, source)
+        return cls({**dict.fromkeys(classes.ignore_colors, IGNORED), **meaning}, source)
 
     def decode(self, pixels: UInt8Array) -> Int16Array:
         """The meaning ``(...)`` int16 of colours ``(..., 3)`` uint8: class index, 255 ignored, -1 unknown."""
@@ -134,7 +140,8 @@ class LabelDecoder:
     """Turns the content of label files into class indices.
 
     Ids are those of the class map. Colours are those of ``label_map`` where there is one, else of the class map; every
-    one must be known exactly. The indices of a palette are ids, unless they are not all known and its colours are.
+    one must be known exactly. The indices of a palette are ids. They are read by its colours if all of these are known,
+    and some index is no id or there is a ``label_map``.
 
     Args:
         classes: the class map.
@@ -197,8 +204,9 @@ class LabelDecoder:
             return self._lookup
         by_id = self._lookup[:256]
         used = np.bincount(indices.reshape(-1), minlength=256) > 0
-        if (by_id[used] < 0).any():  # no ids
-            return by_color if (by_color[used] >= 0).all() else by_id
+        colors_known = bool((by_color[used] >= 0).all())
+        if (by_id[used] < 0).any() or (self._label_map and colors_known):  # no ids, or the colours are described
+            return by_color if colors_known else by_id
         for index in np.flatnonzero(used & (by_color >= 0) & (by_color != by_id)).tolist():
             # GTAV's licence plates have the color of cars and are ignored: a palette of ids, in which cars have it too.
             alike = (palette == palette[index]).all(axis=1) & (by_id[: len(palette)] == by_color[index])

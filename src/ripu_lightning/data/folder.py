@@ -150,7 +150,10 @@ class FolderDataset(SegmentationDataset):
         paths = [path for path in (self.files(index)[kind == "labels"] for index in range(len(self))) if path]
         names = [os.path.relpath(path, self.layout.root).replace(os.sep, "/") for path in paths]
         digests = self._map_indices(lambda index: _sha256(paths[index])[:32], f"hashing {kind} in")
-        return dict(zip(names, digests, strict=True))
+        found = dict(zip(names, digests, strict=True))
+        if kind == "labels" and self._label_map:
+            found[LABEL_MAP] = hashlib.sha256(self._label_map[1]).hexdigest()[:32]
+        return found
 
     def content(self) -> str:
         """SHA-256 of the class map and of the id and the files of every image; read once, in threads."""
@@ -262,7 +265,7 @@ class FolderDataset(SegmentationDataset):
                 f"{path}: {count} pixels hold ids that the class map {self.classes.source} does not name: {listed}; "
                 "add them to the ids of a class or to ignore"
             )
-        fix = "add them to the class map, as the color of a class or in ignore_colors"
+        fix = f"give them to a class there, or add them to the ignore_colors of {self.classes.source}"
         if (stored.values == stored.values[:, :1]).all() or not stored.values[:, 1:].any():
             fix += "; if the first channel holds the ids, save it alone"
         raise UserError(

@@ -82,19 +82,15 @@ class ActiveLearningLoop(Callback):
             raise InvalidArgument("ActiveLearningLoop", "schedule", problem)
         require_number("ActiveLearningLoop", "patience", patience, above=True)
         require_choice("ActiveLearningLoop", "extend_pool", extend_pool, (False, True))
-        self.strategy, self.budget, self.annotator = strategy, budget, annotator
-        self.schedule, self.folder, self.seed, self.resize_twice = schedule, Path(folder), seed, resize_twice
-        self.window, self.extend_pool = window, extend_pool
+        self.strategy, self.budget, self.annotator, self.schedule = strategy, budget, annotator, schedule
+        self.folder, self.seed, self.resize_twice = Path(folder), seed, resize_twice
+        self.window, self.extend_pool, self.scored = window, extend_pool, 0
         self.history: list[RoundRecord] = []
-        self.scored = 0
         self.pending: str | None = None
         self._patience = timedelta(minutes=patience)
-        self._checkpoint_rounds: list[
-            str
-        ] = []  # SHA-256 of the rounds that were active when the checkpoint was written
-        self._checkpoint_step = 0
+        self._checkpoint_rounds: list[str] = []  # SHA-256 of the rounds that were active when it was written
         self._checkpoint_path: str | Path | None = None
-        self._warned = False
+        self._checkpoint_step, self._warned = 0, False
         self._store: LabelStore | None = None
         self._ranks: Ranks | None = None
 
@@ -138,7 +134,7 @@ class ActiveLearningLoop(Callback):
 
         Args:
             pool: the datamodule of the run.
-            answers: also look for the answers that a round waits for; only one process of a run may do so.
+            answers: also check the label store, and the answers that a round waits for; in one process of a run only.
 
         Raises:
             UserError: a budget that the images do not hold, a label store of other data, or missing or invalid answers.
@@ -146,10 +142,9 @@ class ActiveLearningLoop(Callback):
         self._check_pool(pool)
         if answers and self.extend_pool:
             extend_store(self.folder, pool, self.budget.rounds)
-        if (self.folder / MANIFEST).is_file() and (answers or not self.extend_pool):
+        if answers and (self.folder / MANIFEST).is_file():
             store = LabelStore.open(self.folder, classes=classes_of(pool), images=pool.image_sizes)
-            if answers:
-                check_pending(self.annotator, store)
+            check_pending(self.annotator, store)
 
     def _check_pool(self, pool: ActivePool) -> None:
         """See :func:`check_pool`; where the annotator does not read the truth, nothing else in the run can."""
