@@ -20,7 +20,7 @@ from ripu_lightning.version import __version__
 
 LIMITED = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (3600, 3600))
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 sys.argv = sys.argv[1:]
 from ripu_lightning.cli.train import main
 main()
@@ -214,9 +214,10 @@ def test_config_errors_never_load_torch(tmp_path: Path) -> None:
 
 
 def test_disk_full_while_a_round_is_written(tmp_path: Path) -> None:
-    """The system refuses files above 3,600 bytes, less than the round needs."""
+    """The system refuses files above 6,000 bytes, less than the round needs and more than the files before it."""
     # A first stage of one step has no checkpoint before its round.
-    command = ["ripu-train", *SMALL, "schedule.first_round=1", "data.target.length=120", "output=run", "pictures=0"]
+    command = ["ripu-train", *SMALL, "schedule.first_round=1", "region_type=pixel", "budget.ratio=0.4"]
+    command += ["data.target.length=20", "output=run"]
     done = call("python", "-c", LIMITED, *command, cwd=tmp_path)
     assert_one_line(done, "run/labels/round_001.parquet", "free some space")
     assert LabelStore.open(tmp_path / "run" / "labels").rounds == ()
