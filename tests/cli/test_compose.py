@@ -48,6 +48,8 @@ def test_the_config_is_hydras_and_no_state_is_left_also_where_hydra_is_active() 
         ("budget.ratio=many", "budget.ratio: expected a number, such as 0.022, got 'many'"),
         ("network=/tmp/own", "network: no option '/tmp/own'; known: deeplab_v2, "),
         ("foo=1", r"no key 'foo' in the config; .* \+foo=... adds a new one"),
+        ("+bugdet.ratio=0.1", r"\+bugdet.ratio: nothing reads this key; did you mean budget.ratio\?"),
+        ("+sed=1", r"\+sed: nothing reads this key; did you mean seed\?"),
     ],
 )
 def test_an_override_that_does_not_fit_gets_its_line(override: str, line: str) -> None:

@@ -50,7 +50,7 @@ def only_run(folder: Path) -> Path:
     runs = list((folder / "runs" / "debug").iterdir())
     assert len(runs) == 1
     names = {path.name for path in runs[0].iterdir()}
-    files = {"config.yaml", "curve.png", "ledger.json", "result.json", "rounds.csv"}
+    files = {"complete", "config.yaml", "curve.png", "data.json", "ledger.json", "result.json", "rounds.csv"}
     assert names == {"checkpoints", "labels", "metrics", *files}
     return runs[0]
 

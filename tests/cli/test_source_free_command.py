@@ -61,7 +61,7 @@ def test_the_same_command_again_trains_nothing(done: tuple[Path, str]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["initial=x.ckpt"], ["initial", "pretrain=null"]),
+        (["initial=other.ckpt"], ["initial", "pretrain=null"]),
         (["pretrain=null", "initial=nowhere.ckpt"], ["nowhere.ckpt"]),
         (["pretrain=null", "initial=other.ckpt", "network.width=4"], ["initial", "network"]),
         (["pretrain=null", "loss=ripu"], ["loss", "source images"]),

@@ -313,6 +313,21 @@ def test_other_modes_of_ids(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(read_label(tmp_path / "a.png").values, ids)
 
 
+@pytest.mark.parametrize("suffix", ["tif", "png", "webp", "gif"])
+def test_an_image_of_several_pages_is_refused(tmp_path: Path, suffix: str) -> None:
+    pages = [Image.fromarray(np.full((6, 8, 3), value, dtype=np.uint8)) for value in (10, 200)]
+    path = tmp_path / f"a.{suffix}"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(UserError, match=r"a\.\w+: image has 2 pages; save the one that is meant"):
+        read_image(path, convert=True)
+
+
+def test_the_preview_in_a_phones_jpeg_is_no_second_page(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((16, 16, 3), value, dtype=np.uint8)) for value in (10, 200)]
+    pages[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=pages[1:], quality=95)
+    assert abs(int(read_image(tmp_path / "a.jpg").mean()) - 10) < 3
+
+
 def test_a_label_of_several_pages_is_refused(tmp_path: Path) -> None:
     page = Image.fromarray(random_pixels(HEIGHT, WIDTH) % 2)
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def load(loader: ConfigLoaderImpl, config_name: str, overrides: list[str], sweep
         for override in parsed:
             _check_option(extended, override)
         _check_types(loader, config_name, parsed)
+        _check_new_keys(extended, config_name, parsed)
         return config
     except COMPOSING as error:
         if isinstance(error, UserError):
@@ -179,14 +181,28 @@ def _check_types(loader: ConfigLoaderImpl, config_name: str, parsed: Sequence[Ov
     words = [(each, found) for each, found in words if found and not is_text(each.key_or_group)]
     if not words:
         return
-    chosen = [str(each.input_line) for each in parsed if _is_group(loader, each) and not each.is_sweep_override()]
-    before = _load(loader, config_name, chosen)
+    chosen = [each for each in parsed if _is_group(loader, each) or each.get_key_element() == "hydra.searchpath"]
+    before = _load(loader, config_name, [str(each.input_line) for each in chosen if not each.is_sweep_override()])
     for override, found in words:
         key, default = override.get_key_element(), OmegaConf.select(before, override.key_or_group)
         if isinstance(default, bool):
             raise UserError(f"{key}: expected true or false, got {found[0]!r}")
         if isinstance(default, (int, float)) and not key.startswith("trainer."):
             raise UserError(f"{key}: expected a number, such as {default}, got {found[0]!r}")
+
+
+def _check_new_keys(loader: ConfigLoaderImpl, config_name: str, parsed: Sequence[Override]) -> None:
+    """Refuse ``+bugdet.ratio=0.1``: a new key that is nearly one of ours would change nothing, in silence."""
+    new = [each for each in parsed if each.is_add() and not _is_group(loader, each)]
+    if not new:
+        return
+    known = [str(key) for key in _load(loader, config_name, [])]
+    for override in new:
+        first, _, rest = override.key_or_group.partition(".")
+        near = get_close_matches(first, known, n=1, cutoff=0.8)
+        if near and first not in known:
+            meant = ".".join([near[0], *([rest] if rest else [])])
+            raise UserError(f"+{override.key_or_group}: nothing reads this key; did you mean {meant}?")
 
 
 def _words(override: Override) -> list[str]:

@@ -50,6 +50,7 @@ def read_image(path: Path, convert: bool = False, key: str = "convert") -> UInt8
     content = _content(path)
 
     def require(picture: ImageFile) -> None:
+        _require_one_page(picture, "image", "is meant")
         if convert:
             return _require_convertible(picture)
         if _is_16_bit(picture) or picture.mode not in {"RGB", "RGBA"}:
@@ -307,12 +308,18 @@ def _require_upright(found: int) -> None:
         )
 
 
+def _require_one_page(picture: ImageFile, what: str, which: str) -> None:
+    """Refuse animations and files of several pages; a phone's JPEG may hold previews after its one picture."""
+    pages = getattr(picture, "n_frames", 1)
+    if pages > 1 and picture.format != "MPO":
+        raise UserError(f"{what} has {pages} pages; save the one that {which}")
+
+
 def _require_label(picture: ImageFile, bits: int, key: str) -> None:
     mode, packing = picture.mode, _packing(picture)
     if picture.format in {"JPEG", "MPO"}:
         raise UserError("label is a JPEG, whose values are not exact; save labels as PNG, from the original")
-    if getattr(picture, "n_frames", 1) > 1:
-        raise UserError(f"label has {picture.n_frames} pages; save the one that holds the classes")  # type: ignore[attr-defined]
+    _require_one_page(picture, "label", "holds the classes")
     if mode in {"I", "F"}:
         raise UserError(f"label has 32 bits (mode {mode}); save it with 8 bits, or with 16 and set {key}=16")
     if bits == 16:
