@@ -16,6 +16,7 @@ for name in ("SIGUSR1", "SIGUSR2", "SIGHUP", "sigwaitinfo", "pthread_sigmask", "
     if hasattr(signal, name):
         delattr(signal, name)
 del os.sched_getaffinity
+os.environ.pop("RIPU_PARENT", None)  # a process that follows its parent does so by Linux alone
 opened, real_open, real_replace = {}, builtins.open, os.replace
 def replace(source, target):
     for path in (source, target):

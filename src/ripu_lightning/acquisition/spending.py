@@ -95,18 +95,13 @@ def _excess(region_type: RegionType, budget: Budget, sizes: Sequence[Size]) -> s
     )
     if least is None or least <= asked * (1 + TOLERATED):
         return None
-    cost = f"{region_type.name} of {_least_cost(region_type, sizes) or 0:.0f} pixels"
-    cost, fix = (
-        (f"{cost} in each image", ", smaller regions or per=pool")
-        if budget.per == "image"
-        else (
-            cost,
-            " or smaller regions",
-        )
+    place, fix = (
+        (" in each image", ", smaller regions or per=pool") if budget.per == "image" else ("", " or smaller regions")
     )
     return (
         f"budget: asks for {100 * asked / pool:.3g}% of the pixels, but {budget.rounds} rounds with at least one "
-        f"{cost} cost {100 * least / pool:.3g}%; choose fewer rounds{fix}"
+        f"{region_type.name} of {_least_cost(region_type, sizes) or 0:.0f} pixels{place} cost "
+        f"{100 * least / pool:.3g}%; choose fewer rounds{fix}"
     )
 
 

@@ -51,7 +51,7 @@ def keep_text(overrides: Sequence[str]) -> list[str]:
     """The overrides, with quotes around text that Hydra would read as a number, a truth value or null.
 
     >>> keep_text(["output=2024_11_29", "name=1e3,b", "seed=1e3", "data.target.split=null"])
-    ["output='2024_11_29'", "name='1e3','b'", 'seed=1e3', 'data.target.split=null']
+    ["output='2024_11_29'", "name='1e3',b", 'seed=1e3', 'data.target.split=null']
     """
     return [_keep_text(override) for override in overrides]
 
