@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -53,6 +53,7 @@ def test_without_scaling_every_pixel_is_a_copy_or_outside(
 
 
 @given(size=SIDES, crop=SIDES, factor=st.sampled_from([0.3, 0.5, 0.77, 1.0, 1.5, 2.9]), seed=st.integers(0, 999))
+@example(size=(9, 10), crop=(8, 4), factor=1.5, seed=0)
 def test_the_part_is_that_of_the_resized_image(
     size: tuple[int, int], crop: tuple[int, int], factor: float, seed: int
 ) -> None:
@@ -78,7 +79,8 @@ def same_part(pixels: Bytes, labels: Bytes, full: npt.NDArray[np.int64], near: B
             y, x = row + top, column + left
             inside = 0 <= y < near.shape[0] and 0 <= x < near.shape[1]
             label, pixel = (near[y, x], full[y, x]) if inside else (255, FILL)
-            if labels[row, column] != label or np.abs(pixels[row, column].astype(int) - pixel).max() > 1:
+            # Pillow resizes one axis after the other and rounds each time, so that two roundings may differ.
+            if labels[row, column] != label or np.abs(pixels[row, column].astype(int) - pixel).max() > 2:
                 return False
     return True
 
