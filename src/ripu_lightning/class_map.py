@@ -134,9 +134,9 @@ class ClassMap:
         return len(self.names)
 
     def difference(self, other: "ClassMap | Sequence[str]") -> str:
-        """The first way in which labels of another map mean something else, colours aside; empty where none does.
+        """The first way in which labels of another map mean something else; empty where none does.
 
-        Names alone say nothing about file ids.
+        Names alone say nothing about file ids. A class may get a colour that meant nothing before.
 
         >>> ClassMap.from_names(["road", "car"]).difference(["road", "bus"])
         "class 1 is 'car' there, 'bus' here"
@@ -154,7 +154,17 @@ class ClassMap:
                 return f"class {name!r} has the file ids {list(ours)} there, {list(theirs)} here"
         if set(self.ignore) != set(other.ignore):
             return f"the file ids {sorted(self.ignore)} are ignored there, {sorted(other.ignore)} here"
+        ours_by_color, theirs_by_color = self._by_color(), other._by_color()
+        for color in ours_by_color.keys() & theirs_by_color.keys():
+            if ours_by_color[color] != theirs_by_color[color]:
+                return f"the color {list(color)} is {ours_by_color[color]} there, {theirs_by_color[color]} here"
         return ""
+
+    def _by_color(self) -> dict[Color, str]:
+        """What each colour means where labels are stored as colours."""
+        if not self.own_colors:
+            return {}
+        return {**dict.fromkeys(self.ignore_colors, "ignored"), **dict(zip(self.colors, self.names, strict=True))}
 
     def lookup(self, bits: int = 8) -> npt.NDArray[np.int16]:
         """``(2**bits,)`` table from file value to training id; 255 where ignored, -1 where it is unknown.

@@ -1,5 +1,6 @@
 """What the numbers in a mask file mean: file ids or class indices, and the text in the file that says which."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ from ripu_lightning.errors import UserError
 Values = Literal["id", "index", "queries"]
 """File ids of the class map; class indices, 255 without a class; or 255 where a pixel is queried, 0 elsewhere."""
 
-_VALUES, _UNLABELLED = "ripu:values", "ripu:unlabelled"
+_VALUES, _UNLABELLED, _NAMES = "ripu:values", "ripu:unlabelled", "ripu:classes"
+_VOID = "void"
 _MEANINGS = {
     "index": "class indices, not the file ids of the class map: export with --values id, predict with label_ids",
     "queries": "the queried pixels and no classes: it is from the folder asked/",
@@ -60,13 +62,31 @@ def file_ids(classes: ClassMap) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16
     return first.astype(np.uint16) if is_wide(classes) else first.astype(np.uint8)
 
 
-def mark(values: Values, unlabelled: int | None = None) -> PngInfo:
-    """The text chunks of a PNG that :func:`require_file_ids` reads."""
+def mark(values: Values, unlabelled: int | None = None, classes: ClassMap | None = None) -> PngInfo:
+    """The text chunks of a PNG that :func:`require_file_ids` and :func:`class_names` read.
+
+    Args:
+        values: what its numbers are.
+        unlabelled: the number of pixels that nobody labelled.
+        classes: whose file ids it holds.
+    """
     chunks = PngInfo()
     chunks.add_text(_VALUES, values)
     if unlabelled is not None:
         chunks.add_text(_UNLABELLED, str(unlabelled))
+    if classes is not None:
+        names = {int(number): name for number, name in zip(file_ids(classes), classes.names, strict=True)}
+        # Plain ASCII, which any reader of PNG takes.
+        chunks.add_text(_NAMES, json.dumps({void_id(classes): _VOID, **names}))
     return chunks
+
+
+def class_names(text: Mapping[Any, Any]) -> dict[int, str]:
+    """The class of each number in a file with these text chunks; empty where it does not say."""
+    try:
+        return {int(number): str(name) for number, name in json.loads(str(text.get(_NAMES))).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def require_file_ids(text: Mapping[Any, Any]) -> int | None:

@@ -203,6 +203,27 @@ def test_complete_label_maps_are_answers(tmp_path: Path, kind: str) -> None:
     assert waiting.read() == [values_of(classes.lookup()[pixels], waiting.queries[0])]
 
 
+def test_a_black_layer_painted_in_part_is_waited_for_although_0_is_ignored(tmp_path: Path) -> None:
+    waiting = Round(tmp_path, ClassMap(("road", "car"), ids=((7,), (26,)), ignore=(0, 255)), (0,))
+    waiting.put("x/0.png", png(layer(0, 7)))
+    assert "of 13 queried pixels hold 0" in waiting.waits()
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_pixels_of_a_transparent_value_are_unpainted(tmp_path: Path, mode: str) -> None:
+    """A layer as drawing programs save it: one number or colour is transparent, here that of a class."""
+    classes = ClassMap(("road", "car"), ((0, 0, 0), (1, 1, 1)))
+    waiting, ids = Round(tmp_path, classes, (0,)), np.ones(SIZE, dtype=np.uint8)
+    ids[1] = 0  # three pixels of the first box
+    picture = Image.fromarray(ids if mode != "RGB" else np.dstack([ids] * 3))
+    if mode == "P":
+        picture.putpalette([0, 0, 0, 1, 1, 1] + [0] * 750)
+    content = io.BytesIO()
+    picture.save(content, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    waiting.put("x/0.png", content.getvalue())
+    assert "x/0.png: 3 of 13 queried pixels are left" in waiting.waits()
+
+
 def test_an_empty_layer_for_a_whole_image(tmp_path: Path) -> None:
     waiting = Round(tmp_path, PLAIN, (0,), whole=True)
     waiting.put("x/0.png", png(layer(0)))

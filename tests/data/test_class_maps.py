@@ -384,3 +384,13 @@ def test_mistakes_in_derived_maps_and_subsets(tmp_path: Path, text: str, word: s
     assert word in line
     assert str(tmp_path / "map.yaml") in line
     assert "\n" not in line
+
+
+def test_an_exchanged_color_is_a_difference_and_a_new_one_is_none() -> None:
+    """Labels may be stored as colours."""
+    names, red, green, blue = ("road", "car"), (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    first = ClassMap(names, (red, green))
+    assert first.difference(ClassMap(names, (blue, green))) == ""
+    assert first.difference(ClassMap(names, (green, blue))) == "the color [0, 255, 0] is car there, road here"
+    assert "is road there, ignored here" in first.difference(ClassMap(names, (blue, green), ignore_colors=(red,)))
+    assert ClassMap.from_names(names).difference(ClassMap(names, ((0, 128, 0), (128, 0, 0)))) == ""  # never read

@@ -21,8 +21,11 @@ from store_samples import CLASSES, IMAGES, commit, draw_answers, draw_round, slo
 from ripu_lightning.annotation import AnswersPending, FileAnnotator, Query
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data import FolderDataset
+from ripu_lightning.data.color_masks import LabelDecoder
+from ripu_lightning.data.reading import read_label
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import NOT_QUERIED, VOID, Answers, LabelStore
+from ripu_lightning.labels.export import write_labels
 
 fuzzed = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -284,3 +287,19 @@ def test_coco_of_an_empty_store(tmp_path: Path) -> None:
         store.export_coco(tmp_path / "out.json")
     content = json.loads((tmp_path / "out.json").read_text())
     assert (content["images"], content["annotations"]) == ([], [])
+
+
+def test_a_mask_that_is_read_with_another_class_map_is_refused(tmp_path: Path) -> None:
+    ours = ClassMap(("road", "car"), ids=((0,), (1,)))
+    mask = np.array([[0, 1, VOID]], dtype=np.uint8)
+    write_labels(tmp_path, ["a"], lambda _: mask, lambda _: np.ones((1, 3), dtype=np.uint16), ours, "id")
+    stored = read_label(tmp_path / "a.png")
+    assert LabelDecoder(ours).decode(stored, "a.png").tolist() == [[0, 1, 255]]
+    wider = ClassMap(("car", "bus", "road"), ids=((1,), (7,), (0,)))
+    assert LabelDecoder(wider).decode(stored, "a.png").tolist() == [[2, 0, 255]]
+    for other, words in (
+        (ClassMap(("car", "road"), ids=((0,), (1,))), "says that 0 is road, but in class map it is car"),
+        (ClassMap(("road", "crack"), ids=((0,), (255,)), ignore=()), "says that 255 is void, .* it is crack"),
+    ):
+        with pytest.raises(UserError, match=f"^a.png: {words}"):
+            LabelDecoder(other).decode(stored, "a.png")

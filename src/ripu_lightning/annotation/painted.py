@@ -1,7 +1,7 @@
 """From files of answers to the classes of the queried pixels, and to the pixels that nobody painted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,8 @@ class AnswerReader:
         pixels = queried_pixels(query, size[1])
         decoder = LabelDecoder(self._classes, 16 if self._wide else 8, source.label_map)
         there = stored.at(pixels)
+        if source.label_map is not None:
+            there = _in_colors(there, decoder, source.name)
         classes = decoder.decode(there, source.name).copy()
         unpainted = self._is_unlabelled(there, classes)
         if there.hidden is not None:
@@ -121,6 +123,14 @@ class AnswerReader:
         )
 
 
+def _in_colors(stored: StoredLabel, decoder: LabelDecoder, name: str) -> StoredLabel:
+    """The colours of a palette, where a ``labelmap.txt`` explains all of them: it also says what is unpainted."""
+    if stored.palette is None or (stored.values >= len(stored.palette)).any():
+        return stored
+    colored = replace(stored, values=stored.palette[stored.values], palette=None, colored=True)
+    return stored if (decoder.decode(colored, name) == UNKNOWN).any() else colored
+
+
 def queried_pixels(query: Query, width: int) -> npt.NDArray[np.int64]:
     """Flat positions of all queried pixels of an image ``width`` wide."""
     pixels = box_pixels(query.boxes, width)
@@ -141,7 +151,9 @@ def _without_empty_layer(
     if black and (there.values == white).all():  # asked/ID.png, saved again
         return PaintedPixels(np.full_like(classes, UNPAINTED), f"{white}, as in asked/")
     same = _equals(there, first) & (classes != UNPAINTED)
-    if not same.any() or (not same.all() and (classes[same] == IGNORED).all()):
+    # Scripts fill with 255 where it is ignored; nobody saves a new layer of that and paints a part of it.
+    filled = not black and not same.all() and bool((classes[same] == IGNORED).all())
+    if filled or not same.any():
         return PaintedPixels(classes)
     return PaintedPixels(np.where(same, np.int16(UNPAINTED), classes), str(first.tolist()))
 

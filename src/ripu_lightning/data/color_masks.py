@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class StoredLabel:
         colored: whether the values are colours.
         unlabelled: the id of pixels that nobody labelled, if the file says so.
         hidden: which pixels ``(...)`` are transparent, if it has an alpha channel.
+        names: the class of each id, as far as the file says so.
     """
 
     values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -41,6 +42,7 @@ class StoredLabel:
     colored: bool = False
     unlabelled: int | None = None
     hidden: npt.NDArray[np.bool_] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -168,6 +170,7 @@ class LabelDecoder:
                 return self._colors.decode(stored.values.astype(np.uint8, copy=False))
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
+        self._require_names(stored.names, name)
         table = self._lookup if stored.palette is None else self._table(stored.values, stored.palette, name)
         if stored.unlabelled is not None and stored.unlabelled < len(table):
             table = self._with_unlabelled(table, stored.unlabelled, name)
@@ -217,6 +220,16 @@ class LabelDecoder:
                     f"{self._classes.source}, or save the label without palette, as ids or as RGB"
                 )
         return by_id
+
+    def _require_names(self, names: Mapping[int, str], name: str | Path) -> None:
+        """Refuse a file that says of an id that it is another class."""
+        for number, there in names.items():
+            index = int(self._lookup[number]) if 0 <= number < len(self._lookup) else UNKNOWN
+            if index not in (IGNORED, UNKNOWN) and self._named(index) != there:
+                raise UserError(
+                    f"{name}: says that {number} is {there}, but in {self._classes.source} it is {self._named(index)}; "
+                    "it was written with another class map: use that one, or export it again"
+                )
 
     def _with_unlabelled(self, table: Int16Array, number: int, name: str | Path) -> Int16Array:
         """The table for a file that says that ``number`` is no label."""

@@ -17,7 +17,7 @@ from ripu_lightning.data import orientation
 from ripu_lightning.data.color_masks import StoredLabel
 from ripu_lightning.data.dataset import UInt8Array
 from ripu_lightning.errors import UserError
-from ripu_lightning.mask_values import require_file_ids
+from ripu_lightning.mask_values import class_names, require_file_ids
 from ripu_lightning.untrusted import read_bounded
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -115,7 +115,7 @@ def parse_label(
     def read(picture: ImageFile) -> StoredLabel:
         wide = bits == 16
         stored = StoredLabel(_first_channel(_values_of_16_bits(picture, content))) if wide else _stored(picture, layer)
-        return replace(stored, unlabelled=require_file_ids(picture.info))
+        return replace(stored, unlabelled=require_file_ids(picture.info), names=class_names(picture.info))
 
     label: StoredLabel = _decode(content, name, require_all, read, formats)
     return label
@@ -142,6 +142,8 @@ def decode_label(content: bytes, name: str | Path, size: tuple[int, int], wide: 
             raise UserError(f"{found}; save the answers in the image's size")
         if _is_16_bit(picture) and not wide:
             raise UserError("is 16-bit or wider, but no id of the class map is above 255; save it with 8 bits")
+        if _is_16_bit(picture) and len(picture.getbands()) > 1:
+            raise UserError(f"has {_channels(picture)} of 16 bits; save one channel of ids, or colours of 8 bits")
 
     return parse_label(content, name, bits, require, ("PNG",), layer=True)
 
@@ -175,16 +177,17 @@ def unreadable(name: str | Path, error: Exception, formats: tuple[str, ...] = FO
 
 def _stored(picture: ImageFile, layer: bool) -> StoredLabel:
     pixels, hidden = np.array(picture, dtype=np.uint8), None
-    if picture.mode in {"LA", "RGBA"}:
-        hidden = pixels[..., -1] == 0
-        refused = int(((pixels[..., -1] != 255) & ~(hidden & layer)).sum())
+    palette = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3) if picture.mode == "P" else None
+    has_alpha = picture.mode in {"LA", "RGBA"}
+    if has_alpha or (layer and "transparency" in picture.info):
+        alpha = pixels[..., -1] if has_alpha else np.array(picture.convert("RGBA"))[..., 3]
+        hidden = alpha == 0
+        refused = int(((alpha != 255) & ~(hidden & layer)).sum())
         if refused:
             raise UserError(f"{refused} pixels of the label are transparent; save it without an alpha channel")
+    if has_alpha:
         pixels = pixels[..., 0] if picture.mode == "LA" else pixels[..., :3]
-    if picture.mode == "P":
-        palette = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-        return StoredLabel(pixels, palette)
-    return StoredLabel(np.ascontiguousarray(pixels), colored=pixels.ndim == 3, hidden=hidden)
+    return StoredLabel(np.ascontiguousarray(pixels), palette, colored=pixels.ndim == 3, hidden=hidden)
 
 
 def _content(path: Path) -> bytes:
@@ -261,6 +264,8 @@ def _values_of_16_bits(picture: ImageFile, content: bytes, stated: int = orienta
 
 
 def _first_channel(stored: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    if stored.ndim == 3 and stored.shape[2] == 4 and (stored[..., 3] != 2**16 - 1).any():
+        raise UserError("pixels of the label are transparent; save it without an alpha channel")
     return np.ascontiguousarray(stored if stored.ndim == 2 else stored[..., 2])
 
 

@@ -56,7 +56,10 @@ def write_labels(
         found[query_round(image_id) == 0] = unlabelled
         return found
 
-    write_masks(folder, images, numbers, values, unlabelled if values == "id" else None)
+    if values == "id":
+        write_masks(folder, images, numbers, values, unlabelled, classes=classes)
+    else:
+        write_masks(folder, images, numbers, values)
 
 
 def write_masks(
@@ -66,6 +69,7 @@ def write_masks(
     values: Values,
     unlabelled: int | None = None,
     palette: UInt8Array | None = None,
+    classes: ClassMap | None = None,
 ) -> None:
     """Write ``mask(image id)`` ``(H, W)`` as ``<folder>/<image id>.png`` for each of ``images``.
 
@@ -76,6 +80,7 @@ def write_masks(
         values: what its numbers are; the file says so in a text chunk that readers check.
         unlabelled: the number of pixels that nobody labelled, if there may be any.
         palette: ``(256, 3)`` uint8 colours for viewers; the pixel values stay as they are.
+        classes: whose file ids they are, so that readers with another class map refuse the file.
 
     Raises:
         ValueError: a palette of another shape or dtype.
@@ -91,7 +96,7 @@ def write_masks(
         if palette is not None:
             picture.putpalette(palette.tobytes())
         with replacing(path, _NOTE) as file, explained(path, _NOTE):
-            picture.save(file, format="PNG", pnginfo=mark(values, unlabelled))
+            picture.save(file, format="PNG", pnginfo=mark(values, unlabelled, classes))
 
 
 def path_of(folder: Path, image_id: str) -> Path:
