@@ -308,6 +308,30 @@ def test_only_a_partial_annotator_may_leave_out_queries(tmp_path: Path) -> None:
         list(annotate_or_reuse(hasty, store, draw(ALL, False, 0)).answers)
 
 
+class Holding(Hasty):
+    """Has a folder for the queries, in which no image is complete."""
+
+    def held(self, round_number: int, queries: Sequence[Query]) -> set[str]:
+        self.looked_for = [query.image_id for query in queries]
+        return set()
+
+
+def test_a_partial_annotator_that_has_part_of_an_image_leaves_the_rest_to_the_history(tmp_path: Path) -> None:
+    holding = Holding({1, 2}, False)
+    holding.given = np.random.default_rng(7)
+    only = {"b": list[int](), "c": list[int]()}
+    with LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES) as store:
+        old = list(Person().annotate(1, draw({"a": [0, 2], **only}, False, 0)))
+        store.commit(old, strategy="s", annotator="p", exclusion=0)
+        store.roll_back(0)
+        found = next(iter(annotate_or_reuse(holding, store, draw({"a": [0, 2, 1], **only}, False, 1)).answers))
+    assert [len(query.centres) for query in holding.asked[0]] == [3]
+    fresh = np.random.default_rng(7).choice(np.array([0, 1, 2, 255], dtype=np.uint8), 12)[:4]
+    assert fresh.tolist() != old[0].values[:4].tolist()
+    assert found.boxes.tolist() == [list(BOXES[0]), list(BOXES[2])]
+    assert found.values.tolist() == [*fresh.tolist(), *old[0].values[4:].tolist()]
+
+
 class Talkative(Person):
     """Answers one image twice."""
 
@@ -337,6 +361,25 @@ def test_skipped_images_are_left_out_of_the_round_that_waits(tmp_path: Path) -> 
     assert LabelStore.open(tmp_path).manifest.skipped == ("a", "c")
     with pytest.raises(UserError, match="no image 'bb'; did you mean 'b'"):
         skip_images(tmp_path, ["a", "bb"])
+
+
+def test_a_skipped_image_keeps_its_labels_where_its_round_is_repeated(tmp_path: Path) -> None:
+    with LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES) as store:
+        old = list(Person().annotate(1, draw({"a": [0, 2], "b": [1], "c": [3]}, False, 0)))
+        store.commit(old, strategy="s", annotator="p", exclusion=0)
+    skip_images(tmp_path, ["a", "c"])
+    reject_answers(tmp_path, 1, ["b"])
+    reject_answers(tmp_path, LabelStore.open(tmp_path).inactive[0].id, ["c"])
+    for picks in ([0, 2], [1, 0, 2]):  # the queries of the round, and one more that nobody has answered
+        holding = Holding(set(), False)
+        with LabelStore.create_or_open(tmp_path, classes=("x", "y", "z"), images=IMAGES) as store:
+            result = annotate_or_reuse(holding, store, draw({"a": picks, "b": [1], "c": [3]}, False, 0))
+            found = list(result.answers)
+        assert holding.looked_for == [query.image_id for query in holding.asked[0]] == ["b"]
+        assert [answers.image_id for answers in found] == ["a", "b"]
+        assert found[0].boxes.tolist() == old[0].boxes.tolist()
+        assert found[0].values.tolist() == old[0].values.tolist()
+        assert "2 of 3 queries keep" in result.note
 
 
 class Pictures(SegmentationDataset):

@@ -1,5 +1,6 @@
 """Merged stores against painting every answer by hand."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from store_samples import CLASSES, IMAGES, commit, draw_round, edit_manifest, ro
 
 from ripu_lightning.errors import UserError
 from ripu_lightning.labels import LabelStore
-from ripu_lightning.labels.maintenance import merge_stores
+from ripu_lightning.labels.maintenance import merge_stores, skip_images
+from ripu_lightning.labels.rejection import reject_answers
 
 
 def store_of(folder: Path, *seeds: int) -> LabelStore:
@@ -104,3 +106,24 @@ def test_a_hostile_store_of_other_sizes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="image 'c' of 20 x 20 pixels is none of this store"):
         LabelStore.open(tmp_path / "two")
     assert list(LabelStore.salvage(tmp_path / "two").damaged) == [1]
+
+
+def test_answers_that_another_store_rejected_do_not_come_back(tmp_path: Path) -> None:
+    run, copy, merged = tmp_path / "run", tmp_path / "copy", tmp_path / "merged"
+    store_of(run, 1)
+    shutil.copytree(run, copy)
+    skip_images(copy, ["c"])
+    reject_answers(run, 1, ["town/b"])
+    with writer(run) as store:
+        commit(store, 2)  # the corrected answers
+    wrong = rf"^round 1 \(\w+\) of {copy}: answers of it were rejected in {run}; reject them there too, or leave"
+    for folders in ([run, copy], [copy, run]):
+        with pytest.raises(UserError, match=wrong):
+            merge_stores([LabelStore.open(folder) for folder in folders], merged)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "run"]
+    reject_answers(copy, 1, ["town/b"])
+    with writer(copy) as store:
+        commit(store, 3)
+    manifest, _ = merge_stores([LabelStore.open(run), LabelStore.open(copy)], merged)
+    assert [entry.strategy for entry in manifest.rounds] == ["s2", "s3"]
+    assert manifest.skipped == ("c",)

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -38,18 +38,22 @@ def annotate_or_reuse(annotator: Annotator, store: LabelStore, queries: Sequence
         store: where the answers will be committed.
         queries: one for each image, in the order of the pool; the annotator gets none without a region.
 
-    Queries about images that are skipped for good are left out. A partial annotator (see :class:`Annotator`) leaves
-    some queries without an answer: they are no part of the round either.
+    Queries about images that are skipped for good never go to the annotator: those without a known answer are left
+    out. A partial annotator (see :class:`Annotator`) leaves some queries without an answer: those that no inactive
+    round has answered are no part of the round either.
 
     Raises:
         ValueError: the annotator answered other boxes than those queried.
         UserError: a file of an inactive round cannot be read. Whatever the annotator raises passes through.
     """
     history, number = _History(store), len(store.rounds) + 1
-    queries = [query for query in queries if query.image_id not in store.manifest.skipped]
+    skipped = set(store.manifest.skipped)
+    queries = [query for each in queries if (query := _answerable(each, history, skipped)) is not None]
     recalled = [history.recall(query) for query in queries]
     whole = [_counted(query, found.rejected) for query, found in zip(queries, recalled, strict=True)]
-    held = annotator.held(number, whole) if history.used and hasattr(annotator, "held") else None
+    held = None
+    if history.used and hasattr(annotator, "held"):
+        held = annotator.held(number, [query for query in whole if query.image_id not in skipped])
     left: dict[str, Query] = {}
     for query, found in zip(whole, recalled, strict=True):
         unknown = np.array([origin is None for origin in found.origins], dtype=np.bool_)
@@ -120,6 +124,15 @@ class _History:
         return _Recalled([a for a, _ in answers], [origin for _, origin in answers], [rejected[k] + lost for k in keys])
 
 
+def _answerable(query: Query, history: _History, skipped: Set[str]) -> Query | None:
+    """The query; of an image that is skipped only what the history answers, None for nothing."""
+    if query.image_id not in skipped:
+        return query
+    found = history.recall(query)
+    rows = np.array([origin is not None for origin in found.origins], dtype=np.bool_)
+    return _subset(query, rows, found.rejected) if rows.any() else None
+
+
 def _merge(
     queries: Sequence[Query], left: Mapping[str, Query], answers: Iterable[Answers], history: _History, partial: bool
 ) -> Iterator[Answers]:
@@ -136,10 +149,11 @@ def _merge(
             if given_patches is None or (not partial and any(each is None for each in given_patches)):
                 raise ValueError(f"{query.image_id}: the annotator answered other boxes than those queried")
             fresh = iter(given_patches)
+        known = history.recall(query).answers
         if asked is not None and len(asked.centres) == len(query.centres):
-            patches = list(fresh)
+            patches = [old if new is None else new for new, old in zip(fresh, known, strict=True)]
         else:
-            patches = [next(fresh) if answer is None else answer for answer in history.recall(query).answers]
+            patches = [next(fresh) if old is None else old for old in known]
         rows = np.array([patch is not None for patch in patches], dtype=np.bool_)
         values = np.concatenate([np.empty(0, dtype=np.uint8), *(patch for patch in patches if patch is not None)])
         yield Answers(query.image_id, query.centres[rows], query.boxes[rows], values, query.scores[rows])

@@ -34,12 +34,14 @@ def merge_stores(stores: Sequence[LabelStore], into: Path) -> tuple[Manifest, in
         included); the later round counts.
 
     Raises:
-        UserError: stores of other classes or images, a folder that is not empty, or the disk refused.
+        UserError: stores of other classes or images, answers that one store uses and another has rejected, a folder
+            that is not empty, or the disk refused.
     """
     first = stores[0].manifest
     for store in stores[1:]:
         store.manifest.check_classes(store.folder, first.class_map)
         store.manifest.check_images(store.folder, first.images)
+    _refuse_rejected(stores)
     into = Path(os.path.abspath(into))
     require_empty(into)
     conflicts = _count_conflicts(stores)
@@ -76,6 +78,18 @@ def require_empty(folder: Path) -> None:
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty: choose a new folder; nothing is ever overwritten")
+
+
+def _refuse_rejected(stores: Sequence[LabelStore]) -> None:
+    """Refuse to bring a round back that is active in one store while another knows that answers of it are wrong."""
+    wrong = {sha256: store.folder for store in stores for sha256 in store.manifest.rejected}
+    for store in stores:
+        for entry in store.rounds:
+            if entry.number not in store.damaged and entry.sha256 in wrong:
+                raise UserError(
+                    f"round {entry.number} ({entry.id}) of {store.folder}: answers of it were rejected in "
+                    f"{wrong[entry.sha256]}; reject them there too, or leave {store.folder} out; {_NOTE}"
+                )
 
 
 def _count_conflicts(stores: Sequence[LabelStore]) -> int:
