@@ -142,7 +142,12 @@ def test_numbers_in_the_files(tmp_path_factory: pytest.TempPathFactory, classes:
         assert stored_numbers(path).tolist() == expected
         with Image.open(path) as picture:
             assert picture.mode == ("I;16" if max([*used, unlabelled]) > 255 else "L")
-            assert picture.text == {"ripu:values": "id", "ripu:unlabelled": str(unlabelled)}
+            said = dict(picture.text)
+            named = {int(number): name for number, name in json.loads(said.pop("ripu:classes")).items()}
+            first = {ids[0]: name for ids, name in zip(classes.ids, classes.names, strict=True)}
+            assert said == {"ripu:values": "id", "ripu:unlabelled": str(unlabelled)}
+            assert {number: named[number] for number in first} == first
+            assert [name for number, name in named.items() if number not in first] == ["void"]
         path = folder / "index" / f"{each.image_id}.png"
         assert stored_numbers(path).tolist() == mask.tolist()
         with Image.open(path) as picture:
