@@ -78,12 +78,14 @@ def queries_like(answers: Answers, index: int) -> Query:
     return Query(index, answers.image_id, answers.centres, answers.boxes, inside, answers.scores)
 
 
+by_any_class_map = given(classes=st.one_of(class_maps(), class_maps(255)), seed=st.integers(0, 999))
+
+
 @pytest.mark.filterwarnings("ignore:.*files without partner are left out")
 @fuzzed
-@given(classes=st.one_of(class_maps(), class_maps(255)), seed=st.integers(0, 999))
+@by_any_class_map
 def test_back_as_labels_and_as_answers(tmp_path_factory: pytest.TempPathFactory, classes: ClassMap, seed: int) -> None:
-    folder = tmp_path_factory.mktemp("round_trip")
-    given_answers = draw_labels(seed, classes)
+    folder, given_answers = tmp_path_factory.mktemp("round_trip"), draw_labels(seed, classes)
     store = store_with(folder / "store", classes, given_answers)
     save_tree(folder / "data", classes)
     store.export_png(folder / "data" / "labels" / "train")
@@ -118,10 +120,9 @@ def test_back_as_labels_and_as_answers(tmp_path_factory: pytest.TempPathFactory,
 
 
 @fuzzed
-@given(classes=st.one_of(class_maps(), class_maps(255)), seed=st.integers(0, 999))
+@by_any_class_map
 def test_numbers_in_the_files(tmp_path_factory: pytest.TempPathFactory, classes: ClassMap, seed: int) -> None:
-    folder = tmp_path_factory.mktemp("numbers")
-    answers = draw_labels(seed, classes)
+    folder, answers = tmp_path_factory.mktemp("numbers"), draw_labels(seed, classes)
     store = store_with(folder / "store", classes, answers)
     store.export_png(folder / "id")
     store.export_png(folder / "index", values="index")

@@ -135,7 +135,7 @@ def test_new_images_are_taken_in_and_others_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is being written"):
             extend_images(tmp_path, CLASSES, IMAGES)
     grown = {"a": (4, 4), **IMAGES, "d": (3, 5)}
-    with pytest.raises(UserError, match=r"image 'a' is not there; 2 new\): set extend_pool=true to take"):
+    with pytest.raises(UserError, match=r"image 'a' is not there; 2 new\): a run takes new images into its pool"):
         LabelStore.open(tmp_path, images=grown)
     before = (tmp_path / "manifest.json").read_bytes()
     for classes, images, words in (

@@ -247,7 +247,10 @@ def test_partial_answers_and_a_skipped_image(tmp_path: Path, capsys: pytest.Capt
 def test_a_pool_grows_while_a_round_waits(tmp_path: Path, choice: str, capsys: pytest.CaptureFixture[str]) -> None:
     Run(tmp_path, choice).fit()
     answer(tmp_path, 1)
-    with pytest.raises(UserError, match=r"'target!_5' is not there; 2 new\): set extend_pool=true"):
+    with pytest.raises(
+        UserError,
+        match=r"'target!_5' is not there; 2 new\): a run takes new images into its pool with extend_pool=true",
+    ):
         Run(tmp_path, choice, target=Sealed("target!", 7)).fit()
     with pytest.raises(UserError, match=r"image 'target!_4' is missing here"):
         Run(tmp_path, choice, target=Sealed("target!", 4), extend_pool=True).fit()

@@ -36,7 +36,7 @@ class SavePredictions(Callback):
 
     def __init__(self, folder: str | Path, dataset: SegmentationDataset, form: Format = "palette") -> None:
         require_choice("SavePredictions", "form", form, get_args(Format))
-        self.folder, self.form = Path(folder), form
+        self.folder, self.form, self.classes = Path(folder), form, dataset.classes
         self.names = {image_id: image_id for image_id in dataset.ids}
         self.numbers: MaskNumbers = np.arange(256, dtype=np.uint8)
         self.palette: UInt8Array | None = dataset.classes.palette()
@@ -63,7 +63,8 @@ class SavePredictions(Callback):
             self.names[image_id]: self.numbers[predicted.to(torch.uint8).cpu().numpy()]
             for image_id, predicted in zip(batch.ids, outputs["predictions"], strict=True)
         }
-        write_masks(self.folder, masks, masks.__getitem__, self.values, palette=self.palette)
+        classes = self.classes if self.values == "id" else None
+        write_masks(self.folder, masks, masks.__getitem__, self.values, palette=self.palette, classes=classes)
 
 
 def _flat(ids: Sequence[str]) -> dict[str, str]:

@@ -45,9 +45,9 @@ def write_labels(
         UserError: as :func:`write_masks`; or a class has no file id.
     """
     table: MaskNumbers = np.arange(256, dtype=np.uint8)
-    unlabelled = VOID
+    unlabelled, known = VOID, None
     if values == "id":
-        ids, unlabelled = file_ids(classes), unlabelled_id(classes)
+        ids, unlabelled, known = file_ids(classes), unlabelled_id(classes), classes
         table = np.zeros(256, dtype=ids.dtype)
         table[: len(ids)], table[VOID] = ids, void_id(classes)
 
@@ -56,10 +56,7 @@ def write_labels(
         found[query_round(image_id) == 0] = unlabelled
         return found
 
-    if values == "id":
-        write_masks(folder, images, numbers, values, unlabelled, classes=classes)
-    else:
-        write_masks(folder, images, numbers, values)
+    write_masks(folder, images, numbers, values, unlabelled if known else None, classes=known)
 
 
 def write_masks(

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.files import FolderLock, explained, sha256_of, sync_folder
+from ripu_lightning.files import explained, sha256_of, sync_folder
 from ripu_lightning.labels.committed_round import open_round
-from ripu_lightning.labels.manifest import NAME, Classes, Images, Manifest, read_manifest, write_manifest
+from ripu_lightning.labels.manifest import NAME, Classes, Images, Manifest, changing, read_manifest, write_manifest
 from ripu_lightning.labels.round import Round
 from ripu_lightning.labels.store import LabelStore
 
@@ -162,10 +162,7 @@ def skip_images(folder: str | os.PathLike[str], images: Sequence[str]) -> Manife
         UserError: no store, an unknown image, a writer holds the store, or the disk refused.
     """
     path = Path(folder)
-    read_manifest(path)
-    lock = FolderLock(path)
-    try:
-        manifest = read_manifest(path)
+    with changing(path) as manifest:
         for image_id in images:
             if image_id not in manifest.images:
                 close = get_close_matches(image_id, manifest.images, 1)
@@ -173,9 +170,7 @@ def skip_images(folder: str | os.PathLike[str], images: Sequence[str]) -> Manife
                 raise UserError(f"label store {path} has no image {image_id!r}; {hint}")
         skipped = replace(manifest, skipped=tuple(dict.fromkeys((*manifest.skipped, *images))))
         write_manifest(path, skipped, "nothing was changed")
-        return skipped
-    finally:
-        lock.release()
+    return skipped
 
 
 def extend_images(folder: str | os.PathLike[str], classes: Classes, images: Images) -> list[str]:
@@ -186,18 +181,13 @@ def extend_images(folder: str | os.PathLike[str], classes: Classes, images: Imag
             refused.
     """
     path = Path(folder)
-    read_manifest(path)
-    lock = FolderLock(path)
-    try:
-        manifest = read_manifest(path, classes)
+    with changing(path, classes) as manifest:
         manifest.check_images(path, images, grown=True)
         new = [image_id for image_id in images if image_id not in manifest.images]
         if new:
             every = {image_id: (int(size[0]), int(size[1])) for image_id, size in images.items()}
             write_manifest(path, replace(manifest, images=every), "nothing was changed")
-        return new
-    finally:
-        lock.release()
+    return new
 
 
 def roll_back(folder: str | os.PathLike[str], to: int | str) -> None:
@@ -207,9 +197,5 @@ def roll_back(folder: str | os.PathLike[str], to: int | str) -> None:
         UserError: no store, no such round, a writer holds the store, or the disk refused.
     """
     path = Path(folder)
-    read_manifest(path)  # or the lock would be the first file of a store that does not exist
-    lock = FolderLock(path)
-    try:
-        write_manifest(path, read_manifest(path).at(to), "nothing was changed")
-    finally:
-        lock.release()
+    with changing(path) as manifest:
+        write_manifest(path, manifest.at(to), "nothing was changed")

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.errors import UserError
-from ripu_lightning.files import explained, first_line, replacing, require_plain_file
+from ripu_lightning.files import FolderLock, explained, first_line, replacing, require_plain_file
 from ripu_lightning.labels.round import Round
 
 NAME = "manifest.json"
@@ -169,7 +170,7 @@ class Manifest:
         return f"pending_{len(self.rounds) + 1:03d}{after}.parquet"
 
     def check_classes(self, folder: Path, classes: Classes) -> None:
-        """Raise ``UserError`` unless the store holds labels of these classes; their colours may be others.
+        """Raise ``UserError`` unless the store holds labels of these classes, see :meth:`ClassMap.difference`.
 
         Args:
             folder: of the store, for the error.
@@ -189,7 +190,7 @@ class Manifest:
         if not difference and len(given) > len(self.images) and not grown:
             new = [name for name in given if name not in self.images]
             difference = f"image {new[0]!r} is not there; {len(new)} new"
-            fix = "set extend_pool=true to take new images into the pool"
+            fix = "a run takes new images into its pool with extend_pool=true"
         if difference:
             raise UserError(
                 f"label store {folder} was made with other images ({difference}): {fix}, or choose another output "
@@ -252,6 +253,21 @@ def read_manifest(folder: Path, classes: Classes | None = None, images: Images |
     if images is not None:
         manifest.check_images(folder, images)
     return manifest
+
+
+@contextmanager
+def changing(folder: Path, classes: Classes | None = None) -> Iterator[Manifest]:
+    """The manifest in ``folder``, which nobody else changes during the block.
+
+    Raises:
+        UserError: as :func:`read_manifest`, or a writer holds the store.
+    """
+    read_manifest(folder)  # or the lock would be the first file of a store that does not exist
+    lock = FolderLock(folder)
+    try:
+        yield read_manifest(folder, classes)
+    finally:
+        lock.release()
 
 
 def _parse(path: Path, content: dict[str, Any]) -> Manifest:

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ripu_lightning.errors import UserError
-from ripu_lightning.files import FolderLock
 from ripu_lightning.labels.answers import NOT_QUERIED, VOID, Answers, patches_of, query_keys
 from ripu_lightning.labels.committed_round import open_round
-from ripu_lightning.labels.manifest import Manifest, read_manifest, write_manifest
+from ripu_lightning.labels.manifest import Manifest, changing, write_manifest
 from ripu_lightning.labels.round import Round
 from ripu_lightning.labels.round_file import RoundFile, write_round
 
@@ -61,10 +60,7 @@ def reject_answers(
         UserError: no store, round, image or query of that name, a writer holds the store, or the disk refused.
     """
     path = Path(folder)
-    read_manifest(path)  # or the lock would be the first file of a store that does not exist
-    lock = FolderLock(path)
-    try:
-        manifest = read_manifest(path)
+    with changing(path) as manifest:
         entry = manifest.find(to)
         if entry is None:
             raise UserError("round 0: rounds are numbered from 1; nothing can be rejected before the first")
@@ -77,8 +73,6 @@ def reject_answers(
         if again is not None:
             _keep_queries(path / changed.pending_file(), open_round(path, again, manifest), manifest)
         write_manifest(path, changed, _NOTE)
-    finally:
-        lock.release()
     count = sum(len(answers) for answers, _ in chosen.values())
     waited = again is not None and (path / manifest.pending_file()).is_file()
     return Rejection(entry, len(chosen), count, len(copies), again, len(manifest.rounds) + 1 if waited else 0, damaged)
