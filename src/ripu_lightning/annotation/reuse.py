@@ -2,8 +2,9 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -33,58 +34,60 @@ def annotate_or_reuse(annotator: Annotator, store: LabelStore, queries: Sequence
     was rejected. An image whose answers the annotator holds already (:meth:`FileAnnotator.held`) is read from there:
     they may have been corrected. Centres and scores are those of the queries.
 
+    Queries about images that are skipped for good never go to the annotator: those without a known answer are left
+    out. A partial annotator (see :class:`Annotator`) leaves some queries without an answer: those that no inactive
+    round has answered are no part of the round either.
+
     Args:
         annotator: see :class:`Annotator`; not called at all where no query is left.
         store: where the answers will be committed.
         queries: one for each image, in the order of the pool; the annotator gets none without a region.
 
-    Queries about images that are skipped for good never go to the annotator: those without a known answer are left
-    out. A partial annotator (see :class:`Annotator`) leaves some queries without an answer: those that no inactive
-    round has answered are no part of the round either.
-
     Raises:
         ValueError: the annotator answered other boxes than those queried.
         UserError: a file of an inactive round cannot be read. Whatever the annotator raises passes through.
     """
-    history, number = _History(store), len(store.rounds) + 1
-    skipped = set(store.manifest.skipped)
-    queries = [query for each in queries if (query := _answerable(each, history, skipped)) is not None]
+    history, number, skipped = _History(store), len(store.rounds) + 1, store.manifest.skipped
     recalled = [history.recall(query) for query in queries]
-    whole = [_counted(query, found.rejected) for query, found in zip(queries, recalled, strict=True)]
+    recalled = [found.only(~found.unknown) if found.query.image_id in skipped else found for found in recalled]
+    recalled = [found for found in recalled if len(found.query.centres) or found.query.image_id not in skipped]
     held = None
     if history.used and hasattr(annotator, "held"):
-        held = annotator.held(number, [query for query in whole if query.image_id not in skipped])
-    left: dict[str, Query] = {}
-    for query, found in zip(whole, recalled, strict=True):
-        unknown = np.array([origin is None for origin in found.origins], dtype=np.bool_)
-        if not len(unknown):
-            continue
-        if unknown.all() or (held is not None and (query.image_id in held or unknown.any())):
-            left[query.image_id] = query
-        elif unknown.any():
-            left[query.image_id] = _subset(query, unknown, found.rejected)
+        held = annotator.held(number, [found.query for found in recalled if found.query.image_id not in skipped])
+    left = {found.query.image_id: query for found in recalled if (query := _left(found, held)) is not None}
     stream = annotator.annotate(number, list(left.values())) if left else ()
-    notes = [_note(store, number, whole, recalled, left)]
-    again = [
-        query.image_id
-        for query, found in zip(queries, recalled, strict=True)
-        if query.image_id in (held or ()) and any(found.origins)
-    ]
-    if again:
-        notes.append(
-            f"round {number}: the answers that the annotator has of {len(again)} images are read again, as they are; "
-            "they count, and not those of inactive rounds"
-        )
-    answers = _merge(queries, left, stream, history, getattr(annotator, "partial", False))
+    notes = _note_of_history(store, number, recalled, left), _note_of_held(number, recalled, held or set())
+    answers = _merge(recalled, left, stream, getattr(annotator, "partial", False))
     return RoundAnswers(answers, "\n".join(filter(None, notes)))
 
 
 class _Recalled(NamedTuple):
-    """What the history knows of each query of one image."""
+    """The queries of one image, and what the history knows of each."""
 
+    query: Query
     answers: list[UInt8Array | None]
     origins: list[str | None]  # id of the round whose answer counts
     rejected: list[int]  # how many answers were rejected
+
+    @property
+    def unknown(self) -> npt.NDArray[np.bool_]:
+        """Which queries ``(n,)`` have no answer."""
+        return np.array([origin is None for origin in self.origins], dtype=np.bool_)
+
+    def only(self, rows: npt.NDArray[np.bool_]) -> "_Recalled":
+        """Some of the queries."""
+        if rows.all():
+            return self
+        query, rejected = self.query, list(compress(self.rejected, rows))
+        kept = replace(
+            query,
+            centres=query.centres[rows],
+            boxes=query.boxes[rows],
+            inside=None if query.inside is None else query.inside[np.repeat(rows, box_sizes(query.boxes))],
+            scores=query.scores[rows],
+            rejected=sum(rejected),
+        )
+        return _Recalled(kept, list(compress(self.answers, rows)), list(compress(self.origins, rows)), rejected)
 
 
 class _History:
@@ -119,46 +122,49 @@ class _History:
                 else:
                     known[key] = patch, entry.id
         lost = sum(query.image_id in images for images in self._lost)
-        keys = query_keys(query.boxes, _inside(query))
-        answers = [known.get(key, (None, None)) for key in keys]
-        return _Recalled([a for a, _ in answers], [origin for _, origin in answers], [rejected[k] + lost for k in keys])
+        keys = query_keys(query.boxes, _inside(query)) if self.used else []
+        answers = [known.get(key, (None, None)) for key in keys] or [(None, None)] * len(query.centres)
+        counts = [rejected[key] + lost for key in keys] or [0] * len(query.centres)
+        counted = replace(query, rejected=sum(counts)) if any(counts) else query
+        return _Recalled(counted, [a for a, _ in answers], [origin for _, origin in answers], counts)
 
 
-def _answerable(query: Query, history: _History, skipped: Set[str]) -> Query | None:
-    """The query; of an image that is skipped only what the history answers, None for nothing."""
-    if query.image_id not in skipped:
-        return query
-    found = history.recall(query)
-    rows = np.array([origin is not None for origin in found.origins], dtype=np.bool_)
-    return _subset(query, rows, found.rejected) if rows.any() else None
+def _left(found: _Recalled, held: set[str] | None) -> Query | None:
+    """What the annotator has to answer of an image, None for nothing; of one that it holds, everything."""
+    unknown = found.unknown
+    if unknown.size and held is not None and (found.query.image_id in held or unknown.any()):
+        return found.query
+    return found.only(unknown).query if unknown.any() else None
 
 
 def _merge(
-    queries: Sequence[Query], left: Mapping[str, Query], answers: Iterable[Answers], history: _History, partial: bool
+    recalled: Sequence[_Recalled], left: Mapping[str, Query], answers: Iterable[Answers], partial: bool
 ) -> Iterator[Answers]:
     """The annotator's answers and the known ones, image by image."""
     stream, early = iter(answers), dict[str, Answers]()
-    for query in queries:
-        fresh: Iterator[UInt8Array | None] = iter(())
-        asked = left.get(query.image_id)
+    for query, known, _, _ in recalled:
+        asked, patches = left.get(query.image_id), known
         if asked is not None:
             while query.image_id not in early and (given := next(stream, None)) is not None:
                 early[given.image_id] = given
             found = early.pop(query.image_id, None)
-            given_patches = None if found is None else _align(asked, found)
-            if given_patches is None or (not partial and any(each is None for each in given_patches)):
+            fresh = None if found is None else _align(asked, found)
+            if fresh is None or (not partial and any(each is None for each in fresh)):
                 raise ValueError(f"{query.image_id}: the annotator answered other boxes than those queried")
-            fresh = iter(given_patches)
-        known = history.recall(query).answers
-        if asked is not None and len(asked.centres) == len(query.centres):
-            patches = [old if new is None else new for new, old in zip(fresh, known, strict=True)]
-        else:
-            patches = [next(fresh) if old is None else old for old in known]
+            patches = _filled(known, fresh)
         rows = np.array([patch is not None for patch in patches], dtype=np.bool_)
         values = np.concatenate([np.empty(0, dtype=np.uint8), *(patch for patch in patches if patch is not None)])
         yield Answers(query.image_id, query.centres[rows], query.boxes[rows], values, query.scores[rows])
     for given in (*early.values(), *stream):  # taken to its end, where an annotator may say that it must be waited for
         raise ValueError(f"{given.image_id}: the annotator answered an image that was not queried, or one twice")
+
+
+def _filled(known: Sequence[UInt8Array | None], fresh: Sequence[UInt8Array | None]) -> list[UInt8Array | None]:
+    """The fresh answers to all queries, or to the unknown ones alone, in place of the known ones."""
+    if len(fresh) == len(known):
+        return [old if new is None else new for old, new in zip(known, fresh, strict=True)]
+    rest = iter(fresh)
+    return [next(rest) if old is None else old for old in known]
 
 
 def _align(asked: Query, found: Answers) -> list[UInt8Array | None] | None:
@@ -175,18 +181,16 @@ def _align(asked: Query, found: Answers) -> list[UInt8Array | None] | None:
     return aligned if given is None else None
 
 
-def _note(
-    store: LabelStore, number: int, queries: Sequence[Query], recalled: Sequence[_Recalled], left: Mapping[str, Query]
-) -> str:
+def _note_of_history(store: LabelStore, number: int, recalled: Sequence[_Recalled], left: Mapping[str, Query]) -> str:
     """How many queries get an old answer, of which rounds, and how to have them answered again."""
     origins: Counter[str] = Counter()
-    for query, found in zip(queries, recalled, strict=True):
-        asked = left.get(query.image_id)
-        if asked is None or len(asked.centres) < len(query.centres):
+    for found in recalled:
+        asked = left.get(found.query.image_id)
+        if asked is None or len(asked.centres) < len(found.query.centres):
             origins.update(origin for origin in found.origins if origin is not None)
     if not origins:
         return ""
-    total = sum(len(query.centres) for query in queries)
+    total = sum(len(found.query.centres) for found in recalled)
     rounds = " and ".join(f"{count} by round {origin}" for origin, count in origins.items())
     return (
         f"round {number}: {sum(origins.values())} of {total} queries keep the answers that inactive rounds gave them "
@@ -195,19 +199,14 @@ def _note(
     )
 
 
-def _counted(query: Query, rejected: Sequence[int]) -> Query:
-    return replace(query, rejected=sum(rejected)) if any(rejected) else query
-
-
-def _subset(query: Query, rows: npt.NDArray[np.bool_], rejected: Sequence[int]) -> Query:
-    inside = None if query.inside is None else query.inside[np.repeat(rows, box_sizes(query.boxes))]
-    return replace(
-        query,
-        centres=query.centres[rows],
-        boxes=query.boxes[rows],
-        inside=inside,
-        scores=query.scores[rows],
-        rejected=int(np.array(rejected)[rows].sum()),
+def _note_of_held(number: int, recalled: Sequence[_Recalled], held: set[str]) -> str:
+    """That answers which the annotator holds count more than those of the history."""
+    again = [found for found in recalled if found.query.image_id in held and any(found.origins)]
+    if not again:
+        return ""
+    return (
+        f"round {number}: the answers that the annotator has of {len(again)} images are read again, as they are; they "
+        "count, and not those of inactive rounds"
     )
 
 
