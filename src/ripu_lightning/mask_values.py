@@ -25,6 +25,8 @@ _MEANINGS = {
 def unlabelled_id(classes: ClassMap) -> int:
     """The number of pixels that nobody labelled, 0..65535: the largest of 8 bits that is neither an id nor ignored.
 
+    Where classes have colours, it is no class's grey either: a template saved in colours must stay unlabelled.
+
     >>> unlabelled_id(ClassMap.from_names(["road", "car"]))
     254
 
@@ -32,6 +34,8 @@ def unlabelled_id(classes: ClassMap) -> int:
         UserError: the class map leaves no number free.
     """
     used = {value for values in (*classes.ids, classes.ignore) for value in values}
+    if classes.own_colors:
+        used |= {color[0] for color in (*classes.colors, *classes.ignore_colors) if len(set(color)) == 1}
     free: Iterator[int] = (value for value in (*range(255, -1, -1), *range(2**16 - 1, 255, -1)) if value not in used)
     found = next(free, None)
     if found is None:

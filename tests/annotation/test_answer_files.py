@@ -235,6 +235,24 @@ def test_an_empty_layer_for_a_whole_image(tmp_path: Path) -> None:
     assert waiting.read() == [[0] * 80]
 
 
+def test_what_lies_where_nobody_looks_is_named(waiting: Round) -> None:
+    (waiting.folder / "painted.txt").write_text("x/0")
+    (waiting.folder / "answers.zip").mkdir()
+    waiting.put("sub/painted.txt", b"x/0")
+    (waiting.folder / "elsewhere").mkdir()
+    (waiting.answers / "linked").symlink_to(waiting.folder / "elsewhere", target_is_directory=True)
+    named = waiting.waits().partition("files that are no PNG of a queried image: ")[2]
+    assert named == "answers.zip, elsewhere, painted.txt, answers/linked, answers/sub/painted.txt"
+
+
+def test_a_grey_class_is_not_taken_for_unpainted(tmp_path: Path) -> None:
+    classes = ClassMap(("road", "snow"), ((9, 9, 9), (254, 254, 254)))
+    waiting, colors = Round(tmp_path, classes, (0,)), np.array(((9, 9, 9), (254, 254, 254)), dtype=np.uint8)
+    label = np.indices(SIZE).sum(axis=0) % 2
+    waiting.put("x/0.png", png(colors[label]))
+    assert waiting.read() == [values_of(label, waiting.queries[0])]
+
+
 def test_statements_about_other_images_are_refused(waiting: Round) -> None:
     path = waiting.put("painted.txt", b"x/0\nx/1\n")
     assert waiting.refuses() == f"{path}, line 2: 'x/1' is no queried image; give one id a line"
@@ -503,10 +521,8 @@ def test_ids_above_255(tmp_path: Path) -> None:
     for index, name in ((0, "x/0.png"), (3, "été/3.png")):
         waiting.put(name, png(ids[TRUTH[index]]))
     assert waiting.read() == waiting.expected
-    pixels = np.where(TRUTH[3] == 0, 7, 5).astype(np.uint8)
-    waiting.put("été/3.png", png(pixels))  # its ids need 8 bits only
-    expected = values_of(np.where(TRUTH[3] == 0, 0, 2), waiting.queries[1])
-    assert waiting.read() == [waiting.expected[0], expected]
+    waiting.put("été/3.png", png((ids[TRUTH[3]] >> 8).astype(np.uint8)))  # as programs cut 16 bits to 8
+    assert "has 8 bits, but the class map has ids above 255" in waiting.refuses()
     waiting.put("été/3.png", png(ids[TRUTH[3]] + np.uint16(1) * (ids[TRUTH[3]] == 1000)))
     assert "hold numbers that belong to no class (1001)" in waiting.refuses()
 

@@ -62,7 +62,11 @@ class AnswerArchive:
         """What is wrong with a member; empty where nothing is."""
         path = member.filename.replace("\\", "/")
         image_id = next((found for name in _spellings(member) if (found := names.find(name))), None)
-        if image_id is None and is_inside(path.rstrip("/")) and (path.endswith("/") or is_aside(path)):
+        if (
+            image_id is None
+            and is_inside(path.rstrip("/"))
+            and (path.endswith("/") or is_aside(path) or path.endswith(STATEMENTS))
+        ):
             return self._add_text(member, PurePosixPath(path).name)
         if image_id is not None and image_id not in limits and CVAT in path.split("/"):
             return ""  # its tasks may have more images than a round

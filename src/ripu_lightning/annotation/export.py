@@ -104,7 +104,11 @@ def _readme(round_number: int, queries: Sequence[Query], classes: ClassMap) -> s
     for ids, color, name in zip(classes.ids, classes.colors, classes.names, strict=True):
         rows.append((" ".join(map(str, ids)), " ".join(map(str, color)), name))
     rows.append((" ".join(map(str, classes.ignore)), "", "cannot say"))
-    shown = [f"{ids:<17} {f'{color:<15} ' if classes.own_colors else ''}{name}" for ids, color, name in rows if ids]
+    shown = [
+        f"{ids:<17} {f'{color:<15} ' if classes.own_colors else ''}{name}"
+        for ids, color, name in rows
+        if ids or (color and classes.own_colors)
+    ]
     return _README.format(
         number=round_number,
         regions=sum(len(query.centres) for query in queries),

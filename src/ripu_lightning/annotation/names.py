@@ -12,7 +12,7 @@ CVAT = "SegmentationClass"
 """Folder of the masks in CVAT's "Segmentation mask 1.1"."""
 _SYSTEM = {"__macosx", "desktop.ini", "thumbs.db"}
 _NO_ANSWERS = {"asked", "pictures", "ImageSets", "JPEGImages", "SegmentationObject"}
-_TEXTS = {"README.txt", "queries.parquet", "labelmap.txt", STATEMENTS}
+_TEXTS = {"README.txt", "queries.parquet", "labelmap.txt"}
 
 
 class AnswerNames:

@@ -85,6 +85,9 @@ class AnswerReader:
 
     def _read(self, source: Source, query: Query, size: tuple[int, int], painted: bool) -> PaintedPixels:
         stored = decode_label(source.read(), source.name, size, self._wide)
+        if self._wide and not stored.colored and stored.palette is None and stored.values.dtype == np.uint8:
+            # Cut to 8 bits, an id above 255 would be that of another class.
+            raise UserError(f"{source.name}: has 8 bits, but the class map has ids above 255; save it with 16 bits")
         pixels = queried_pixels(query, size[1])
         decoder = LabelDecoder(self._classes, 16 if self._wide else 8, source.label_map)
         there = stored.at(pixels)

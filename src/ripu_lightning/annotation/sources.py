@@ -11,7 +11,7 @@ from ripu_lightning.data.color_masks import LABEL_MAP
 from ripu_lightning.errors import UserError
 from ripu_lightning.untrusted import SMALL, read_bounded
 
-_OURS = {"README.txt", "answers", "answers.zip", "asked", "pictures", "queries.parquet"}
+_OURS = {"README.txt", "answers", "asked", "pictures", "queries.parquet"}
 
 Text = tuple[str, bytes]
 """Name for errors, and content."""
@@ -53,9 +53,11 @@ class AnswerSources:
         self.of: dict[str, list[Source]] = {image_id: [] for image_id in limits}
         self.painted: set[str] = set()
         self._folder, self._limits, self._names = folder / "answers", limits, AnswerNames((*limits, *others))
-        self.strays = [name for name in sorted(os.listdir(folder)) if name not in _OURS and not is_aside(name)]
+        archive = folder / "answers.zip"
+        ours = _OURS | ({archive.name} if archive.is_file() else set())
+        self.strays = [name for name in sorted(os.listdir(folder)) if name not in ours and not is_aside(name)]
         self._add_loose()
-        self._add_archive(AnswerArchive(folder / "answers.zip", limits, others))
+        self._add_archive(AnswerArchive(archive, limits, others))
 
     def _add_loose(self) -> None:
         files = {path.relative_to(self._folder).as_posix(): path for path in _files(self._folder)}
@@ -65,7 +67,7 @@ class AnswerSources:
             if image_id in self.of:
                 label_map = next((label_maps[above] for above in path.parents if above in label_maps), None)
                 self.of[image_id].append(Source(str(path), self._reader(path, self._limits[image_id]), label_map))
-            elif not is_aside(name):
+            elif name != STATEMENTS and not is_aside(name):
                 self.strays.append(f"answers/{name}")
         if STATEMENTS in files:
             self._add_statements(self._text(files[STATEMENTS]))
@@ -109,6 +111,8 @@ def _bound(archive: AnswerArchive, image_id: str) -> Callable[[], bytes]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, and links to folders, which are not followed."""
     for place, folders, names in os.walk(folder):
         folders.sort()
-        yield from (Path(place, name) for name in sorted(names))
+        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from (Path(place, name) for name in sorted([*names, *linked]))
