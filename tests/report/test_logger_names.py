@@ -125,9 +125,10 @@ def test_files_of_the_run_hold_the_names_in_full(run: SimpleNamespace) -> None:
 
 
 def test_a_figure_that_is_not_known_is_empty(tmp_path: Path) -> None:
-    from ripu_lightning.training.history import RoundRecord, write_history
+    from ripu_lightning.training.history import RoundRecord, read_history, write_history
 
     records = [RoundRecord(stage, stage, 0, 0, 0, 0.0, math.nan, {"a,b": math.nan, "c": 0.5}) for stage in range(2)]
     write_history(tmp_path / "rounds.csv", records)
     table = list(csv.DictReader(io.StringIO((tmp_path / "rounds.csv").read_text()), strict=True))
     assert [(row["miou"], row["iou/a,b"], row["iou/c"]) for row in table] == [("", "", "0.5")] * 2
+    assert repr(read_history(tmp_path / "rounds.csv")) == repr(records)  # NaN equals nothing

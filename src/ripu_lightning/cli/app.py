@@ -45,40 +45,15 @@ def run(config_name: str, job: Job, part: Callable[[DictConfig], str] | None = N
     """
     print_version("ripu-" + config_name.removesuffix("_tool"))
     outside = os.environ.get("HYDRA_FULL_ERROR", "0")
-    wants_traceback = outside not in {"", "0"}
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would swallow the exception and print its own lines
 
-    def fail(error: Exception | KeyboardInterrupt) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            print("\ninterrupted", file=sys.stderr)
-            _leave(128 + signal.SIGINT)
-        line = explain(error)
-        if line is None or wants_traceback:
-            raise error
-        code = next((cause.exit_code for cause in _causes(error) if isinstance(cause, UserError)), 1)
-        # On a line of its own, below a progress bar. A run that waits has not failed.
-        print(f"\nerror: {line}" if code == 1 else line, file=sys.stderr if code == 1 else sys.stdout)
-        _leave(code)
-
     def checked(config: DictConfig) -> float | None:
-        settings = HydraConfig.get()
-        if settings.mode == RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             from ripu_lightning.cli.sweep_job import run_job
 
             return run_job(config, {**os.environ, "HYDRA_FULL_ERROR": outside})
         os.environ["HYDRA_FULL_ERROR"] = outside  # not for the processes that the job starts
-        try:
-            require_values(config, part(config) if part else "")
-            given = [*settings.overrides.task, *settings.overrides.hydra]
-            require_files(config)
-            leave_out_library_notes()
-            require_fitting_launch(config, any(item.startswith(("output=", "hydra.run.dir=")) for item in given))
-            job(config, Path(settings.runtime.output_dir))
-        except (Exception, KeyboardInterrupt) as error:
-            _remove_empty(Path(settings.runtime.output_dir))
-            fail(error)  # here and not outside, because Hydra would announce the error with lines of its own
-        except SystemExit as error:
-            sys.exit(_exit_code(error))
+        _run_job(config, job, part)
         return None
 
     follow_parent()
@@ -93,9 +68,42 @@ def run(config_name: str, job: Job, part: Callable[[DictConfig], str] | None = N
         with watched():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
     except (Exception, KeyboardInterrupt) as error:
-        fail(error)
+        _fail(error, wants_traceback=outside not in {"", "0"})
     finally:
         os.environ["HYDRA_FULL_ERROR"] = outside
+
+
+def _run_job(config: DictConfig, job: Job, part: Callable[[DictConfig], str] | None) -> None:
+    """Check the config and do the job in its folder; see :func:`run`."""
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+    try:
+        require_values(config, part(config) if part else "")
+        given = [*settings.overrides.task, *settings.overrides.hydra]
+        require_files(config)
+        leave_out_library_notes()
+        require_fitting_launch(config, any(item.startswith(("output=", "hydra.run.dir=")) for item in given))
+        job(config, folder)
+    except (Exception, KeyboardInterrupt) as error:
+        _remove_empty(folder)
+        # Here and not in `run`, because Hydra would announce the error with lines of its own.
+        _fail(error, wants_traceback=os.environ["HYDRA_FULL_ERROR"] not in {"", "0"})
+    except SystemExit as error:
+        sys.exit(_exit_code(error))
+
+
+def _fail(error: Exception | KeyboardInterrupt, wants_traceback: bool) -> NoReturn:
+    """Print the line for a mistake and end; a fault of the program, or whoever wants it, gets a traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+        _leave(128 + signal.SIGINT)
+    line = explain(error)
+    if line is None or wants_traceback:
+        raise error
+    code = next((cause.exit_code for cause in _causes(error) if isinstance(cause, UserError)), 1)
+    # On a line of its own, below a progress bar. A run that waits has not failed.
+    print(f"\nerror: {line}" if code == 1 else line, file=sys.stderr if code == 1 else sys.stdout)
+    _leave(code)
 
 
 def print_version(command: str) -> None:

@@ -57,52 +57,40 @@ def _parser() -> argparse.ArgumentParser:
 
     add("list", show, "the rounds, active and inactive")
     add("verify", verify, "read every file completely and compare its SHA-256")
-    rolling = add("rollback", rollback, "make other rounds active, back or forth")
-    rolling.add_argument(
+    add("rollback", rollback, "make other rounds active, back or forth").add_argument(
         "to", metavar="TO", help="number of the last active round (0 for none), or first 6 digits of any round's id"
     )
-    rejecting = add(
-        "reject", reject, "answers that are wrong: they are never used again, and the run queries them again"
-    )
-    rejecting.add_argument(
-        "--round",
-        dest="to",
-        required=True,
-        metavar="ROUND",
-        help="number of an active round, or first 6 digits of any round's id",
-    )
-    rejecting.add_argument("--image", dest="images", nargs="+", default=[], metavar="ID", help="only these images")
-    rejecting.add_argument(
-        "--query",
-        dest="queries",
-        nargs="+",
-        type=int,
-        default=[],
-        metavar="K",
-        help="only these queries of the image, from 1, in the order of the round's file",
+    _add_rejecting(
+        add("reject", reject, "answers that are wrong: they are never used again, and the run queries them again")
     )
     skipping = add("skip", skip, "images that are never queried again")
     skipping.add_argument("images", nargs="+", metavar="ID", help="of an image")
-    exporting = add("export", export, "masks for other programs")
-    exporting.add_argument("folder", type=Path, metavar="FOLDER", help=_NEW)
-    exporting.add_argument(
-        "--format",
-        dest="kind",
-        choices=("png", "coco"),
-        required=True,
-        help="png: ID.png for each image; coco: annotations.json (needs the extra coco)",
-    )
-    exporting.add_argument(
+    _add_exporting(add("export", export, "masks for other programs"))
+    merging = add("merge", merge, "the active rounds of several stores as one store")
+    merging.add_argument("stores", nargs="+", type=Path, metavar="STORE", help=_STORE)
+    merging.add_argument("--into", type=Path, required=True, metavar="FOLDER", help=_NEW)
+    return parser
+
+
+def _add_rejecting(command: argparse.ArgumentParser) -> None:
+    number = "number of an active round, or first 6 digits of any round's id"
+    command.add_argument("--round", dest="to", required=True, metavar="ROUND", help=number)
+    command.add_argument("--image", dest="images", nargs="+", default=[], metavar="ID", help="only these images")
+    order = "only these queries of the image, from 1, in the order of the round's file"
+    command.add_argument("--query", dest="queries", nargs="+", type=int, default=[], metavar="K", help=order)
+
+
+def _add_exporting(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, metavar="FOLDER", help=_NEW)
+    kinds = "png: ID.png for each image; coco: annotations.json (needs the extra coco)"
+    command.add_argument("--format", dest="kind", choices=("png", "coco"), required=True, help=kinds)
+    command.add_argument(
         "--values",
         choices=("id", "index"),
         help="of png: file ids of the class map, which can be read as labels and answers (the default); or class "
         "indices, 255 elsewhere",
     )
-    exporting.add_argument("--through", type=int, metavar="N", help="count the rounds 1 to N only")
-    merging = add("merge", merge, "the active rounds of several stores as one store")
-    merging.add_argument("stores", nargs="+", type=Path, metavar="STORE", help=_STORE)
-    merging.add_argument("--into", type=Path, required=True, metavar="FOLDER", help=_NEW)
-    return parser
+    command.add_argument("--through", type=int, metavar="N", help="count the rounds 1 to N only")
 
 
 if __name__ == "__main__":

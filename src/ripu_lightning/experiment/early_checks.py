@@ -11,6 +11,7 @@ from ripu_lightning.errors import InvalidArgument, UserError, require_choice, re
 from ripu_lightning.experiment.instantiate import instantiate
 
 PARTS = ("source", "target", "target_eval")
+"""Data sets of a run, keys of ``data``."""
 DATAMODULE = "ripu_lightning.data.ActiveDataModule"
 FOLDERS = "ripu_lightning.data.FolderDataset"
 LARGEST_SEED = 2**32 - 1

@@ -74,9 +74,7 @@ def evaluate(
         module = restore(training, datamodule, content, checkpoint)
         tester = build_tester(trainer or TRAINER, training, folder, callbacks)
         tester.test(module, datamodule=datamodule, verbose=False)
-        if not tester.is_global_zero:
-            return {}
-        if not module.last_figures:
+        if not (tester.is_global_zero and module.last_figures):
             return {}
         return write_result(folder, tester, module, datamodule, trained, content["callbacks"][SPENT])
 

@@ -1,6 +1,5 @@
 """A run that is complete is recognized before torch is loaded, if nothing of it has changed since it ended."""
 
-import csv
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from ripu_lightning.experiment.early_checks import PARTS, build_dataset
 from ripu_lightning.files import write_bytes
 from ripu_lightning.report.result import NAME as RESULT
 from ripu_lightning.report.result import reached_with
-from ripu_lightning.training.history import RoundRecord
+from ripu_lightning.training.history import RoundRecord, read_history
 from ripu_lightning.untrusted import read_bounded
 
 NAME = "complete"
@@ -41,7 +40,7 @@ def complete_history(config: DictConfig, folder: Path) -> list[RoundRecord] | No
     """
     with suppress(UserError, OSError, ValueError, KeyError):
         if (folder / NAME).is_file() and read_bounded(folder / NAME).decode().strip() == _state(config, folder):
-            return _read_history(folder / "rounds.csv")
+            return read_history(folder / "rounds.csv")
     return None
 
 
@@ -57,18 +56,3 @@ def _state(config: DictConfig, folder: Path) -> str | None:
     states = [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     plain = cast(Mapping[str, Any], OmegaConf.to_container(config, resolve=True))
     return sha256(json.dumps([reached_with(plain), data, states], sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _read_history(path: Path) -> list[RoundRecord]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    whole, prefix = ("round", "step", "queries", "pixels", "void"), "iou/"
-    return [
-        RoundRecord(
-            **{name: int(row[name]) for name in whole},
-            share=float(row["share"]),
-            miou=float(row["miou"] or "nan"),
-            iou={key.removeprefix(prefix): float(row[key] or "nan") for key in row if key.startswith(prefix)},
-        )
-        for row in rows
-    ]

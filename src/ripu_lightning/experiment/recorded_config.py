@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from ripu_lightning.class_map import load_class_map
 from ripu_lightning.errors import UserError
 from ripu_lightning.experiment.config_keys import errors_name_keys
+from ripu_lightning.experiment.early_checks import PARTS
 
 ROOTS = "root_variables"
 """Key of a recorded config: ``{"data.target.root": "$RIPU_DATA/target"}``, roots that environment variables gave."""
@@ -55,7 +56,7 @@ def recorded(config: DictConfig) -> dict[str, Any]:
 
 def data_sets(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and config of each data set of this package in a plain config; classes of others may mean other things."""
-    for name in ("source", "target", "target_eval"):
+    for name in PARTS:
         part = config.get("data", {}).get(name)
         if isinstance(part, dict) and str(part.get("_target_")).startswith(_OURS):
             yield name, part

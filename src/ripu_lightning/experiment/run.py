@@ -26,7 +26,7 @@ from ripu_lightning.experiment.build import (
 )
 from ripu_lightning.experiment.checkpoints import load_checkpoint
 from ripu_lightning.experiment.config_keys import errors_name_keys, require_values
-from ripu_lightning.experiment.early_checks import build_data, check_values
+from ripu_lightning.experiment.early_checks import PARTS, build_data, check_values
 from ripu_lightning.experiment.finished import mark_complete
 from ripu_lightning.experiment.initial import FirstStep, initial_weights, load_initial, shared_overrides
 from ripu_lightning.experiment.loggers import build_loggers, opened
@@ -123,38 +123,20 @@ def _in_this_process(overrides: Sequence[str]) -> FirstStep:
 
 
 def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunResult:
-    settings = recorded(config)
-    require_run_folder(folder)
-    if (folder / "config.yaml").is_file():
-        refuse_other_config(read_config(folder / "config.yaml"), settings, folder)
+    settings, last = recorded(config), folder / "checkpoints" / "last.ckpt"
     check_values(config)
+    _require_same_run(folder, settings, config.schedule.steps)
     seed_everything(config.seed, workers=True, verbose=False)
     budget, strategy = build(config, "budget"), build_strategy(config)
     schedule, datamodule = build_schedule(config, budget.rounds), build_data(config)
-    if budget.rounds and datamodule.target_labels == "all":
-        raise UserError("data.target_labels: all labels are used already; add budget=none, as no round is left")
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        checkpoint = load_checkpoint(last)  # reports a damaged one before any work
-        if checkpoint.get("global_step", 0) >= config.schedule.steps:
-            refuse_other_config(checkpoint["hyper_parameters"]["config"], settings, folder, ended=True)
     module = build_module(config, datamodule, bare=bool(last.is_file() or config.initial or config.pretrain))
-    module.losses.require(datamodule.domains)
-    _require_one_size(config, module.losses.domains)
-    if not config.trainer.get("sync_batchnorm"):  # with it, BatchNorm sees the images of all processes
-        sizes = _training_sizes(config, datamodule, module.losses.images)
-        require_batch(module, config.data.get("batch_size", 2), sizes)
+    _require_trainable(config, module, datamodule)
     datamodule.domains = module.losses.images
     annotator = build_annotator(config, datamodule.target)
-    if annotator.reads_truth and budget.rounds and not datamodule.target.has_labels:
-        raise UserError(
-            f"annotator: {annotator.name} answers from the target's labels, but data.target has none; "
-            "add annotator=files"
-        )
+    if budget.rounds:
+        _require_answerable(annotator, datamodule)
     data = _record(config, datamodule, annotator)
     refuse_other_data(folder, data, {name: part.get("root", "") for name, part in data_sets(settings)})
-    twice, patience = config.parity.resize_twice, config.rank_patience
-    window = build(config, "scoring") or None
     loop = ActiveLearningLoop(
         strategy,
         budget,
@@ -162,9 +144,9 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
         schedule,
         folder / "labels",
         config.seed,
-        twice,
-        patience,
-        window,
+        config.parity.resize_twice,
+        config.rank_patience,
+        build(config, "scoring") or None,
         config.extend_pool,
     )
     loggers = build_loggers(config, folder, strategy, budget)
@@ -184,6 +166,37 @@ def _run(config: DictConfig, folder: Path, first_step: FirstStep | None) -> RunR
         mark_complete(config, folder)
     figures = summary(loop.history) if loop.history else {}
     return RunResult(loop.history, figures, folder, last, folder / "labels", loop.pending)
+
+
+def _require_same_run(folder: Path, settings: Mapping[str, Any], steps: int) -> None:
+    """Refuse a folder of another run; a damaged checkpoint is reported too, before any work."""
+    require_run_folder(folder)
+    if (folder / "config.yaml").is_file():
+        refuse_other_config(read_config(folder / "config.yaml"), settings, folder)
+    if (folder / "checkpoints" / "last.ckpt").is_file():
+        checkpoint = load_checkpoint(folder / "checkpoints" / "last.ckpt")
+        if checkpoint.get("global_step", 0) >= steps:
+            refuse_other_config(checkpoint["hyper_parameters"]["config"], settings, folder, ended=True)
+
+
+def _require_trainable(config: DictConfig, module: SegmentationModule, datamodule: ActiveDataModule) -> None:
+    """Refuse losses without their data, and images that the network cannot learn from."""
+    module.losses.require(datamodule.domains)
+    _require_one_size(config, module.losses.domains)
+    if not config.trainer.get("sync_batchnorm"):  # with it, BatchNorm sees the images of all processes
+        sizes = _training_sizes(config, datamodule, module.losses.images)
+        require_batch(module, config.data.get("batch_size", 2), sizes)
+
+
+def _require_answerable(annotator: Annotator, datamodule: ActiveDataModule) -> None:
+    """Refuse an annotator that answers from labels that are not there, or queries of what is labelled already."""
+    if datamodule.target_labels == "all":
+        raise UserError("data.target_labels: all labels are used already; add budget=none, as no round is left")
+    if annotator.reads_truth and not datamodule.target.has_labels:
+        raise UserError(
+            f"annotator: {annotator.name} answers from the target's labels, but data.target has none; "
+            "add annotator=files"
+        )
 
 
 def _require_one_size(config: DictConfig, domains: Collection[str]) -> None:
@@ -217,7 +230,7 @@ def _record(config: DictConfig, datamodule: ActiveDataModule, annotator: Annotat
     """What the run's data are, on its first process; empty on others. Labels that must not be read are not opened."""
     if not leads():
         return {}
-    sets = {name: getattr(datamodule, name) for name in ("source", "target", "target_eval")}
+    sets = {name: getattr(datamodule, name) for name in PARTS}
     without_labels = not annotator.reads_truth and config.data.get("target_labels") != "all"
     return record_of({name: each for name, each in sets.items() if each}, datamodule.cache.digests, without_labels)
 

@@ -137,3 +137,19 @@ def write_history(path: Path, history: Sequence[RoundRecord]) -> None:
         values = [*(getattr(record, name) for name in columns), *iou]
         writer.writerow(["" if math.isnan(value) else value for value in values])
     write_bytes(path, text.getvalue().encode(), "the labels in the label store are safe")
+
+
+def read_history(path: Path) -> list[RoundRecord]:
+    """The records of a table of :func:`write_history`. Raises KeyError or ValueError for another file."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    whole, prefix = ("round", "step", "queries", "pixels", "void"), "iou/"
+    return [
+        RoundRecord(
+            **{name: int(row[name]) for name in whole},
+            share=float(row["share"]),
+            miou=float(row["miou"] or "nan"),
+            iou={key.removeprefix(prefix): float(row[key] or "nan") for key in row if key.startswith(prefix)},
+        )
+        for row in rows
+    ]
