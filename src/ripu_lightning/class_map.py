@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ripu_lightning.class_colors import Color, default_colors
-from ripu_lightning.class_map_values import (
+from ripu_lightning.class_map_parsing import (
     as_color,
     as_colors,
     as_integers,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ripu_lightning.annotation import AnswersPending, FileAnnotator, Query
-from ripu_lightning.annotation.names import AnswerNames
+from ripu_lightning.annotation.answer_names import AnswerNames
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data import FolderDataset
 from ripu_lightning.data.dataset import SegmentationDataset

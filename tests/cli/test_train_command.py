@@ -20,7 +20,7 @@ import forked
 from ripu_lightning.cli.compose import compose
 from ripu_lightning.data import Streets, load_class_map
 from ripu_lightning.errors import UserError
-from ripu_lightning.experiment.finished import complete_history
+from ripu_lightning.experiment.complete_runs import complete_history
 from ripu_lightning.experiment.run import refuse_other_config
 from ripu_lightning.labels import LabelStore
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from ripu_lightning.annotation.names import CVAT, STATEMENTS, AnswerNames, is_aside, is_inside
+from ripu_lightning.annotation.answer_names import CVAT, STATEMENTS, AnswerNames, is_aside, is_inside
 from ripu_lightning.data.color_masks import LABEL_MAP
 from ripu_lightning.errors import UserError
 from ripu_lightning.files import first_line

@@ -13,7 +13,7 @@ from PIL.ImageFilter import MaxFilter
 from tqdm import tqdm
 
 from ripu_lightning.annotation.annotators import ImagesById, Query
-from ripu_lightning.annotation.painted import queried_pixels
+from ripu_lightning.annotation.answer_reader import queried_pixels
 from ripu_lightning.annotation.queries import write_queries
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.dataset import UInt8Array

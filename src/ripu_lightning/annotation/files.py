@@ -7,11 +7,11 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ripu_lightning.annotation.annotators import AnswersPending, ImagesById, Query
+from ripu_lightning.annotation.answer_names import STATEMENTS
+from ripu_lightning.annotation.answer_reader import NOTHING, UNPAINTED, AnswerReader, PaintedPixels
+from ripu_lightning.annotation.answer_sources import AnswerSources
 from ripu_lightning.annotation.export import export_round
-from ripu_lightning.annotation.names import STATEMENTS
-from ripu_lightning.annotation.painted import NOTHING, UNPAINTED, AnswerReader, PaintedPixels
 from ripu_lightning.annotation.queries import holds_queries, queried_images
-from ripu_lightning.annotation.sources import AnswerSources
 from ripu_lightning.data.dataset import SegmentationDataset
 from ripu_lightning.errors import require_choice
 from ripu_lightning.labels import NOT_QUERIED, Answers

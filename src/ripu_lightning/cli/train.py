@@ -51,8 +51,8 @@ def print_beginning() -> None:
 
 def train(config: DictConfig, folder: Path) -> None:
     """Run the experiment, print its table, and raise AnswersPending where it waits for people."""
+    from ripu_lightning.experiment.complete_runs import complete_history
     from ripu_lightning.experiment.early_checks import check_data, check_values
-    from ripu_lightning.experiment.finished import complete_history
 
     with errors_name_keys(config):
         check_values(config)

@@ -17,7 +17,7 @@ from ripu_lightning.experiment.build import build, build_strategy, path_in
 from ripu_lightning.experiment.checkpoints import PLAIN, load_checkpoint
 from ripu_lightning.experiment.config_keys import errors_name_keys
 from ripu_lightning.experiment.evaluate import build_tester, changed, require_classes, restore
-from ripu_lightning.experiment.outputs import COMPARISON, require_free
+from ripu_lightning.experiment.output_folders import COMPARISON, require_free
 from ripu_lightning.experiment.targets import require_resolved
 from ripu_lightning.labels import LabelStore
 from ripu_lightning.report.replay.comparison_files import Comparison, ReplayPictures, write_comparison

@@ -15,7 +15,7 @@ from ripu_lightning.evaluation.predictions import SavePredictions
 from ripu_lightning.experiment.build import build, build_module, build_trainer
 from ripu_lightning.experiment.checkpoints import SPENT, load_checkpoint, trained_classes
 from ripu_lightning.experiment.config_keys import errors_name_keys
-from ripu_lightning.experiment.outputs import EVALUATION, require_free
+from ripu_lightning.experiment.output_folders import EVALUATION, require_free
 from ripu_lightning.experiment.recorded_config import follow_variables
 from ripu_lightning.experiment.targets import require_resolved, require_trusted, trusted_packages
 from ripu_lightning.report.run_files import write_result

@@ -25,12 +25,12 @@ from ripu_lightning.experiment.build import (
     build_trainer,
 )
 from ripu_lightning.experiment.checkpoints import load_checkpoint
+from ripu_lightning.experiment.complete_runs import mark_complete
 from ripu_lightning.experiment.config_keys import errors_name_keys, require_values
 from ripu_lightning.experiment.early_checks import PARTS, build_data, check_values
-from ripu_lightning.experiment.finished import mark_complete
 from ripu_lightning.experiment.initial import FirstStep, initial_weights, load_initial, shared_overrides
 from ripu_lightning.experiment.loggers import build_loggers, opened
-from ripu_lightning.experiment.outputs import require_run_folder
+from ripu_lightning.experiment.output_folders import require_run_folder
 from ripu_lightning.experiment.progress_bar import RunProgressBar
 from ripu_lightning.experiment.recorded_config import data_sets, recorded, with_class_names
 from ripu_lightning.experiment.warmup_key import share_warmup

@@ -1,4 +1,4 @@
-"""Work on whole label stores, damaged ones too: merge several, verify every file of one, roll one back."""
+"""Work on complete label stores, damaged ones too: merge, verify, roll back, skip images, take new images in."""
 
 import os
 import shutil

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ripu_lightning.annotation.annotators import Query
-from ripu_lightning.annotation.sources import Source
+from ripu_lightning.annotation.answer_sources import Source
 from ripu_lightning.class_map import ClassMap
 from ripu_lightning.data.color_masks import IGNORED, UNKNOWN, LabelDecoder, StoredLabel
 from ripu_lightning.data.reading import decode_label

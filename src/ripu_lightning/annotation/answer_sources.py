@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ripu_lightning.annotation.answer_names import STATEMENTS, AnswerNames, is_aside
 from ripu_lightning.annotation.archive import AnswerArchive
-from ripu_lightning.annotation.names import STATEMENTS, AnswerNames, is_aside
 from ripu_lightning.data.color_masks import LABEL_MAP
 from ripu_lightning.errors import UserError
 from ripu_lightning.untrusted import SMALL, read_bounded
