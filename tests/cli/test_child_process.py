@@ -83,6 +83,19 @@ def test_a_signal_whose_handler_raises_stops_the_child() -> None:
     assert parent.returncode == 9
 
 
+def test_a_handler_that_raises_while_the_child_is_starting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    really, mark = subprocess.Popen._execute_child, str(tmp_path)
+
+    def interrupted(self: "subprocess.Popen[bytes]", *arguments: object) -> None:
+        really(self, *arguments)
+        raise SystemExit(9)  # the signal comes as soon as there is a process
+
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", interrupted)
+    with pytest.raises(SystemExit):
+        run_child([sys.executable, "-c", "import time; time.sleep(60)", mark], os.environ)
+    assert not processes_of(mark)
+
+
 def test_a_job_of_submitit_leaves_its_signal_to_submitit() -> None:
     script = "import os, signal; from ripu_lightning.cli.child_process import follow_parent; follow_parent(); "
     script += "os.kill(os.getpid(), signal.SIGUSR2); print('goes on')"

@@ -32,6 +32,15 @@ def start_child(overrides: Sequence[str], environment: Mapping[str, str], log: I
     return run_child([sys.executable, "-m", module, *_own_configs(settings), *overrides], environment, log)
 
 
+class _Child(subprocess.Popen[bytes]):
+    """A process that ``started`` knows before it runs: the handler of a signal may raise while it is starting."""
+
+    def __init__(self, started: "list[_Child]", *arguments: Any, **options: Any) -> None:
+        self.pid = 0
+        started.append(self)
+        super().__init__(*arguments, **options)
+
+
 def run_child(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes] | None = None) -> int:
     """Run a command in a process of its own, pass signals on to it, and wait for it.
 
@@ -47,7 +56,8 @@ def run_child(command: Sequence[str], environment: Mapping[str, str], log: IO[by
         SystemExit: a signal stopped this process or the command; with 128 + the signal's number.
     """
     received: list[int] = []
-    child: subprocess.Popen[bytes] | None = None
+    started: list[_Child] = []
+    child: _Child | None = None
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -59,15 +69,16 @@ def run_child(command: Sequence[str], environment: Mapping[str, str], log: IO[by
         # In a session of its own a Ctrl-C reaches it once, through this process, and it can write its checkpoint.
         mine = {**environment, PARENT: str(os.getpid())}
         streams: dict[str, Any] = {"stdout": log, "stderr": subprocess.STDOUT} if log else {}
-        child = subprocess.Popen(command, env=mine, start_new_session=True, **streams)
+        child = _Child(started, command, env=mine, start_new_session=True, **streams)
         for number in received:
             _send(child, number)
         while child.poll() is None:  # wait() would not notice a signal that comes just before it
             time.sleep(POLL)
     except BaseException:  # such as what submitit's own handler of a signal raises
-        if child is not None:
-            child.terminate()
-            child.wait()
+        for each in started:
+            if each.pid:
+                each.terminate()
+                each.wait()
         raise
     finally:
         for number, handler in handlers.items():

@@ -17,6 +17,7 @@ from ripu_lightning.data.layout import IMAGES, LABELS, OWNER, Layout
 from ripu_lightning.data.reading import READING_VERSION, is_turned, read_image, read_label, read_size, unreadable
 from ripu_lightning.data.resizing import resize_mask
 from ripu_lightning.errors import InvalidArgument, UserError, require_choice
+from ripu_lightning.files import sha256_of
 from ripu_lightning.first_rank import leads, rank_zero_warn
 from ripu_lightning.untrusted import read_bounded
 
@@ -283,6 +284,6 @@ def _shortened(ids: Sequence[str]) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error
